@@ -1,0 +1,23 @@
+"""Packaging: everything is read from settings.ini, so that nbdev and pip agree."""
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages,setup
+
+config = ConfigParser(delimiters=['='])
+config.read('settings.ini', encoding='utf-8')
+cfg = config['DEFAULT']
+
+setup(
+    name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], license='Apache-2.0',
+    author=cfg['author'], author_email=cfg['author_email'], url=cfg['git_url'], keywords=cfg['keywords'],
+    long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
+    packages=find_packages(include=['advtrain', 'advtrain.*']), package_data={'advtrain': ['*.tar.xz', '*.j2']},
+    python_requires='>=' + cfg['min_python'], zip_safe=False,
+    install_requires=cfg['requirements'].split(), extras_require={'dev': cfg['dev_requirements'].split()},
+    entry_points={'console_scripts': cfg['console_scripts'].split(),
+                  'nbdev': [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
+    classifiers=['Development Status :: 3 - Alpha', 'Intended Audience :: Science/Research',
+                 'License :: OSI Approved :: Apache Software License', 'Programming Language :: Python :: 3.10',
+                 'Programming Language :: Python :: 3.11', 'Programming Language :: Python :: 3.12'],
+)
