@@ -1,0 +1,49 @@
+"""What is in the package, and what it needs."""
+import ast,hashlib,subprocess,sys
+from importlib.metadata import requires
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+ORDER = 'figures augment data models training interpret gradcam experiment report cli'.split()
+PROMISED = '''AlbumentationsTransform BatchAlbumentations cutout_augs flip_cutout_augs shift_gray_augs show_augmented
+cifar10 fashion_sample image_block image_dls CachedDL show_classes
+ResNet BasicBlock resnet18 resnet34 NORMS norm_types
+resnet_learner PlateauLR Precision Checkpoint plot_history set_seed
+ImageInterpretation GradCAM overlay
+Experiment EXPERIMENTS run_experiment Run compare_runs run_many
+write_report write_comparison advtrain_run advtrain_compare'''.split()
+
+def test_all_has_every_promised_name():
+    names = {}
+    exec('from advtrain.all import *', names)
+    assert not [n for n in PROMISED if n not in names]
+    from fastai.learner import Learner
+    assert all(hasattr(Learner, n) for n in ('resume','interpret','lr_find','history'))
+    assert hasattr(names['ImageInterpretation'], 'plot_gradcam')
+
+def test_importing_everything_needs_no_nbdev():
+    code = "import sys; import advtrain.all; sys.exit('nbdev' in sys.modules or 'IPython.display' in sys.modules and 'nbdev' in sys.modules)"
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
+
+def test_requirements_do_not_pull_nbdev():
+    needed = [r for r in requires('advtrain') if 'extra ==' not in r]
+    assert needed and not any(r.startswith(('nbdev','execnb','ghapi','pytest')) for r in needed)
+
+@pytest.mark.parametrize('module', ORDER)
+def test_a_module_imports_only_from_those_above(module):
+    tree = ast.parse((files('advtrain')/f'{module}.py').read_text())
+    imported = {n.module.split('.')[1] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and (n.module or '').startswith('advtrain.')}
+    assert imported <= set(ORDER[:ORDER.index(module)])
+
+def test_sample_is_small_and_has_its_licence(sample):
+    assert (files('advtrain')/'fashion_sample.tar.xz').stat().st_size < 2e6
+    assert 'MIT' in (sample/'LICENSE').read_text() and 'Zalando' in (sample/'LICENSE').read_text()
+
+def test_sample_is_made_the_same_each_time(tmp_path):
+    tool,source = Path(__file__).parents[1]/'tools/make_fashion_sample.py',Path('/usr/share/datasets/fashion-mnist')
+    if not source.is_dir(): pytest.skip('the Debian package dataset-fashion-mnist is not installed')
+    subprocess.run([sys.executable, tool, '--out', tmp_path/'again.tar.xz'], check=True, stdout=subprocess.DEVNULL)
+    digest = lambda b: hashlib.sha256(b).hexdigest()
+    assert digest((tmp_path/'again.tar.xz').read_bytes()) == digest((files('advtrain')/'fashion_sample.tar.xz').read_bytes())
