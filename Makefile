@@ -22,4 +22,4 @@ install: .venv/installed
 	touch $@
 
 readme: .venv/installed
-	$(BIN)/jupyter nbconvert --to markdown --output-dir . --output README --NbConvertApp.output_files_dir=nbs/images nbs/index.ipynb
+	$(BIN)/python tools/make_readme.py

@@ -132,7 +132,7 @@ def _hold_out(
     "Hold out a share of each class, one image at least"
     labels = np.array([files[i].parent.name for i in idxs])
     out = []
-    for c in sorted(set(labels)):
+    for c in sorted(set(labels.tolist())):
         of_class = idxs[labels==c]
         if len(of_class)<2: raise ValueError(f'class {c!r} has one image, {files[of_class[0]]}: holding images out needs two or more')
         out.append(rng.permutation(of_class)[:min(max(1, round(pct*len(of_class))), len(of_class)-1)])

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 class SharpFigure(Figure):
     "A pyplot figure that a notebook shows once, also when it is the last value of a cell"
     def _ipython_display_(self):
-        if plt.fignum_exists(self.number): return
         from IPython.display import Image,display
         buffer = io.BytesIO()
         self.savefig(buffer)
+        plt.close(self)
         display(Image(buffer.getvalue()))
 
 # %% ../nbs/00a_figures.ipynb #64bdae25

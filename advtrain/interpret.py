@@ -108,7 +108,7 @@ def plot_predictions(self:ImageInterpretation,
     rows:pd.DataFrame, # Rows of the table, for example of `misclassified`
     ncols:int=5, # Images in a row
     figsize:tuple|None=None, # Width and height in inches
-    title:str|None='actual, and what was predicted instead', # Title above the images
+    title:str|None=None, # Title above the images
 )->Figure: # An image a row of the table
     "Draw images with their actual and predicted classes and the probabilities of both"
     return image_grid(self.pixels(rows), row_titles(rows), ncols, figsize, title, row_colors(rows))
@@ -170,8 +170,8 @@ def plot_confusion_matrix(self:ImageInterpretation,
     fig,axs = new_figure(figsize=figsize or (1.8+.42*n, 1.4+.42*n), title=title)
     ax = axs[0,0]
     ax.imshow(cm, cmap=cmap, interpolation='nearest')
-    ax.set_xticks(range(n), self.vocab, rotation=90)
-    ax.set_yticks(range(n), self.vocab)
+    ax.set_xticks(range(n), list(self.vocab), rotation=90)
+    ax.set_yticks(range(n), list(self.vocab))
     ax.set(xlabel='predicted', ylabel='actual')
     for i,j in np.argwhere(cm > 0) if plot_txt else ():
         ax.text(j, i, f'{cm[i,j]:.{norm_dec}f}' if normalize else cm[i,j], ha='center', va='center', fontsize=8, color='white' if cm[i,j] > cm.max()/2 else 'black')

@@ -1,0 +1,33 @@
+#!/usr/bin/env python3
+"""Make `README.md` from `nbs/index.ipynb` as it was last executed: code, text outputs and pictures."""
+import re
+from pathlib import Path
+
+import nbformat
+from nbconvert import MarkdownExporter
+
+ROOT = Path(__file__).parents[1]
+
+def plain(output):
+    "Turn an output into text or a picture; None for styles and empty progress bars"
+    if output.output_type=='stream': return output
+    data = output.data
+    text = '\n'.join(re.findall('<p>(.*?)</p>', data.get('text/markdown', ''))) or data.get('text/plain', '')
+    if 'image/png' in data: keep = {'image/png': data['image/png']}
+    elif text.startswith('<') or not text.strip(): return None
+    else: keep = {'text/plain': text}
+    return nbformat.v4.new_output('display_data', keep)
+
+def main():
+    nb = nbformat.read(ROOT/'nbs/index.ipynb', 4)
+    nb.metadata.language_info = {'name': 'python'}
+    for cell in nb.cells:
+        if cell.cell_type=='code': cell.outputs = [o for o in map(plain, cell.outputs) if o]
+    text,resources = MarkdownExporter().from_notebook_node(nb, {'output_files_dir': 'nbs/images', 'unique_key': 'index'})
+    for name,data in resources['outputs'].items():
+        (ROOT/name).parent.mkdir(exist_ok=True)
+        (ROOT/name).write_bytes(data)
+    text = text.replace('![png]', '![Images, heat maps of where the network looked, and both in one]')
+    (ROOT/'README.md').write_text(re.sub(r'\n{3,}', '\n\n', text).strip()+'\n', encoding='utf-8')
+
+if __name__=='__main__': main()
