@@ -18,6 +18,5 @@ setup(
     entry_points={'console_scripts': cfg['console_scripts'].split(),
                   'nbdev': [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
     classifiers=['Development Status :: 3 - Alpha', 'Intended Audience :: Science/Research',
-                 'License :: OSI Approved :: Apache Software License', 'Programming Language :: Python :: 3.10',
-                 'Programming Language :: Python :: 3.11', 'Programming Language :: Python :: 3.12'],
+                 'Programming Language :: Python :: 3.10', 'Programming Language :: Python :: 3.11', 'Programming Language :: Python :: 3.12'],
 )

@@ -170,7 +170,7 @@ def open_rgb(
     "Open an image of any mode as 8-bit RGB"
     with Image.open(file) as im:
         im.load()
-        if im.mode=='RGB' and not im.getexif(): return im.copy()
+        if im.mode=='RGB' and 'transparency' not in im.info and not im.getexif(): return im.copy()
         im = ImageOps.exif_transpose(im)
     if im.mode.startswith('I') or im.mode=='F': # 16 bits, 32 bits or floats
         values = np.asarray(im).astype(np.float64)
@@ -236,7 +236,8 @@ def scan_images(
 )->np.ndarray: # Means and mean squares of the channels in [0, 1], shape (files, 6); a row of NaN for a file that cannot be read
     "Open every image once; the result is kept until a file changes"
     cache = fastai_cfg().path('data')/'advtrain_scans'/f'{_fingerprint(files, size)}.npy'
-    if cache.is_file(): return np.load(cache)
+    try: return np.load(cache)
+    except (OSError, ValueError, EOFError): pass # there is none, or it is damaged
     with ThreadPoolExecutor() as pool:
         rows = pool.map(lambda f: _sums(f, size), files)
         sums = np.stack(list(progress_bar(rows, total=len(files), display=len(files)>5000 and (IN_NOTEBOOK or sys.stdout.isatty()))))
@@ -309,6 +310,7 @@ def image_dls(
     train,*_ = FolderSplitter(valid_pct, watch, seed)(files)
     if not 0 < bs <= len(train): raise ValueError(f'the batch size is {bs}, and there are {len(train)} training images: choose bs from 1 to {len(train)}')
     vocab = sorted({files[i].parent.name for i in train})
+    if lost := sorted({f.parent.name for f in files}-set(vocab)): raise ValueError(f"no training image of {', '.join(lost)} can be read")
     stats = CIFAR10_STATS if vocab==CIFAR10_CLASSES else image_stats(sums[train])
     block = image_block(augs, size, stats, valid_pct, watch, seed, on_error, vocab)
     block.get_items = None # they are known, and were opened already

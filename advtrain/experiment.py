@@ -91,29 +91,29 @@ _presets = [
 ]
 EXPERIMENTS = {o.name: o for o in _presets}
 
-# %% ../nbs/06_experiment.ipynb #1b77874d
-def _rows(c, right): return (c.interp.correct if right else c.interp.misclassified)(c.exp.n_images)
+# %% ../nbs/06_experiment.ipynb #26003601
+def _shown(c, rows): return getattr(c.interp, rows)(c.exp.n_images)
 
-def _one_wrong(c): return c.interp.plot_gradcam(c.interp.misclassified(1), layers=c.exp.layers)
+def _predictions(c, rows): return c.interp.plot_predictions(_shown(c, rows))
 
-def _curve(c):
-    c.learn.lr_find()
-    return plt.gcf()
+def _maps(c, rows): return c.interp.plot_gradcam(_shown(c, rows), c.exp.layers[-1])
 
-# %% ../nbs/06_experiment.ipynb #76b92d06
-FIGURES = { # name -> caption, function that draws it, needs a wrong prediction?
-    'random':          ('Random images of the data set', lambda c: show_classes(c.dls, augmented=False), False),
-    'augmented':       ('Training images of every class, augmented', lambda c: show_classes(c.dls), False),
-    'augmented_one':   ('One image, transformed many times', lambda c: show_augmented(c.dls), False),
-    'lr_find':         ('Learning-rate finder', None, False),
-    'curves':          ('Loss and accuracy of training and validation', lambda c: plot_history(c.learn), False),
-    'per_class':       ('Accuracy of each class', lambda c: c.interp.plot_per_class(), False),
-    'confusion':       ('Confusion matrix', lambda c: c.interp.plot_confusion_matrix(), False),
-    'wrong':           ('Misclassified images of highest loss', lambda c: c.interp.plot_predictions(_rows(c, False)), True),
-    'wrong_gradcam':   ('Where the network looked, the same misclassified images', lambda c: c.interp.plot_gradcam(_rows(c, False), c.exp.layers[-1]), True),
-    'wrong_layers':    ('One misclassified image, layer by layer', _one_wrong, True),
-    'correct':         ('Right predictions of lowest loss', lambda c: c.interp.plot_predictions(_rows(c, True)), False),
-    'correct_gradcam': ('Where the network looked, the same right predictions', lambda c: c.interp.plot_gradcam(_rows(c, True), c.exp.layers[-1]), False),
+def _one_wrong(c): return c.interp.plot_gradcam(c.interp.misclassified(1), c.exp.layers)
+
+# %% ../nbs/06_experiment.ipynb #01bbcc1e
+FIGURES = { # name -> caption, function that draws it (the learning-rate finder's is drawn before training), rows that it needs
+    'random':          ('Random images of the data set', lambda c: show_classes(c.dls, augmented=False), None),
+    'augmented':       ('Training images of every class, augmented', lambda c: show_classes(c.dls), None),
+    'augmented_one':   ('One image, transformed many times', lambda c: show_augmented(c.dls), None),
+    'lr_find':         ('Learning-rate finder', None, None),
+    'curves':          ('Loss and accuracy of training and validation', lambda c: plot_history(c.learn), None),
+    'per_class':       ('Accuracy of each class', lambda c: c.interp.plot_per_class(), None),
+    'confusion':       ('Confusion matrix', lambda c: c.interp.plot_confusion_matrix(), None),
+    'wrong':           ('Misclassified images of highest loss', lambda c: _predictions(c, 'misclassified'), 'misclassified'),
+    'wrong_gradcam':   ('Where the network looked, the same misclassified images', lambda c: _maps(c, 'misclassified'), 'misclassified'),
+    'wrong_layers':    ('One misclassified image, layer by layer', _one_wrong, 'misclassified'),
+    'correct':         ('Right predictions of lowest loss', lambda c: _predictions(c, 'correct'), 'correct'),
+    'correct_gradcam': ('Where the network looked, the same right predictions', lambda c: _maps(c, 'correct'), 'correct'),
 }
 
 # %% ../nbs/06_experiment.ipynb #e084545d
@@ -125,10 +125,8 @@ def _save(fig, folder, name):
 
 def _save_figures(c, out):
     "Draw and save the figures that need the trained learner"
-    empty = {True: not len(c.interp.misclassified(1)), False: False}
-    right = len(c.interp.correct(1))
-    for name,(_,draw,wrong) in FIGURES.items():
-        if draw and not empty[wrong] and (right or not name.startswith('correct')): _save(draw(c), out/'figures', name)
+    for name,(_,draw,rows) in FIGURES.items():
+        if draw and (rows is None or len(_shown(c, rows))): _save(draw(c), out/'figures', name)
 
 # %% ../nbs/06_experiment.ipynb #71c938ec
 _FROM_EXP = 'augs size bs valid_pct watch seed'.split() # options of the loaders that an experiment decides

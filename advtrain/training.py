@@ -11,7 +11,6 @@ import copy,json,math,os,random,tempfile,time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import MethodType
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,7 @@ import torch
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.hook import layer_info
-from fastai.callback.progress import ProgressCallback
+import fastai.callback.progress # it gives every learner its progress bars
 from fastai.callback.schedule import SuggestionMethod
 from fastai.callback.tracker import ReduceLROnPlateau,TrackerCallback
 from fastai.data.core import DataLoaders
@@ -198,8 +197,7 @@ class Precision(MixedPrecision):
 
     def before_batch(self):
         if self.reorder: self.learn.xb = tuple(x.contiguous(memory_format=torch.channels_last) if x.ndim==4 else x for x in self.xb)
-        forward = MethodType(type(self.model).forward, self.model)
-        self.model.forward = torch.autocast(self.device.type, DTYPES[self.used], enabled=self.used!='fp32')(forward)
+        self.model.forward = torch.autocast(self.device.type, DTYPES[self.used], enabled=self.used!='fp32')(self.model.forward)
 
     def after_pred(self):
         del self.model.forward
