@@ -137,7 +137,7 @@ def plot_gradcam(self:ImageInterpretation,
     "Draw where the network looked for what it predicted"
     layers = [layers] if isinstance(layers, str) else list(layers)
     x = self.inputs(rows)
-    cams = GradCAM(self.learn.model, layers)(x, self.logits[rows.index.tolist()].argmax(1)).cpu()
+    cams = GradCAM(self.learn.model, layers)(x, self.logits[rows.index.tolist()].argmax(1)).cpu().numpy()
     images,titles,colors = self.pixels(rows, x),row_titles(rows),row_colors(rows)
     ncols = min(ncols or (3 if len(layers)==1 else 1), len(rows))
     nrows,width = -(-len(rows)//ncols),2*len(layers)+1
