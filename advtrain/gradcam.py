@@ -78,11 +78,11 @@ class GradCAM:
         "The maps of `x` for the classes `targets`"
         if self.hooks is None:
             with self: return self(x, targets)
+        for h in self.hooks: h.stored = None
         with _eval_mode(self.model),torch.enable_grad():
             logits = self.model(x.detach().clone().requires_grad_())
             acts = [_check_spatial(h.stored, layer) for h,layer in zip(self.hooks, self.layers)]
             grads = torch.autograd.grad(logits.gather(1, _check_targets(targets, logits)[:,None]).sum(), acts)
-        for h in self.hooks: h.stored = None
         cams = [_scale_map(_cam_map(a.detach().float(), g.float())) for a,g in zip(acts, grads)]
         return torch.stack([F.interpolate(c[None], x.shape[2:], mode='bilinear', align_corners=False)[0] for c in cams])
 
