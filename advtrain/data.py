@@ -32,7 +32,7 @@ from lzma import LZMAError
 from matplotlib.figure import Figure
 from PIL import Image,ImageOps
 
-from .augment import AlbumentationsTransform,BatchAlbumentations,seen_in_training
+from .augment import AlbumentationsTransform,seen_in_training
 from .figures import image_grid
 
 # %% ../nbs/01_data.ipynb #4c510ca3

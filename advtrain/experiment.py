@@ -9,7 +9,7 @@ __all__ = ['ARCHS', 'AUGS', 'EXPERIMENTS', 'FIGURES', 'Experiment', 'make_learne
 # %% ../nbs/06_experiment.ipynb #3567e901
 import json,platform,shutil,sys,time
 from contextlib import nullcontext
-from dataclasses import asdict,dataclass,fields,replace
+from dataclasses import asdict,dataclass,fields
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace

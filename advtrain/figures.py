@@ -9,7 +9,6 @@ __all__ = ['SharpFigure', 'new_figure', 'show_pixels', 'image_grid']
 import io
 
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.figure import Figure
 
 # %% ../nbs/00a_figures.ipynb #96c6cb3c

@@ -14,7 +14,6 @@ import torch
 from fastai.interpret import ClassificationInterpretation
 from fastai.learner import Learner
 from fastcore.basics import patch
-from fastcore.foundation import L
 from matplotlib.figure import Figure
 
 from .augment import to_pixels

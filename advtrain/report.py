@@ -15,7 +15,7 @@ import pandas as pd
 from jinja2 import Environment,StrictUndefined
 from matplotlib.figure import Figure
 
-from .experiment import FIGURES,Run,compare_runs
+from .experiment import Run,compare_runs
 from .figures import new_figure
 from .training import epoch_line
 
