@@ -5,34 +5,37 @@
 # %% auto #0
 __all__ = ['CIFAR10_CLASSES', 'CIFAR10_STATS', 'SPLITS', 'unpack_once', 'fashion_sample', 'data_folder', 'cifar10', 'class_files',
            'FolderSplitter', 'open_rgb', 'RGBImage', 'FitSquare', 'fit_square', 'scan_images', 'image_stats',
-           'image_block', 'image_dls', 'CachedDL', 'show_classes']
+           'DecodedImages', 'decode_images', 'image_block', 'CachedDL', 'image_dls', 'show_classes']
 
-# %% ../nbs/01_data.ipynb #a989f2bc
-import hashlib,os,sys,tarfile,tempfile
-from concurrent.futures import ThreadPoolExecutor
+# %% ../nbs/01_data.ipynb #9b7b581d
+import functools,hashlib,os,sys,tarfile,tempfile
 from importlib.resources import files as package_files
 from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
+import psutil
 import torch
 from fastai.data.block import CategoryBlock,DataBlock
 from fastai.data.core import DataLoaders,TfmdDL
 from fastai.data.external import URLs,fastai_cfg,untar_data
 from fastai.data.transforms import Normalize,image_extensions,parent_label
-from fastai.torch_core import cast,default_device
+from fastai.torch_core import cast,default_device,no_random
 from fastai.vision.augment import RandTransform
-from fastai.vision.core import PILImage
+from fastai.vision.core import PILImage,TensorImage
 from fastai.vision.data import ImageBlock
-from fastcore.basics import patch
+from fastcore.basics import chunked,patch
 from fastcore.imports import IN_NOTEBOOK
 from fastprogress.fastprogress import progress_bar
 from fasttransform import Transform
 from lzma import LZMAError
 from matplotlib.figure import Figure
 from PIL import Image,ImageOps
+from safetensors import SafetensorError,safe_open
+from safetensors.torch import save_file
 
-from .augment import AlbumentationsTransform,seen_in_training
+from .augment import AlbumentationsTransform,BatchAlbumentations,augmented_pixels,seen_in_training
+from .batched import batch_lacks
 from .figures import image_grid
 
 # %% ../nbs/01_data.ipynb #4c510ca3
@@ -102,7 +105,7 @@ def _class_files(
     "List the images of each class"
     folders = _folders(root)
     if not folders: raise ValueError(f'no class folders in {root}: images belong into {root}/<class>/')
-    res = {o.name: sorted(f for f in o.iterdir() if f.suffix.lower() in image_extensions and f.is_file()) for o in folders}
+    res = {o.name: [o/f.name for f in sorted(os.scandir(o), key=lambda f: f.name) if f.is_file() and os.path.splitext(f.name)[1].lower() in image_extensions] for o in folders}
     if empty := [k for k,v in res.items() if not v]: raise ValueError(f"no images in {root/empty[0]}" + (f' (and {len(empty)-1} more class folders)' if empty[1:] else ''))
     return res
 
@@ -153,9 +156,8 @@ class FolderSplitter:
 
     def __call__(self, files):
         files = [Path(f) for f in files]
-        root = Path(os.path.commonpath(files))
-        parts = [f.relative_to(root).parts for f in files]
-        split = np.array([p[0] if len(p)==3 else 'train' for p in parts])
+        depth = len(Path(os.path.commonpath(files)).parts)
+        split = np.array([f.parts[depth] if len(f.parts)==depth+3 else 'train' for f in files])
         idxs = {s: np.flatnonzero(split==s) for s in SPLITS}
         rng = np.random.default_rng(self.seed)
         for s in ('test','valid') if self.watch=='valid' else ('test',):
@@ -213,21 +215,51 @@ def fit_square(
     "Scale `image` until its shorter side is `size` pixels, and keep the square in its middle"
     return image if image.size==(size,size) else ImageOps.fit(image, (size,size), Image.Resampling.BILINEAR)
 
-# %% ../nbs/01_data.ipynb #b170f6fa
-def _sums(
-    file:Path, # Image file
-    size:int, # Side the image is scaled to, pixels
-)->np.ndarray: # Means and mean squares of the three channels in [0, 1], shape (6,); NaN if the file cannot be read
-    "Means and mean squares of an image's channels"
-    try: x = np.asarray(fit_square(open_rgb(file), size), np.float64).reshape(-1, 3)/255
-    except Exception: return np.full(6, np.nan)  # Pillow raises many kinds for a broken file
-    return np.concatenate([x.mean(0), (x**2).mean(0)])
+# %% ../nbs/01_data.ipynb #6dc4c62d
+class _Opened:
+    "Image files as arrays; of zeros for a file that cannot be read"
+    def __init__(self, files, size): self.files,self.size = files,size
+    def __len__(self): return len(self.files)
+    def __getitem__(self, i):
+        try: return torch.from_numpy(np.array(fit_square(open_rgb(self.files[i]), self.size))),True
+        except Exception: return torch.zeros(self.size, self.size, 3, dtype=torch.uint8),False  # Pillow raises many kinds for a broken file
 
+def _open_all(
+    files:list, # Image files
+    size:int, # Side the images are scaled to, pixels
+):
+    "Open all files, and yield batches: pixels, shape (images, size, size, 3), uint8, and their `_sums`"
+    many = len(files)>2000
+    dl = torch.utils.data.DataLoader(_Opened(files, size), batch_size=250, num_workers=min(8, os.cpu_count()) if many else 0, generator=torch.Generator())
+    for pixels,ok in progress_bar(dl) if many and (IN_NOTEBOOK or sys.stdout.isatty()) else dl: yield pixels,_sums(pixels, ok)
+
+def _sums(
+    pixels:torch.Tensor, # Images, uint8, shape (images, height, width, 3)
+    ok:torch.Tensor, # Whether each could be read
+)->np.ndarray: # Means and mean squares of the three channels in [0, 1], shape (images, 6); a row of NaN for a file that cannot be read
+    "Means and mean squares of each image's channels"
+    x = pixels.flatten(1, 2).int()
+    sums = torch.cat([x.sum(1).double()/255, (x**2).sum(1).double()/255**2], 1)/x.shape[1]
+    return sums.masked_fill(~ok[:,None], np.nan).numpy()
+
+# %% ../nbs/01_data.ipynb #de53d4f0
 def _fingerprint(files, size):
     "A short id of the files' names, sizes and times, and of the size they are scaled to"
     h = hashlib.sha256(str(size).encode())
-    for f in files: h.update(f'{f}|{(s := f.stat()).st_size}|{s.st_mtime_ns}\n'.encode())
+    for f in files: h.update(f'{f}|{(s := os.stat(f)).st_size}|{s.st_mtime_ns}\n'.encode())
     return h.hexdigest()[:16]
+
+def _keep(
+    file:Path, # Where to
+    write, # Function of a file name that writes there
+)->OSError|None: # Why it could not be written; `None` if it was
+    "Write a file aside, then move it to its place"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=file.parent) as tmp:
+            write(f'{tmp}/{file.name}')
+            os.replace(f'{tmp}/{file.name}', file)
+    except (OSError, SafetensorError) as e: return e
 
 # %% ../nbs/01_data.ipynb #da497432
 def scan_images(
@@ -238,40 +270,94 @@ def scan_images(
     cache = fastai_cfg().path('data')/'advtrain_scans'/f'{_fingerprint(files, size)}.npy'
     try: return np.load(cache)
     except (OSError, ValueError, EOFError): pass # there is none, or it is damaged
-    with ThreadPoolExecutor() as pool:
-        rows = pool.map(lambda f: _sums(f, size), files)
-        sums = np.stack(list(progress_bar(rows, total=len(files), display=len(files)>5000 and (IN_NOTEBOOK or sys.stdout.isatty()))))
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cache.parent, delete=False) as f: np.save(f, sums)
-        os.replace(f.name, cache)
-    except OSError: pass # nowhere to keep it: the images are opened again next time
+    sums = np.concatenate([sums for _,sums in _open_all(files, size)])
+    _keep(cache, lambda f: np.save(f, sums)) # without it, the images are opened again next time
     return sums
 
 # %% ../nbs/01_data.ipynb #cebffec4
 def image_stats(
-    sums:np.ndarray, # Rows of `scan_images`
+    sums:np.ndarray, # Rows of `scan_images`, or `DecodedImages.sums`
 )->tuple: # Mean and standard deviation of each channel, in [0, 1]
     "Mean and standard deviation over all pixels of all images"
     mean,square = sums.mean(0).reshape(2, 3)
     return tuple(mean.tolist()),tuple(np.sqrt((square-mean**2).clip(1/255**2)).tolist())
 
+# %% ../nbs/01_data.ipynb #94304575
+class DecodedImages:
+    "Images of many files in one array"
+    def __init__(self,
+        files:list, # Image files
+        pixels:torch.Tensor, # Their pixels, uint8, shape (files, size, size, 3)
+        sums:np.ndarray, # Means and mean squares of the channels in [0, 1], shape (files, 6); a row of NaN for a file that cannot be read
+    ):
+        self.pixels,self.sums,self._on = pixels,sums,{}
+        self._row = {str(f): i for i,f in enumerate(files)}
+
+    def rows(self,
+        files:list, # Image files
+    )->torch.Tensor|None: # The row of each; `None` if one of them is not here
+        "Find the rows of `files`"
+        rows = [self._row.get(str(f)) for f in files]
+        return None if None in rows else torch.tensor(rows)
+
+    def on(self,
+        device:torch.device|None, # Where batches are wanted
+    )->torch.Tensor: # The pixels, on `device` if they fit into a quarter of its free memory
+        "Bring the pixels to `device`, once"
+        if device is None or device.type!='cuda': return self.pixels
+        if device not in self._on: self._on[device] = self.pixels.to(device) if self.pixels.nbytes <= torch.cuda.mem_get_info(device)[0]/4 else self.pixels
+        return self._on[device]
+
+# %% ../nbs/01_data.ipynb #a8b628d2
+_CACHE_VERSION = '1' # of the file's content; raise it when `open_rgb` or `fit_square` give other pixels
+
+def _load_images(cache, files, fingerprint):
+    "Map a cache file into memory; raise ValueError if it is not what is wanted"
+    try:
+        with safe_open(cache, 'pt') as f:
+            about = f.metadata() or {}
+            if about.get('version')!=_CACHE_VERSION: raise ValueError(f'{cache} was written by another version')
+            if about.get('fingerprint')!=fingerprint: raise ValueError('files were added, changed or removed since they were decoded')
+            return DecodedImages(files, f.get_tensor('pixels'), f.get_tensor('sums').numpy())
+    except SafetensorError as e: raise ValueError(f'{cache} is damaged') from e
+
+@functools.cache
+def _say_once(line): print(line)
+
+def decode_images(
+    files:list, # Image files
+    size:int=32, # Side the images are scaled to, pixels
+)->DecodedImages: # Their pixels
+    "Decode all images into one array, which is kept on disk until a file changes"
+    root = hashlib.sha256(f'{os.path.commonpath(files)}|{size}'.encode()).hexdigest()[:16]
+    cache,fingerprint = fastai_cfg().path('data')/'advtrain_images'/f'{root}.safetensors',_fingerprint(files, size)
+    try: return _load_images(cache, files, fingerprint)
+    except OSError: pass # there is none
+    except ValueError as e: print(f'{e}: decoding {len(files)} images again')
+    pixels,sums,n = torch.empty(len(files), size, size, 3, dtype=torch.uint8),np.empty((len(files), 6)),0
+    for x,s in _open_all(files, size): pixels[n:n+len(x)],sums[n:n+len(x)],n = x,s,n+len(x)
+    tensors,about = dict(pixels=pixels, sums=torch.from_numpy(sums)),dict(version=_CACHE_VERSION, fingerprint=fingerprint)
+    if e := _keep(cache, lambda f: save_file(tensors, f, about)):
+        _say_once(f'decoded images cannot be kept in {cache.parent} ({e}): they are decoded again at the next start')
+    return DecodedImages(files, pixels, sums)
+
 # %% ../nbs/01_data.ipynb #860ba85c
 def _readable(
     files:list, # Image files
-    size:int, # Side the images are scaled to, pixels
+    sums:np.ndarray, # Their rows of `scan_images`, or `DecodedImages.sums`
     on_error:str, # 'raise' or 'skip'
-)->tuple: # Files that can be read, their rows of `scan_images`, files that cannot
-    "Open every image; raise an error that names the unreadable ones, or leave them out"
-    if on_error not in ('raise','skip'): raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
-    sums = scan_images(files, size)
+)->tuple: # Files that can be read, their rows, files that cannot
+    "Raise an error that names the unreadable files, or leave them out"
     ok = ~np.isnan(sums).any(1)
     skipped = [f for f,o in zip(files, ok) if not o]
     if skipped:
         names = ', '.join(map(str, skipped[:5])) + (f' and {len(skipped)-5} more' if len(skipped)>5 else '')
         if on_error=='raise': raise ValueError(f"{len(skipped)} of {len(files)} images cannot be read: {names}. Mend them, or leave them out with on_error='skip'")
         print(f'skipped {len(skipped)} of {len(files)} images that cannot be read: {names}')
-    return [f for f,o in zip(files, ok) if o], sums[ok], skipped
+    return [f for f,o in zip(files, ok) if o],sums[ok],skipped
+
+def _check_on_error(on_error):
+    if on_error not in ('raise','skip'): raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
 
 # %% ../nbs/01_data.ipynb #96e1d094
 def image_block(
@@ -285,10 +371,81 @@ def image_block(
     vocab:list|None=None, # Class names; `None` takes those of the training images
 )->DataBlock: # Its source is a folder of classes
     "Make a fastai `DataBlock` for a folder of classes, for people who compose their own"
-    def _get_items(path): return _readable(class_files(path), size, on_error)[0]
+    _check_on_error(on_error)
+    def _get_items(path): return _readable(files := class_files(path), scan_images(files, size), on_error)[0]
     return DataBlock(blocks=(ImageBlock(RGBImage), CategoryBlock(vocab)), get_items=_get_items, get_y=parent_label,
         splitter=FolderSplitter(valid_pct, watch, seed), item_tfms=[FitSquare(size), AlbumentationsTransform(augs)],
         batch_tfms=[Normalize.from_stats(*stats)] if stats else [])
+
+# %% ../nbs/01_data.ipynb #42989043
+class CachedDL(TfmdDL):
+    "A loader that gathers whole batches from decoded images"
+    def __init__(self,
+        dataset=None, # fastai `Datasets` of image files
+        images:DecodedImages|None=None, # Their pixels; without, they are decoded at the first batch
+        at_once:int=1, # Images that go through the batch transforms together, if they make more than a batch
+        num_workers:int=0, # Not used: batches are gathered in the main process
+        **kwargs, # Passed on to `TfmdDL`
+    ):
+        self.images,self.at_once = images,at_once
+        super().__init__(dataset, num_workers=0, **kwargs)
+
+    def new(self,
+        dataset=None, # The new loader's data; `None` for the same
+        cls=None, # The new loader's class; `None` for the same
+        **kwargs, # Passed on to `TfmdDL.new`
+    ):
+        if cls is None or issubclass(cls, CachedDL): kwargs = dict(images=self.images, at_once=self.at_once) | kwargs
+        return super().new(dataset, cls, **kwargs)
+
+    def __getstate__(self): return {**{k: v for k,v in self.__dict__.items() if k!='_source'}, 'images': None} # the pixels stay here
+
+    def chunkify(self,
+        idxs, # Indices into the data set
+    ): # Lists of them, each for several batches
+        return chunked(idxs, self.bs*max(1, self.at_once//self.bs))
+
+    def __iter__(self):
+        for b in super().__iter__():
+            for i in range(0, len(b[0]), self.bs):
+                part = tuple(o[i:i+self.bs] for o in b)
+                if len(part[0])==self.bs or not self.drop_last: yield part
+
+    def do_item(self,
+        i:int|None, # Index into the data set
+    )->int|None: # The same; `create_batch` gathers
+        return i
+
+    def create_batch(self,
+        idxs:list, # Indices into the data set; fastai probes with `None`
+    )->tuple: # Images, uint8, shape (images, 3, height, width), and class indices
+        if not hasattr(self, '_source'): self._source = self._find()
+        images,rows,targets = self._source
+        idxs = torch.tensor([i or 0 for i in idxs])
+        pixels = images.on(self.device)
+        x = pixels.index_select(0, rows[idxs].to(pixels.device)).permute(0,3,1,2) # `Normalize` is slow in this layout, augmenting is fast
+        return TensorImage(x),*[cast(t[idxs], type(t)) for t in targets]
+
+    def _find(self):
+        "The decoded images, the row of each item, and the targets"
+        if any(isinstance(o, RandTransform) and getattr(o, 'train_aug', True) is not None for o in self.after_item.fs):
+            raise ValueError('an item transform that draws at random would be frozen in the array: use `BatchAlbumentations` as a batch transform')
+        if self.images and (rows := self.images.rows(self.items)) is not None:
+            columns = [[tl[i] for i in range(len(tl))] for tl in self.dataset.tls[1:]]
+            return self.images,rows,[cast(torch.stack(o), type(o[0])) for o in columns]
+        x,*y = [cast(torch.stack(o), type(o[0])) for o in zip(*[self.after_item(o) for o in self.dataset])]
+        return DecodedImages([], x.permute(0,2,3,1).contiguous().as_subclass(torch.Tensor), None),torch.arange(len(x)),y
+
+# %% ../nbs/01_data.ipynb #ab3d3a8d
+def _why_slow(
+    augs, # albumentations `Compose` for training images
+    n:int, # Number of images
+    size:int, # Side of the images, pixels
+)->str|None: # The reason; `None` if there is none
+    "Find out why the images must be loaded one by one"
+    if augs is not None and (lacks := batch_lacks(augs)): return f'{lacks} has no batch form'
+    need,free = n*size*size*3,psutil.virtual_memory().available
+    if need > free/4: return f'{n} images of {size}×{size} pixels are {need/1e6:,.0f} MB, more than a quarter of the {free/1e6:,.0f} MB of free memory'
 
 # %% ../nbs/01_data.ipynb #15aed466
 def image_dls(
@@ -301,23 +458,32 @@ def image_dls(
     watch:str='valid', # What training watches: 'valid', or 'test' as the references did
     seed:int=42, # The same seed holds out the same images
     device=None, # Device of the batches; `None` is fastai's default device
-    num_workers:int|None=None, # Worker processes; `None` is 0 on a CPU, where training needs the cores, else up to 8
-    fast:bool=True, # Allow a faster path where there is one; the results are the same
+    num_workers:int|None=None, # Worker processes of the slow way; `None` is 0 on a CPU, where training needs the cores, else up to 8
+    fast:bool=True, # Decode all images once and augment whole batches, where possible? `False` goes file by file
     on_error:str='raise', # What to do with images that cannot be read: 'raise' or 'skip'
 )->DataLoaders: # `train`, `valid` and `test`
     "Make loaders for training, validation and testing from a folder of classes"
-    files,sums,skipped = _readable(class_files(path := data_folder(path)), size, on_error)
+    _check_on_error(on_error)
+    if augs is not None: augmented_pixels(augs, size)
+    files = class_files(path := data_folder(path))
+    if fast and (why := _why_slow(augs, len(files), size)):
+        print(f'images are loaded and augmented one by one, because {why}')
+        fast = False
+    images = decode_images(files, size) if fast else None
+    files,sums,skipped = _readable(files, images.sums if fast else scan_images(files, size), on_error)
     train,*_ = FolderSplitter(valid_pct, watch, seed)(files)
     if not 0 < bs <= len(train): raise ValueError(f'the batch size is {bs}, and there are {len(train)} training images: choose bs from 1 to {len(train)}')
     vocab = sorted({files[i].parent.name for i in train})
     if lost := sorted({f.parent.name for f in files}-set(vocab)): raise ValueError(f"no training image of {', '.join(lost)} can be read")
     stats = CIFAR10_STATS if vocab==CIFAR10_CLASSES else image_stats(sums[train])
-    block = image_block(augs, size, stats, valid_pct, watch, seed, on_error, vocab)
+    block = image_block(None if fast else augs, size, stats, valid_pct, watch, seed, on_error, vocab)
+    if fast and augs is not None: block = block.new(block.item_tfms, [BatchAlbumentations(augs), *block.batch_tfms])
     block.get_items = None # they are known, and were opened already
     device = torch.device(device or default_device())
     if num_workers is None: num_workers = 0 if device.type=='cpu' else min(8, os.cpu_count())
-    dls = block.dataloaders(files, bs=bs, device=device, num_workers=num_workers, drop_last=False)
-    dls.skipped,dls.watch,dls.source = skipped,watch,path
+    how = dict(dl_type=CachedDL, images=images, at_once=2**19//size**2) if fast else dict(num_workers=num_workers)
+    dls = block.dataloaders(files, bs=bs, device=device, drop_last=False, **how)
+    dls.skipped,dls.watch,dls.source,dls.fast = skipped,watch,path,fast
     return dls
 
 # %% ../nbs/01_data.ipynb #028f74d1
@@ -327,36 +493,12 @@ def test(self:DataLoaders):
     if len(self.loaders)<3: raise AttributeError('these loaders have no test set: make them with `image_dls`')
     return self.loaders[2]
 
-# %% ../nbs/01_data.ipynb #42989043
-class CachedDL(TfmdDL):
-    "A loader that decodes each image once into one uint8 array, and gathers batches from that"
-    def do_item(self,
-        i:int|None, # Index into the data set
-    )->int|None: # The same; `create_batch` gathers
-        return i
-
-    def create_batch(self,
-        idxs:list, # Indices into the data set; fastai probes with `None`
-    )->tuple: # Images and class indices
-        idxs = [i or 0 for i in idxs]
-        return tuple(cast(x[idxs], type(x)) for x in self.cache)
-
-    @property
-    def cache(self):
-        if not hasattr(self, '_cache'): self._cache = self._decode_all()
-        return self._cache
-
-    def _decode_all(self):
-        if any(isinstance(o, RandTransform) and getattr(o, 'train_aug', True) is not None for o in self.after_item.fs):
-            raise ValueError('an item transform that draws at random would be frozen in the cache: use `BatchAlbumentations` as a batch transform')
-        return tuple(cast(torch.stack(list(o)), type(o[0])) for o in zip(*[self.after_item(o) for o in self.dataset]))
-
 # %% ../nbs/01_data.ipynb #349afd7a
 def show_classes(
     dls:DataLoaders, # Loaders
     n:int=8, # Images of each class
     augmented:bool=True, # Show training images as training sees them? Otherwise any images, as they are
-    seed:int=0, # Which images are drawn
+    seed:int=0, # Which images and augmentations are drawn
     figsize:tuple|None=None, # Width and height in inches
 )->Figure: # A row a class if augmented, else a grid of random images
     "Show augmented training images of every class, or random images as they are"
@@ -367,4 +509,5 @@ def show_classes(
         images = seen_in_training(dls.test_dl([dl.items[i] for i in idxs]), range(len(idxs)))
         return image_grid(images, labels[idxs].tolist(), n, figsize, 'Random training images')
     idxs = np.concatenate([rng.choice(np.flatnonzero(labels==c), n) for c in dls.vocab])
-    return image_grid(seen_in_training(dl, idxs), labels[idxs].tolist(), n, figsize, 'Every class as training sees it')
+    with no_random(seed): images = seen_in_training(dl, idxs)
+    return image_grid(images, labels[idxs].tolist(), n, figsize, 'Every class as training sees it')
