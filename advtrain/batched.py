@@ -176,8 +176,7 @@ def _apply_crop(transform, x, params):
     left,top,right,bottom = params['crop_coords'].T
     return _windows(x, top, left, int(bottom[0]-top[0]), int(right[0]-left[0]))
 
-# %% ../nbs/00b_batched.ipynb #3d7d7b2d
-_SAMPLING = {cv2.INTER_NEAREST: 'nearest', cv2.INTER_LINEAR: 'bilinear', cv2.INTER_CUBIC: 'bicubic'}
+# %% ../nbs/00b_batched.ipynb #a50e76a7
 _PADDING = {cv2.BORDER_CONSTANT: 'zeros', cv2.BORDER_REPLICATE: 'border', cv2.BORDER_WRAP: 'border', cv2.BORDER_REFLECT: 'reflection', cv2.BORDER_REFLECT_101: 'reflection'}
 
 def _sources(
@@ -201,11 +200,10 @@ def _sources(
 def _warp(
     x:torch.Tensor, # Batch, shape (images, height, width, channels)
     matrix:np.ndarray, # Where pixels (x, y, 1) go, shape (images, 3, 3)
-    interpolation:int, # Interpolation of OpenCV
     border_mode:int, # Border mode of OpenCV
     fill, # Colour of what lies outside, for `BORDER_CONSTANT`
 )->torch.Tensor: # Batch of the same shape
-    "Apply an affine map to each image"
+    "Apply an affine map to each image, with bilinear interpolation"
     h,w = x.shape[1:3]
     edges = border_mode in (cv2.BORDER_REFLECT, cv2.BORDER_CONSTANT)
     wrap,constant = border_mode==cv2.BORDER_WRAP,border_mode==cv2.BORDER_CONSTANT and np.any(fill)
@@ -215,7 +213,7 @@ def _warp(
         pixels = _pad(pixels, 0, 1, 0, 1, border_mode, 0)
         xy = (xy+1).remainder(2)-1
     if constant: pixels = pixels - (colour := _canvas(pixels[:1], 1, 1, fill))
-    out = grid_sample(pixels.permute(0,3,1,2), xy, _SAMPLING[interpolation], _PADDING[border_mode], align_corners=not edges)
+    out = grid_sample(pixels.permute(0,3,1,2), xy, 'bilinear', _PADDING[border_mode], align_corners=not edges)
     out = out.permute(0,2,3,1).contiguous()
     if constant: out += colour
     return out.to(x.dtype) if x.is_floating_point() else _to_uint8(out.add_(.5))
@@ -273,7 +271,7 @@ def _draw_affine(transform, x, rng):
 @apply_params.register(A.Rotate)
 @apply_params.register(A.Affine)
 @apply_params.register(A.ShiftScaleRotate)
-def _apply_warp(transform, x, params): return _warp(x, params['matrix'], transform.interpolation, transform.border_mode, transform.fill)
+def _apply_warp(transform, x, params): return _warp(x, params['matrix'], transform.border_mode, transform.fill)
 
 # %% ../nbs/00b_batched.ipynb #173dcb06
 @draw_params.register(A.CoarseDropout)
@@ -381,7 +379,8 @@ def augment_batch(
     rng:np.random.Generator, # Source of the draws
 )->torch.Tensor: # Batch
     "Apply `transform` to the images of a batch, to each with its probability and with its own draws"
-    if transform.p>=1 or not len(x): return _augment_all(transform, x, rng)
+    if not len(x): return x
+    if transform.p>=1: return _augment_all(transform, x, rng)
     return _in_groups(x, (rng.random(len(x))<transform.p).astype(int), [noop, partial(_augment_all, transform, rng=rng)])
 
 @singledispatch
@@ -417,5 +416,5 @@ def batch_lacks(
     t,name = transform,type(transform).__name__
     if type(t) in _COMPOSITIONS: return next((o for o in map(batch_lacks, t.transforms) if o), None)
     if type(t) not in apply_params.registry: return name
-    options = dict(crop_border=[False], fit_output=[False], interpolation=list(_SAMPLING), num_output_channels=[3], method=list(_GRAYS))
+    options = dict(crop_border=[False], fit_output=[False], interpolation=[cv2.INTER_LINEAR], num_output_channels=[3], method=list(_GRAYS))
     return next((f'{name}({k}={getattr(t, k)!r})' for k,known in options.items() if getattr(t, k, known[0]) not in known), None)
