@@ -1,5 +1,7 @@
-"""Every public name of advtrain, for interactive use: `from advtrain.all import *`."""
+"""Every public name of advtrain, and albumentations as `A`, for interactive use: `from advtrain.all import *`."""
 from .figures import *
+from .batched import *
+from .batched import A
 from .augment import *
 from .data import *
 from .models import *

@@ -1,0 +1,149 @@
+"""Loading and augmenting, item by item and whole: nothing is replayed, nothing is mixed up, and a damaged or shared cache is survived."""
+import os,shutil,subprocess,sys
+
+import numpy as np
+import pytest
+import torch
+from fastai.data.block import CategoryBlock,DataBlock
+from fastai.data.transforms import GrandparentSplitter,get_image_files,parent_label
+from fastai.learner import load_learner
+from fastai.torch_core import set_seed
+from fastai.vision.augment import RandTransform
+from fastai.vision.core import PILImage
+from fastai.vision.data import ImageBlock
+from PIL import Image
+
+from advtrain.all import A,CachedDL,cutout_augs,decode_images,image_dls,resnet_learner
+
+class TutorialTransform(RandTransform):
+    "The usual way to use albumentations in fastai"
+    split_idx,order = None,2
+    def __init__(self, train_aug):
+        super().__init__()
+        self.train_aug = train_aug
+    def before_call(self, b, split_idx): self.idx = split_idx
+    def encodes(self, x:PILImage):
+        return PILImage.create(self.train_aug(image=np.array(x))['image']) if self.idx==0 else x
+
+@pytest.fixture(scope='module')
+def repeated(sample, tmp_path_factory):
+    "A folder with 512 copies of one training image, in two classes"
+    path,image = tmp_path_factory.mktemp('repeated'),next((sample/'train'/'Bag').iterdir())
+    for c,n in dict(Bag=510, Coat=2).items():
+        for s in 'train','test': (path/s/c).mkdir(parents=True)
+        for i in range(n): shutil.copy(image, path/'train'/c/f'{i:03}.png')
+        for i in range(2): shutil.copy(image, path/'test'/c/f'{i}.png')
+        (path/'valid'/c).mkdir(parents=True)
+        shutil.copy(image, path/'valid'/c/'0.png')
+    return path
+
+AUG = A.Compose([A.PadIfNeeded(40, 40), A.RandomCrop(32, 32), A.HorizontalFlip(p=.5), A.Rotate(5), A.CoarseDropout((1,1), (16,16), (16,16), fill=128)])
+
+def different_batches(dl, epochs=3):
+    "How many batches there are, and how many of them differ"
+    batches = [hash(x.numpy().tobytes()) for _ in range(epochs) for x,_ in dl]
+    return len(batches),len(set(batches))
+
+@pytest.mark.parametrize('fast', [True,False])
+@pytest.mark.parametrize('workers', [0,1,2])
+def test_no_replay(repeated, fast, workers):
+    dls = image_dls(repeated, AUG, bs=128, num_workers=workers, fast=fast)
+    assert dls.fast is fast
+    set_seed(5)
+    assert different_batches(dls.train)==(12,12)
+    set_seed(5); first = [x.numpy().tobytes() for x,_ in dls.train.new(shuffle=False)]
+    set_seed(5); assert first==[x.numpy().tobytes() for x,_ in dls.train.new(shuffle=False)]
+    for dl in dls.valid,dls.test: assert len({o.numpy().tobytes() for x,_ in dl for o in x})==1
+
+@pytest.mark.parametrize('workers,expected', [(0,12),(1,4),(2,2)])
+def test_tutorial_transform_replays(repeated, workers, expected):
+    "The control: the test above finds the fault in the usual way"
+    block = DataBlock((ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label, splitter=GrandparentSplitter(), item_tfms=TutorialTransform(AUG))
+    assert different_batches(block.dataloaders(repeated, bs=128, num_workers=workers, device='cpu').train)==(12,expected)
+
+@pytest.mark.parametrize('fast', [True,False])
+def test_right_file_and_right_pixels(sample, fast):
+    "What `interpret` names, shows and scored is the file as it is, also for training images"
+    learn = resnet_learner(image_dls(sample, cutout_augs(), bs=100, fast=fast), width=4, precision='fp32')
+    for ds in 'train','test':
+        interp = learn.interpret(ds)
+        rows = interp.table.iloc[[3,70,-1]]
+        files = np.stack([np.asarray(Image.open(interp.dl.items[i]).convert('RGB')) for i in rows.index])/255
+        assert np.allclose(interp.pixels(rows), files, atol=1e-5)
+        with torch.no_grad(): again = learn.model.eval()(interp.inputs(rows))
+        assert torch.allclose(again, interp.logits[rows.index.tolist()], atol=1e-4)
+        assert [interp.dl.items[i].parent.name for i in rows.index]==rows.actual.tolist()
+
+def test_new_files_and_export(sample, tmp_path):
+    "A learner on decoded images predicts other files, and its export holds no images"
+    learn = resnet_learner(image_dls(sample, cutout_augs(), bs=100), width=4, precision='fp32')
+    assert isinstance(learn.dls.train, CachedDL)
+    Image.new('RGB', (50,40), 'gray').save(tmp_path/'new.png')
+    preds,_ = learn.get_preds(dl=learn.dls.test_dl([tmp_path/'new.png', *learn.dls.test.items[:2]]))
+    learn.export(tmp_path/'learner.pkl')
+    assert (tmp_path/'learner.pkl').stat().st_size < 2e6
+    again,_ = load_learner(tmp_path/'learner.pkl').get_preds(dl=learn.dls.test_dl([tmp_path/'new.png', *learn.dls.test.items[:2]]))
+    assert torch.allclose(preds, again, atol=1e-5)
+    assert learn.predict(tmp_path/'new.png')[0] in learn.dls.vocab
+
+def test_too_large_for_memory(sample, monkeypatch, capsys):
+    "Images that would fill more than a quarter of the free memory are read one by one, with a word about it"
+    class Memory: available = 2500*32*32*3*4-1
+    monkeypatch.setattr('advtrain.data.psutil.virtual_memory', lambda: Memory)
+    assert image_dls(sample).fast is False
+    assert 'because 2500 images of 32×32 pixels are 8 MB, more than a quarter of the 31 MB of free memory' in capsys.readouterr().out
+    Memory.available += 1
+    assert image_dls(sample).fast and not capsys.readouterr().out
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    "A data directory of fastai of its own"
+    (tmp_path/'home').mkdir()
+    class Config:
+        def path(self, name): return tmp_path/'home'
+    monkeypatch.setattr('advtrain.data.fastai_cfg', Config)
+    return tmp_path/'home'
+
+def test_nowhere_to_keep(sample, home, capsys):
+    "Where the cache cannot be written, the images are decoded each time, which is said once"
+    (home/'advtrain_images').write_text('a file where the folder should be')
+    for _ in range(2): assert len(image_dls(sample).train.one_batch()[0])==128
+    assert capsys.readouterr().out.count('cannot be kept')==1
+
+@pytest.mark.skipif(not hasattr(os, 'geteuid') or os.geteuid()==0, reason='the superuser may write into any directory')
+def test_read_only_directory(sample, home, capsys):
+    home.chmod(0o555)
+    assert len(image_dls(sample).train.one_batch()[0])==128
+    assert capsys.readouterr().out.count('cannot be kept')==1
+
+BUILD = '''
+import sys,time
+from pathlib import Path
+import advtrain.data as data
+class Config:
+    def path(self, name): return Path(sys.argv[1])
+data.fastai_cfg = Config
+files = data.class_files(sys.argv[2])
+(Path(sys.argv[1])/sys.argv[3]).touch()
+while len(list(Path(sys.argv[1]).glob('ready*')))<2: time.sleep(.005)
+images = data.decode_images(files)
+print(int(images.pixels.long().sum()), float(images.sums.sum()))
+'''
+
+def test_two_processes_build_at_once(sample, home):
+    "Both are right, and one whole file is left"
+    calls = [subprocess.Popen([sys.executable, '-W', 'ignore', '-c', BUILD, home, sample, f'ready{i}'], stdout=subprocess.PIPE, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'}) for i in (1,2)]
+    outs = [o.communicate()[0].split() for o in calls]
+    from advtrain.data import class_files
+    images = decode_images(files := class_files(sample))
+    pixels = np.stack([np.asarray(Image.open(f).convert('RGB')) for f in files])
+    assert np.array_equal(images.pixels.numpy(), pixels)
+    assert outs[0]==outs[1]==[str(int(pixels.astype(np.int64).sum())), str(float(images.sums.sum()))]
+    assert [o.suffix for o in (home/'advtrain_images').iterdir()]==['.safetensors']
+
+def test_gathering_draws_nothing(sample, home):
+    "Decoding, also in other processes, leaves the generators as they were"
+    from advtrain.data import class_files
+    files = class_files(sample)
+    set_seed(1); expected = torch.rand(1),np.random.random()
+    set_seed(1); decode_images(files); assert (torch.rand(1),np.random.random())==expected
