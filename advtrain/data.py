@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CIFAR10_CLASSES', 'CIFAR10_STATS', 'SPLITS', 'unpack_once', 'fashion_sample', 'data_folder', 'cifar10', 'class_files',
            'FolderSplitter', 'open_rgb', 'RGBImage', 'FitSquare', 'fit_square', 'scan_images', 'image_stats',
-           'DecodedImages', 'decode_images', 'image_block', 'CachedDL', 'image_dls', 'show_classes']
+           'DecodedImages', 'decode_images', 'NormalizeInPlace', 'image_block', 'CachedDL', 'image_dls', 'show_classes']
 
 # %% ../nbs/01_data.ipynb #9b7b581d
 import functools,hashlib,os,sys,tarfile,tempfile
@@ -217,30 +217,29 @@ def fit_square(
 
 # %% ../nbs/01_data.ipynb #6dc4c62d
 class _Opened:
-    "Image files as arrays; of zeros for a file that cannot be read"
+    "The pixels of image files, uint8, shape (size, size, 3), and their `_sums`; zeros and NaN for a file that cannot be read"
     def __init__(self, files, size): self.files,self.size = files,size
     def __len__(self): return len(self.files)
     def __getitem__(self, i):
-        try: return torch.from_numpy(np.array(fit_square(open_rgb(self.files[i]), self.size))),True
-        except Exception: return torch.zeros(self.size, self.size, 3, dtype=torch.uint8),False  # Pillow raises many kinds for a broken file
+        try: x = np.array(fit_square(open_rgb(self.files[i]), self.size))
+        except Exception: return torch.zeros(self.size, self.size, 3, dtype=torch.uint8),torch.full((6,), torch.nan, dtype=torch.float64) # Pillow raises many kinds
+        return torch.from_numpy(x),torch.from_numpy(_sums(x))
+
+def _sums(
+    x:np.ndarray, # Image, uint8, shape (height, width, 3)
+)->np.ndarray: # Means, then mean squares of the three channels in [0, 1], shape (6,)
+    "Means and mean squares of an image's channels"
+    x = np.ascontiguousarray(x.reshape(-1, 3).T, np.float64) # whole numbers, so that the sums are exact
+    return np.concatenate([x.sum(1)/255, (x*x).sum(1)/255**2])/x.shape[1]
 
 def _open_all(
     files:list, # Image files
     size:int, # Side the images are scaled to, pixels
-):
-    "Open all files, and yield batches: pixels, shape (images, size, size, 3), uint8, and their `_sums`"
+): # Yields pixels, shape (images, size, size, 3), and their `_sums`, some images at a time
+    "Open all files, in as many processes as there are cores"
     many = len(files)>2000
-    dl = torch.utils.data.DataLoader(_Opened(files, size), batch_size=250, num_workers=min(8, os.cpu_count()) if many else 0, generator=torch.Generator())
-    for pixels,ok in progress_bar(dl) if many and (IN_NOTEBOOK or sys.stdout.isatty()) else dl: yield pixels,_sums(pixels, ok)
-
-def _sums(
-    pixels:torch.Tensor, # Images, uint8, shape (images, height, width, 3)
-    ok:torch.Tensor, # Whether each could be read
-)->np.ndarray: # Means and mean squares of the three channels in [0, 1], shape (images, 6); a row of NaN for a file that cannot be read
-    "Means and mean squares of each image's channels"
-    x = pixels.flatten(1, 2).int()
-    sums = torch.cat([x.sum(1).double()/255, (x**2).sum(1).double()/255**2], 1)/x.shape[1]
-    return sums.masked_fill(~ok[:,None], np.nan).numpy()
+    dl = torch.utils.data.DataLoader(_Opened(files, size), batch_size=100, num_workers=min(8, os.cpu_count()) if many else 0, generator=torch.Generator())
+    yield from progress_bar(dl) if many and (IN_NOTEBOOK or sys.stdout.isatty()) else dl
 
 # %% ../nbs/01_data.ipynb #de53d4f0
 def _fingerprint(files, size):
@@ -270,7 +269,7 @@ def scan_images(
     cache = fastai_cfg().path('data')/'advtrain_scans'/f'{_fingerprint(files, size)}.npy'
     try: return np.load(cache)
     except (OSError, ValueError, EOFError): pass # there is none, or it is damaged
-    sums = np.concatenate([sums for _,sums in _open_all(files, size)])
+    sums = np.concatenate([sums.numpy() for _,sums in _open_all(files, size)])
     _keep(cache, lambda f: np.save(f, sums)) # without it, the images are opened again next time
     return sums
 
@@ -282,7 +281,9 @@ def image_stats(
     mean,square = sums.mean(0).reshape(2, 3)
     return tuple(mean.tolist()),tuple(np.sqrt((square-mean**2).clip(1/255**2)).tolist())
 
-# %% ../nbs/01_data.ipynb #94304575
+# %% ../nbs/01_data.ipynb #8ceb5d86
+def _hashes(files): return np.fromiter((hash(str(f)) for f in files), np.int64, len(files)) # a dictionary of 60,000 names takes 14 MB
+
 class DecodedImages:
     "Images of many files in one array"
     def __init__(self,
@@ -291,14 +292,16 @@ class DecodedImages:
         sums:np.ndarray, # Means and mean squares of the channels in [0, 1], shape (files, 6); a row of NaN for a file that cannot be read
     ):
         self.pixels,self.sums,self._on = pixels,sums,{}
-        self._row = {str(f): i for i,f in enumerate(files)}
+        self._names = _hashes(files)
+        self._order = self._names.argsort()
 
     def rows(self,
         files:list, # Image files
     )->torch.Tensor|None: # The row of each; `None` if one of them is not here
         "Find the rows of `files`"
-        rows = [self._row.get(str(f)) for f in files]
-        return None if None in rows else torch.tensor(rows)
+        names = _hashes(files)
+        if not len(self._names) or not np.isin(names, self._names).all(): return None
+        return torch.from_numpy(self._order[np.searchsorted(self._names, names, sorter=self._order)])
 
     def on(self,
         device:torch.device|None, # Where batches are wanted
@@ -334,12 +337,12 @@ def decode_images(
     try: return _load_images(cache, files, fingerprint)
     except OSError: pass # there is none
     except ValueError as e: print(f'{e}: decoding {len(files)} images again')
-    pixels,sums,n = torch.empty(len(files), size, size, 3, dtype=torch.uint8),np.empty((len(files), 6)),0
+    pixels,sums,n = torch.empty(len(files), size, size, 3, dtype=torch.uint8),torch.empty(len(files), 6, dtype=torch.float64),0
     for x,s in _open_all(files, size): pixels[n:n+len(x)],sums[n:n+len(x)],n = x,s,n+len(x)
-    tensors,about = dict(pixels=pixels, sums=torch.from_numpy(sums)),dict(version=_CACHE_VERSION, fingerprint=fingerprint)
+    tensors,about = dict(pixels=pixels, sums=sums),dict(version=_CACHE_VERSION, fingerprint=fingerprint)
     if e := _keep(cache, lambda f: save_file(tensors, f, about)):
         _say_once(f'decoded images cannot be kept in {cache.parent} ({e}): they are decoded again at the next start')
-    return DecodedImages(files, pixels, sums)
+    return DecodedImages(files, pixels, sums.numpy())
 
 # %% ../nbs/01_data.ipynb #860ba85c
 def _readable(
@@ -359,6 +362,14 @@ def _readable(
 def _check_on_error(on_error):
     if on_error not in ('raise','skip'): raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
 
+# %% ../nbs/01_data.ipynb #d9d87265
+class NormalizeInPlace(Normalize):
+    "Normalise a batch in the memory it already has"
+    def encodes(self,
+        x:TensorImage, # Batch of floats, shape (images, channels, height, width); it is overwritten
+    )->TensorImage: # The same
+        return x.sub_(self.mean).div_(self.std)
+
 # %% ../nbs/01_data.ipynb #96e1d094
 def image_block(
     augs=None, # albumentations `Compose` for training images
@@ -375,7 +386,7 @@ def image_block(
     def _get_items(path): return _readable(files := class_files(path), scan_images(files, size), on_error)[0]
     return DataBlock(blocks=(ImageBlock(RGBImage), CategoryBlock(vocab)), get_items=_get_items, get_y=parent_label,
         splitter=FolderSplitter(valid_pct, watch, seed), item_tfms=[FitSquare(size), AlbumentationsTransform(augs)],
-        batch_tfms=[Normalize.from_stats(*stats)] if stats else [])
+        batch_tfms=[NormalizeInPlace.from_stats(*stats)] if stats else [])
 
 # %% ../nbs/01_data.ipynb #42989043
 class CachedDL(TfmdDL):
@@ -400,10 +411,10 @@ class CachedDL(TfmdDL):
 
     def __getstate__(self): return {**{k: v for k,v in self.__dict__.items() if k!='_source'}, 'images': None} # the pixels stay here
 
-    def chunkify(self,
+    def create_batches(self,
         idxs, # Indices into the data set
-    ): # Lists of them, each for several batches
-        return chunked(idxs, self.bs*max(1, self.at_once//self.bs))
+    ): # Yields as many images as make several batches
+        return map(self.do_batch, chunked(idxs, self.bs*max(1, self.at_once//self.bs)))
 
     def __iter__(self):
         for b in super().__iter__():
@@ -481,7 +492,7 @@ def image_dls(
     block.get_items = None # they are known, and were opened already
     device = torch.device(device or default_device())
     if num_workers is None: num_workers = 0 if device.type=='cpu' else min(8, os.cpu_count())
-    how = dict(dl_type=CachedDL, images=images, at_once=2**19//size**2) if fast else dict(num_workers=num_workers)
+    how = dict(dl_type=CachedDL, images=images, at_once=2**18//size**2) if fast else dict(num_workers=num_workers)
     dls = block.dataloaders(files, bs=bs, device=device, drop_last=False, **how)
     dls.skipped,dls.watch,dls.source,dls.fast = skipped,watch,path,fast
     return dls

@@ -1,0 +1,42 @@
+"""Claim: a network trains the same on the fast path as item by item.
+
+ResNet-18 on the embedded Fashion-MNIST sample, some seeds on either path, in turn. The weights and the order of the images
+are the same for the same seed; the augmentations are drawn from the same distributions, in another order. What is compared
+is the accuracy on the validation images after the last epoch: mean, standard deviation, and Welch's t-test.
+
+    python benchmarks/same_training.py [--seeds 5] [--epochs 15] [--width 16]
+"""
+import argparse,contextlib,io,platform,time
+
+import numpy as np
+import torch
+from advtrain.augment import cutout_augs
+from advtrain.data import fashion_sample,image_dls
+from advtrain.training import resnet_learner,set_seed
+from scipy.stats import ttest_ind
+
+def accuracy(seed, fast, epochs, width):
+    "Validation accuracy after the last epoch, and seconds"
+    set_seed(seed)
+    dls = image_dls(fashion_sample(), cutout_augs(hole=8), bs=50, fast=fast)
+    learn = resnet_learner(dls, width=width, norm='layer', lr=.02)
+    start = time.perf_counter()
+    with learn.no_bar(),learn.no_logging(),contextlib.redirect_stdout(io.StringIO()): learn.fit(epochs)
+    return learn.recorder.values[-1][-1],time.perf_counter()-start
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    p.add_argument('--seeds', type=int, default=5)
+    p.add_argument('--epochs', type=int, default=15)
+    p.add_argument('--width', type=int, default=16)
+    o = p.parse_args()
+    print(f'{platform.processor() or platform.machine()}, torch {torch.__version__}, ResNet-18 of width {o.width}, {o.epochs} epochs, {o.seeds} seeds')
+    found = {True: [], False: []}
+    for seed in range(o.seeds):
+        for fast in found: found[fast].append(accuracy(seed, fast, o.epochs, o.width))
+    for fast,runs in found.items():
+        acc,seconds = np.array(runs).T
+        print(f"{'fast path' if fast else 'item by item':13} {acc.mean():.1%} ± {acc.std(ddof=1):.1%}  ({', '.join(f'{a:.1%}' for a in acc)}), {seconds.mean():.0f} s a run")
+    print(f'Welch t-test: p = {ttest_ind(*[[a for a,_ in r] for r in found.values()], equal_var=False).pvalue:.2f}')
+
+if __name__=='__main__': main()
