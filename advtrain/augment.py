@@ -12,7 +12,7 @@ import copy,random
 import numpy as np
 import torch
 from .batched import A,augment_batch,batch_lacks
-from albumentations.augmentations.crops.transforms import CropSizeError
+from albumentations.augmentations.crops.transforms import BaseCrop,CropSizeError
 from fastai.data.core import DataLoaders
 from fastai.data.transforms import Normalize
 from fastai.torch_core import TensorImageBase,no_random,to_device
@@ -207,7 +207,7 @@ def _alone(
     for t in copy.deepcopy(aug).transforms:
         name,t.p = type(t).__name__ + (f'\np={t.p:.2g}' if t.p<1 else ''),1
         parts.append((name, A.Compose([*pads, t])))
-        if isinstance(t, A.Pad): pads.append(t)
+        pads = [*pads, t] if isinstance(t, A.Pad) else [] if isinstance(t, BaseCrop) else pads
     return parts
 
 def show_transforms(

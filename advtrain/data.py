@@ -158,7 +158,7 @@ class FolderSplitter:
         self.valid_pct,self.watch,self.seed = valid_pct,watch,seed
 
     def __call__(self, files):
-        files = [Path(f) for f in files]
+        files = [f if isinstance(f, Path) else Path(f) for f in files]
         depth = len(Path(_root(files)).parts)
         split = np.array([f.parts[depth] if len(f.parts)==depth+3 else 'train' for f in files])
         idxs = {s: np.flatnonzero(split==s) for s in SPLITS}

@@ -21,7 +21,7 @@ from fastai.learner import Learner
 from fastcore.imports import IN_NOTEBOOK
 from fastcore.meta import delegates
 
-from .augment import cutout_augs,flip_cutout_augs,show_augmented,shift_gray_augs
+from .augment import cutout_augs,flip_cutout_augs,show_augmented,show_transforms,shift_gray_augs
 from .data import image_dls,show_classes
 from .gradcam import find_layer
 from .models import NORMS,resnet18,resnet34
@@ -105,6 +105,7 @@ FIGURES = { # name -> caption, function that draws it (the learning-rate finder'
     'random':          ('Random images of the data set', lambda c: show_classes(c.dls, augmented=False), None),
     'augmented':       ('Training images of every class, augmented', lambda c: show_classes(c.dls), None),
     'augmented_one':   ('One image, transformed many times', lambda c: show_augmented(c.dls), None),
+    'transforms':      ('Each transform of the augmentation alone', lambda c: show_transforms(c.dls) if c.exp.augs!='none' else None, None),
     'lr_find':         ('Learning-rate finder', None, None),
     'curves':          ('Loss and accuracy of training and validation', lambda c: plot_history(c.learn), None),
     'per_class':       ('Accuracy of each class', lambda c: c.interp.plot_per_class(), None),
@@ -126,7 +127,7 @@ def _save(fig, folder, name):
 def _save_figures(c, out):
     "Draw and save the figures that need the trained learner"
     for name,(_,draw,rows) in FIGURES.items():
-        if draw and (rows is None or len(_shown(c, rows))): _save(draw(c), out/'figures', name)
+        if draw and (rows is None or len(_shown(c, rows))) and (fig := draw(c)): _save(fig, out/'figures', name)
 
 # %% ../nbs/06_experiment.ipynb #71c938ec
 _FROM_EXP = 'augs size bs valid_pct watch seed'.split() # options of the loaders that an experiment decides

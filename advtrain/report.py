@@ -56,7 +56,7 @@ SECTIONS = { # title -> names of figures
     'What it gets wrong, and where it looked': ['wrong','wrong_gradcam','wrong_layers'],
     'What it gets right': ['correct','correct_gradcam'],
     'Class by class': ['per_class','confusion'],
-    'What it was shown': ['random','augmented','augmented_one'],
+    'What it was shown': ['random','augmented','augmented_one','transforms'],
     'The learning rate': ['lr_find'],
 }
 
