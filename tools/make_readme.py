@@ -18,6 +18,9 @@ def plain(output):
     else: keep = {'text/plain': text}
     return nbformat.v4.new_output('display_data', keep)
 
+ALT = ('Six misclassified images, heat maps of where the network looked, and both in one', # of the pictures, in their order
+       'Two misclassified images with heat maps at four layers', 'One image, transformed by each transform of the augmentation alone')
+
 def main():
     nb = nbformat.read(ROOT/'nbs/index.ipynb', 4)
     nb.metadata.language_info = {'name': 'python'}
@@ -27,7 +30,8 @@ def main():
     for name,data in resources['outputs'].items():
         (ROOT/name).parent.mkdir(exist_ok=True)
         (ROOT/name).write_bytes(data)
-    text = text.replace('![png]', '![Images, heat maps of where the network looked, and both in one]')
+    for alt in ALT: text = text.replace('![png]', f'![{alt}]', 1)
+    if '![png]' in text: raise SystemExit('there are more pictures than descriptions in ALT')
     (ROOT/'README.md').write_text(re.sub(r'\n{3,}', '\n\n', text).strip()+'\n', encoding='utf-8')
 
 if __name__=='__main__': main()
