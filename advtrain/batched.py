@@ -331,7 +331,7 @@ def _apply_gray(transform, x, params):
 def _draw_brightness(transform, x, rng):
     t,top = transform,1. if x.is_floating_point() else 255.
     alpha,beta = 1+rng.uniform(*t.contrast_limit, len(x)),rng.uniform(*t.brightness_limit, len(x))
-    beta = beta * (top if t.brightness_by_max else x.double().mean((1,2,3)).cpu().numpy())
+    beta = beta * (top if t.brightness_by_max else x.float().mean((1,2,3)).cpu().numpy())
     if t.ensure_safe_range: # no pixel is clipped
         up = alpha>0
         beta = np.where(up, beta.clip(0, top), np.minimum(beta, top))
@@ -340,7 +340,7 @@ def _draw_brightness(transform, x, rng):
 
 @apply_params.register(A.RandomBrightnessContrast)
 def _apply_brightness(transform, x, params):
-    alpha,beta = [_tensor(params[k], x).float()[:,None,None,None] for k in ('alpha','beta')]
+    alpha,beta = [_tensor(params[k].astype(np.float32), x)[:,None,None,None] for k in ('alpha','beta')]
     out = x.float()*alpha + beta
     return out.clamp(0, 1) if x.is_floating_point() else _to_uint8(out.clamp_(0, 255))
 

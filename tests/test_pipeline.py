@@ -1,9 +1,10 @@
 """Loading and augmenting, item by item and whole: nothing is replayed, nothing is mixed up, and a damaged or shared cache is survived."""
-import os,shutil,subprocess,sys
+import contextlib,io,os,shutil,subprocess,sys
 
 import numpy as np
 import pytest
 import torch
+from fastai.callback.core import Callback
 from fastai.data.block import CategoryBlock,DataBlock
 from fastai.data.transforms import GrandparentSplitter,get_image_files,parent_label
 from fastai.learner import load_learner
@@ -13,7 +14,7 @@ from fastai.vision.core import PILImage
 from fastai.vision.data import ImageBlock
 from PIL import Image
 
-from advtrain.all import A,CachedDL,cutout_augs,decode_images,image_dls,resnet_learner
+from advtrain.all import A,CachedDL,Checkpoint,cutout_augs,decode_images,image_dls,resnet_learner
 
 class TutorialTransform(RandTransform):
     "The usual way to use albumentations in fastai"
@@ -147,3 +148,22 @@ def test_gathering_draws_nothing(sample, home):
     files = class_files(sample)
     set_seed(1); expected = torch.rand(1),np.random.random()
     set_seed(1); decode_images(files); assert (torch.rand(1),np.random.random())==expected
+
+@pytest.mark.parametrize('fast,workers', [(True,0),(False,0),(False,2)])
+def test_resumed_run_continues_the_stream(sample, tmp_path, fast, workers):
+    "A run in two parts sees the same augmentations as one that was not interrupted, and no epoch sees those of another"
+    seen = []
+    class See(Callback):
+        def before_batch(self):
+            if self.training: seen.append(hash(self.xb[0].numpy().tobytes()))
+    def learner():
+        set_seed(1)
+        return resnet_learner(image_dls(sample, cutout_augs(), bs=600, fast=fast, num_workers=workers), width=4, precision='fp32').add_cb(See())
+    def run(f):
+        seen.clear()
+        with contextlib.redirect_stdout(io.StringIO()): f()
+        return list(seen)
+    whole = run(lambda: learner().fit(3, cbs=Checkpoint(tmp_path/'whole')))
+    first = run(lambda: learner().fit(2, cbs=Checkpoint(tmp_path/'part')))
+    rest = run(lambda: learner().resume(3, tmp_path/'part'))
+    assert whole==first+rest and len(set(whole))==len(whole)==9
