@@ -254,14 +254,14 @@ def _fingerprint(files, size):
 def _keep(
     file:Path, # Where to
     write, # Function of a file name that writes there
-)->OSError|None: # Why it could not be written; `None` if it was
+)->str|None: # Why it could not be written; `None` if it was
     "Write a file aside, then move it to its place"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=file.parent) as tmp:
             write(f'{tmp}/{file.name}')
             os.replace(f'{tmp}/{file.name}', file)
-    except (OSError, SafetensorError) as e: return e
+    except (OSError, SafetensorError) as e: return getattr(e, 'strerror', None) or str(e)
 
 # %% ../nbs/01_data.ipynb #da497432
 def scan_images(
@@ -343,8 +343,8 @@ def decode_images(
     pixels,sums,n = torch.empty(len(files), size, size, 3, dtype=torch.uint8),torch.empty(len(files), 6, dtype=torch.float64),0
     for x,s in _open_all(files, size): pixels[n:n+len(x)],sums[n:n+len(x)],n = x,s,n+len(x)
     tensors,about = dict(pixels=pixels, sums=sums),dict(version=_CACHE_VERSION, fingerprint=fingerprint)
-    if e := _keep(cache, lambda f: save_file(tensors, f, about)):
-        _say_once(f'decoded images cannot be kept in {cache.parent} ({e}): they are decoded again at the next start')
+    if why := _keep(cache, lambda f: save_file(tensors, f, about)):
+        _say_once(f'decoded images cannot be kept in {cache.parent} ({why}): they are decoded again at the next start')
     return DecodedImages(files, pixels, sums.numpy())
 
 # %% ../nbs/01_data.ipynb #860ba85c
@@ -422,7 +422,7 @@ class CachedDL(TfmdDL):
     def __iter__(self):
         for b in super().__iter__():
             for i in range(0, len(b[0]), self.bs):
-                part = tuple(o[i:i+self.bs] for o in b)
+                part = tuple(o[i:i+self.bs].contiguous() for o in b) # images gathered, but not augmented, have their channels last
                 if len(part[0])==self.bs or not self.drop_last: yield part
 
     def do_item(self,
@@ -437,7 +437,7 @@ class CachedDL(TfmdDL):
         images,rows,targets = self._source
         idxs = torch.tensor([i or 0 for i in idxs])
         pixels = images.on(self.device)
-        x = pixels.index_select(0, rows[idxs].to(pixels.device)).permute(0,3,1,2) # `Normalize` is slow in this layout, augmenting is fast
+        x = pixels.index_select(0, rows[idxs].to(pixels.device)).permute(0,3,1,2)
         return TensorImage(x),*[cast(t[idxs], type(t)) for t in targets]
 
     def _find(self):
