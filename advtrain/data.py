@@ -285,8 +285,6 @@ def image_stats(
     return tuple(mean.tolist()),tuple(np.sqrt((square-mean**2).clip(1/255**2)).tolist())
 
 # %% ../nbs/01_data.ipynb #8ceb5d86
-def _hashes(files): return np.fromiter((hash(str(f)) for f in files), np.int64, len(files)) # a dictionary of 60,000 names takes 14 MB
-
 class DecodedImages:
     "Images of many files in one array"
     def __init__(self,
@@ -295,16 +293,14 @@ class DecodedImages:
         sums:np.ndarray, # Means and mean squares of the channels in [0, 1], shape (files, 6); a row of NaN for a file that cannot be read
     ):
         self.pixels,self.sums,self._on = pixels,sums,{}
-        self._names = _hashes(files)
-        self._order = self._names.argsort()
+        self._row = {str(f): i for i,f in enumerate(files)}
 
     def rows(self,
         files:list, # Image files
     )->torch.Tensor|None: # The row of each; `None` if one of them is not here
         "Find the rows of `files`"
-        names = _hashes(files)
-        if not len(self._names) or not np.isin(names, self._names).all(): return None
-        return torch.from_numpy(self._order[np.searchsorted(self._names, names, sorter=self._order)])
+        rows = [self._row.get(str(f)) for f in files]
+        return None if None in rows else torch.tensor(rows)
 
     def on(self,
         device:torch.device|None, # Where batches are wanted
