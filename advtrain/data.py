@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['CIFAR10_CLASSES', 'CIFAR10_STATS', 'SPLITS', 'unpack_once', 'fashion_sample', 'data_folder', 'cifar10', 'class_files',
            'FolderSplitter', 'open_rgb', 'RGBImage', 'FitSquare', 'fit_square', 'scan_images', 'image_stats',
-           'DecodedImages', 'decode_images', 'NormalizeInPlace', 'image_block', 'CachedDL', 'image_dls', 'show_classes']
+           'DecodedImages', 'decode_images', 'NormalizeInPlace', 'image_block', 'CachedDL', 'fingerprint', 'image_dls',
+           'show_classes']
 
 # %% ../nbs/01_data.ipynb #9b7b581d
 import functools,hashlib,os,sys,tarfile,tempfile
@@ -284,7 +285,7 @@ def image_stats(
     mean,square = sums.mean(0).reshape(2, 3)
     return tuple(mean.tolist()),tuple(np.sqrt((square-mean**2).clip(1/255**2)).tolist())
 
-# %% ../nbs/01_data.ipynb #8ceb5d86
+# %% ../nbs/01_data.ipynb #94304575
 class DecodedImages:
     "Images of many files in one array"
     def __init__(self,
@@ -457,6 +458,15 @@ def _why_slow(
     need,free = n*size*size*3,psutil.virtual_memory().available
     if need > free/4: return f'{n} images of {size}×{size} pixels are {need/1e6:,.0f} MB, more than a quarter of the {free/1e6:,.0f} MB of free memory'
 
+# %% ../nbs/01_data.ipynb #399010bc
+def fingerprint(
+    files:list, # Image files of a split
+    sums:np.ndarray, # Their rows of `scan_images`, or `DecodedImages.sums`
+)->str: # Such as '1800 images, 3f9a12bc'
+    "Tell one set of images from another"
+    names = '\n'.join(f'{f.parent.name}/{f.name}' for f in files)
+    return f'{len(files)} images, {hashlib.sha256(names.encode()+np.ascontiguousarray(sums).tobytes()).hexdigest()[:8]}'
+
 # %% ../nbs/01_data.ipynb #15aed466
 def image_dls(
     path:str|Path, # Folder of classes, or of splits, or a tar archive of one
@@ -481,7 +491,7 @@ def image_dls(
         fast = False
     images = decode_images(files, size) if fast else None
     files,sums,skipped = _readable(files, images.sums if fast else scan_images(files, size), on_error)
-    train,*_ = FolderSplitter(valid_pct, watch, seed)(files)
+    train,*rest = FolderSplitter(valid_pct, watch, seed)(files)
     if not 0 < bs <= len(train): raise ValueError(f'the batch size is {bs}, and there are {len(train)} training images: choose bs from 1 to {len(train)}')
     vocab = sorted({files[i].parent.name for i in train})
     if lost := sorted({f.parent.name for f in files}-set(vocab)): raise ValueError(f"no training image of {', '.join(lost)} can be read")
@@ -494,6 +504,7 @@ def image_dls(
     how = dict(dl_type=CachedDL, images=images, at_once=2**18//size**2) if fast else dict(num_workers=num_workers)
     dls = block.dataloaders(files, bs=bs, device=device, drop_last=False, **how)
     dls.skipped,dls.watch,dls.source,dls.fast = skipped,watch,path,fast
+    dls.fingerprint = {s: fingerprint([files[i] for i in idxs], sums[idxs]) for s,idxs in zip(SPLITS, (train,*rest))}
     return dls
 
 # %% ../nbs/01_data.ipynb #028f74d1

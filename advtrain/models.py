@@ -65,7 +65,7 @@ class BasicBlock(nn.Module):
         x:torch.Tensor, # Activations, shape (images, c_in, height, width)
     )->torch.Tensor: # Activations, shape (images, c_out, height/stride, width/stride)
         out = F.relu(self.norm1(self.conv1(x)))
-        return F.relu(self.norm2(self.conv2(out)) + self.shortcut(x))
+        return F.relu(self.norm2(self.conv2(out)) + self.shortcut(x), inplace=True) # the sum itself is needed by no one
 
 # %% ../nbs/02_models.ipynb #596d7f64
 class ResNet(nn.Module):
@@ -78,6 +78,7 @@ class ResNet(nn.Module):
         last_stride:int=2, # Stride of the last stage; 1 keeps an 8×8 map of a 32-pixel image instead of 4×4
         c_in:int=3, # Channels of the images
         dropout:float=0., # Share of features dropped before the last layer
+        zero_init:bool=False, # Start the last norm of each block at zero, so that each block starts as its shortcut?
     ):
         super().__init__()
         if last_stride not in (1,2): raise ValueError(f'last_stride is 1 or 2, not {last_stride}')
@@ -87,6 +88,13 @@ class ResNet(nn.Module):
             stage = [BasicBlock(channels[i] if j==0 else channels[i+1], channels[i+1], stride if j==0 else 1, norm) for j in range(n)]
             self.add_module(f'layer{i+1}', nn.Sequential(*stage))
         self.dropout,self.fc = nn.Dropout(dropout),nn.Linear(channels[-1], n_out)
+        if zero_init: self._zero_last_norms()
+
+    def _zero_last_norms(self):
+        for m in self.modules():
+            if not isinstance(m, BasicBlock): continue
+            if getattr(m.norm2, 'weight', None) is None: raise ValueError(f'zero_init needs a norm with weights, and {type(m.norm2).__name__} has none')
+            nn.init.zeros_(m.norm2.weight)
 
     def forward(self,
         x:torch.Tensor, # Images, shape (images, c_in, height, width)
@@ -103,9 +111,10 @@ def resnet18(
     last_stride:int=2, # Stride of the last stage; 1 keeps an 8×8 map of a 32-pixel image instead of 4×4
     c_in:int=3, # Channels of the images
     dropout:float=0., # Share of features dropped before the last layer
+    zero_init:bool=False, # Start the last norm of each block at zero, so that each block starts as its shortcut?
 )->ResNet: # 18 weighted layers
     "Make a ResNet with two blocks in each stage"
-    return ResNet((2,2,2,2), n_out, norm, width, last_stride, c_in, dropout)
+    return ResNet((2,2,2,2), n_out, norm, width, last_stride, c_in, dropout, zero_init)
 
 # %% ../nbs/02_models.ipynb #db8ee8df
 def resnet34(
@@ -115,6 +124,7 @@ def resnet34(
     last_stride:int=2, # Stride of the last stage; 1 keeps an 8×8 map of a 32-pixel image instead of 4×4
     c_in:int=3, # Channels of the images
     dropout:float=0., # Share of features dropped before the last layer
+    zero_init:bool=False, # Start the last norm of each block at zero, so that each block starts as its shortcut?
 )->ResNet: # 34 weighted layers
     "Make a ResNet with 3, 4, 6 and 3 blocks in its stages"
-    return ResNet((3,4,6,3), n_out, norm, width, last_stride, c_in, dropout)
+    return ResNet((3,4,6,3), n_out, norm, width, last_stride, c_in, dropout, zero_init)
