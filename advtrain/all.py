@@ -5,7 +5,11 @@ from .batched import A
 from .augment import *
 from .data import *
 from .models import *
+from .record import *
+from .checkpoint import *
+from .precision import *
 from .training import *
+from .profile import *
 from .interpret import *
 from .gradcam import *
 from .experiment import *

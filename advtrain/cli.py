@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['advtrain_run', 'advtrain_compare']
 
-# %% ../nbs/08_cli.ipynb #3db923ac
-import argparse,os,sys,warnings
+# %% ../nbs/08_cli.ipynb #25d4e432
+import argparse,os,shlex,sys,warnings
 from pathlib import Path
 
 # %% ../nbs/08_cli.ipynb #311a2f65
@@ -16,10 +16,10 @@ def _guarded(prog, f):
     try:
         f()
         return 0
-    except KeyboardInterrupt:
-        print(f'{prog}: interrupted', file=sys.stderr)
+    except KeyboardInterrupt as e:
+        print(f"{prog}: {e or 'interrupted'}", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as e:
+    except (ValueError, OSError, FloatingPointError) as e:
         if os.environ.get('ADVTRAIN_TRACEBACK'): raise
         print(f"{prog}: {' '.join(str(e).split())}", file=sys.stderr)
         return 1
@@ -31,6 +31,8 @@ def _run_parser():
     p.add_argument('--data', help="folder of classes, or a tar archive of one; default: the Fashion-MNIST sample for quickstart, CIFAR-10 for the others")
     p.add_argument('--out', type=Path, help='folder for everything that is left of the run; default: runs/PRESET')
     p.add_argument('--overwrite', action='store_true', help='replace a run in that folder')
+    p.add_argument('--resume', action='store_true', help='go on with an unfinished run in that folder')
+    p.add_argument('--resume-previous', dest='resume', action='store_const', const='previous', help='the same, from the checkpoint before the newest, if that is damaged')
     p.add_argument('--epochs', type=int, help='number of epochs')
     p.add_argument('--bs', type=int, metavar='N', help='batch size')
     p.add_argument('--lr', type=lambda s: s if s=='find' else float(s), help="first learning rate, or 'find'")
@@ -46,9 +48,9 @@ def _run_parser():
     p.add_argument('--skip-unreadable', action='store_true', help='leave out images that cannot be read, instead of stopping')
     return p
 
-# %% ../nbs/08_cli.ipynb #fbe2740b
-def _run(args):
-    "Run a preset with the changes of `args`"
+# %% ../nbs/08_cli.ipynb #0d30ea75
+def _run(args, argv):
+    "Run a preset with the changes of `args`, which `argv` stands for"
     from dataclasses import replace
     from advtrain.data import cifar10,data_folder,fashion_sample
     from advtrain.experiment import EXPERIMENTS,run_experiment
@@ -58,9 +60,15 @@ def _run(args):
     exp = replace(EXPERIMENTS[args.preset], **{k: v for k in names if (v := getattr(args, k)) is not None})
     data = data_folder(args.data) if args.data else fashion_sample() if args.preset=='quickstart' else cifar10()
     out = args.out or Path('runs')/args.preset
-    run = run_experiment(exp, data, out, args.overwrite, num_workers=args.workers, on_error='skip' if args.skip_unreadable else 'raise')
+    try: run = run_experiment(exp, data, out, args.overwrite, args.resume, num_workers=args.workers, on_error='skip' if args.skip_unreadable else 'raise')
+    except KeyboardInterrupt as e: raise KeyboardInterrupt(_go_on(str(e), argv)) from None
     page = write_report(run.folder)
     print(result_line(run), page.resolve(), sep='\n')
+
+def _go_on(what, argv):
+    "What was interrupted, and the command that goes on with it"
+    words = [o for o in argv if o not in ('--overwrite','--resume','--resume-previous')]
+    return f"{what.split(': go on')[0] or 'interrupted'}. Go on with: {shlex.join(['advtrain_run', *words, '--resume'])}"
 
 # %% ../nbs/08_cli.ipynb #9a676942
 def _list_presets():
@@ -72,8 +80,9 @@ def advtrain_run(
     argv:list|None=None, # Arguments; `None` takes those of the shell
 )->int: # Exit code
     "Train a preset, test it once, and write its page"
+    argv = sys.argv[1:] if argv is None else argv
     args = _run_parser().parse_args(argv)
-    return _guarded('advtrain_run', lambda: _run(args) if args.preset else _list_presets())
+    return _guarded('advtrain_run', lambda: _run(args, argv) if args.preset else _list_presets())
 
 # %% ../nbs/08_cli.ipynb #9f5c84ce
 def advtrain_compare(

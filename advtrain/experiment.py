@@ -25,7 +25,10 @@ from .augment import cutout_augs,flip_cutout_augs,show_augmented,show_transforms
 from .data import image_dls,show_classes
 from .gradcam import find_layer
 from .models import NORMS,resnet18,resnet34
-from .training import Checkpoint,DTYPES,best_row,load_tensors,plot_history,resnet_learner,set_seed,watched
+from .checkpoint import Checkpoint,checkpoints,load_tensors,set_seed
+from .precision import DTYPES
+from .record import best_row,plot_history,watched
+from .training import resnet_learner
 
 # %% ../nbs/06_experiment.ipynb #997cce88
 ARCHS = {'resnet18': resnet18, 'resnet34': resnet34}
@@ -53,7 +56,13 @@ class Experiment:
     bs:int = 128                        # Batch size
     lr:float|str = 0.01                 # First learning rate; 'find' takes the learning-rate finder's
     mom:float = 0.9                     # Momentum of SGD
+    nesterov:bool = False               # Nesterov's momentum
     wd:float = 5e-4                     # Weight decay (L2)
+    wd_norm_bias:bool = True            # Whether norms and biases decay too
+    zero_init:bool = False              # Whether the last norm of each block starts at zero
+    label_smoothing:float = 0.          # Share of each label that is spread over all classes
+    grad_clip:float|None = None         # Largest norm of the gradients; `None` does not clip them
+    ema:float|None = None               # Decay of the averaged weights; `None` does not average
     patience:int = 3                    # Epochs without a lower loss before the learning rate drops
     factor:float = 10                   # What the learning rate is then divided by
     precision:str = 'auto'              # 'bf16', 'fp16', 'fp32' or 'auto'
@@ -76,8 +85,9 @@ def _check_experiment(exp):
         if not isinstance(v := getattr(exp, k), int) or v<1: raise ValueError(f'{k} is a whole number from 1, not {v!r}')
     if exp.lr!='find' and not (isinstance(exp.lr, (int,float)) and exp.lr>0): raise ValueError(f"lr is a number above 0 or 'find', not {exp.lr!r}")
     if exp.factor<=1: raise ValueError(f'factor divides the learning rate and is above 1, not {exp.factor}')
-    for k in ('mom','wd','dropout'):
-        if not 0 <= getattr(exp, k) < 1: raise ValueError(f'{k} is from 0 to below 1, not {getattr(exp, k)}')
+    for k in ('mom','wd','dropout','label_smoothing','ema'):
+        if (v := getattr(exp, k)) is not None and not 0 <= v < 1: raise ValueError(f'{k} is from 0 to below 1, not {v}')
+    if exp.grad_clip is not None and not exp.grad_clip>0: raise ValueError(f'grad_clip is a norm above 0, not {exp.grad_clip}')
 
 # %% ../nbs/06_experiment.ipynb #aad504d6
 _presets = [
@@ -131,6 +141,7 @@ def _save_figures(c, out):
 
 # %% ../nbs/06_experiment.ipynb #71c938ec
 _FROM_EXP = 'augs size bs valid_pct watch seed'.split() # options of the loaders that an experiment decides
+_FOR_LEARNER = 'mom nesterov wd wd_norm_bias patience factor precision label_smoothing grad_clip ema width last_stride dropout zero_init'.split()
 
 def _environment(device):
     "Versions and hardware, what a run can be repeated with"
@@ -161,20 +172,20 @@ def make_learner(
     "Make the loaders and the learner of `exp`, its seed set"
     set_seed(exp.seed)
     dls = image_dls(data, AUGS[exp.augs](exp.size), size=exp.size, bs=exp.bs, valid_pct=exp.valid_pct, watch=exp.watch, seed=exp.seed, **kwargs)
-    learn = resnet_learner(dls, ARCHS[exp.arch], exp.norm, lr=exp.lr if exp.lr!='find' else .01, mom=exp.mom, wd=exp.wd, patience=exp.patience,
-        factor=exp.factor, precision=exp.precision, width=exp.width, last_stride=exp.last_stride, dropout=exp.dropout)
+    same = {k: getattr(exp, k) for k in _FOR_LEARNER}
+    learn = resnet_learner(dls, ARCHS[exp.arch], exp.norm, lr=exp.lr if exp.lr!='find' else .01, **same)
     for o in exp.layers: find_layer(learn.model, o) # a wrong name is an error now, not after training
     return learn
 
-# %% ../nbs/06_experiment.ipynb #6d54dab4
-def _metrics(learn, interp, seconds):
+# %% ../nbs/06_experiment.ipynb #4b2c93af
+def _metrics(learn, interp):
     "What a run comes to, in numbers"
     rows,t = learn.epoch_log.rows,interp.table
     best,right = best_row(rows),int((t.actual==t.predicted).sum())
     return dict(test_accuracy=right/len(t), test_correct=right, test_images=len(t), test_loss=float(t.loss.mean()),
         watched=watched(learn.dls).lower(), best_epoch=best['epoch'], best_watched_accuracy=best['valid_acc'], epochs=len(rows),
         train_images=len(learn.dls.train.dataset), valid_images=len(learn.dls.valid.dataset), classes=list(map(str, learn.dls.vocab)),
-        parameters=sum(p.numel() for p in learn.model.parameters()), lr=learn.lr, precision=learn.precision.used, seconds=seconds,
+        parameters=sum(p.numel() for p in learn.model.parameters()), lr=learn.lr, precision=learn.precision.used, seconds=sum(r['seconds'] for r in rows),
         data=Path(learn.dls.source).name, skipped=[str(o) for o in learn.dls.skipped])
 
 # %% ../nbs/06_experiment.ipynb #8ee9c081
@@ -184,34 +195,63 @@ def run_experiment(
     data:str|Path, # Folder of classes, see `image_dls`
     out:str|Path, # Folder for everything that is left of the run
     overwrite:bool=False, # Replace a run in `out`?
+    resume:bool|str=False, # Go on with an unfinished run in `out`, if there is one? 'previous' starts from the checkpoint before the newest
     **kwargs, # Passed on to `image_dls`
 )->'Run': # The folder, read back
     "Train, test once, and fill the folder `out`"
+    if resume and overwrite: raise ValueError('a run is either resumed or overwritten')
+    going_on = resume and _unfinished(exp, out)
+    if resume and (Path(out)/'metrics.json').exists(): return Run(out)
     learn = make_learner(exp, data, **kwargs)
-    out = _prepare(out, overwrite)
-    _dump(asdict(exp), out/'experiment.json')
-    _dump(_environment(learn.dls.device), out/'environment.json')
+    out = Path(out) if going_on else _prepare(out, overwrite)
+    if not going_on:
+        _dump(asdict(exp), out/'experiment.json')
+        _dump(_environment(learn.dls.device), out/'environment.json')
     with nullcontext() if IN_NOTEBOOK or sys.stdout.isatty() else learn.no_bar():
-        found = learn.lr_find()
-        _save(plt.gcf(), out/'figures', 'lr_find')
-        if exp.lr=='find': learn.lr = found.valley
-        start = time.perf_counter()
-        learn.fit(exp.epochs, cbs=Checkpoint(out))
-        seconds = time.perf_counter()-start
-        _finish(exp, learn, out, seconds)
+        found = _find_lr(learn, out)
+        if exp.lr=='find': learn.lr = found
+        if checkpoints(out): learn.resume(exp.epochs, out, resume=='previous')
+        else: learn.fit(exp.epochs, cbs=Checkpoint(out))
+        _finish(exp, learn, out)
     return Run(out)
 
-# %% ../nbs/06_experiment.ipynb #bbf321b8
-def _finish(exp, learn, out, seconds):
+# %% ../nbs/06_experiment.ipynb #3a1f0dbc
+def _unfinished(exp, out):
+    "Is there a run of `exp` in `out`? Raise a `ValueError` that names the choices, if it is a run of another one"
+    file = Path(out)/'experiment.json'
+    if not file.exists(): return False
+    there,here = (json.loads(o) for o in (file.read_text(encoding='utf-8'), json.dumps(asdict(exp))))
+    differ = [f'{k} is {there.get(k)} there and {here[k]} here' for k in here if there.get(k)!=here[k]]
+    if differ: raise ValueError(f"{out} holds a run with other choices: {', '.join(differ)}")
+    return True
+
+def _find_lr(learn, out):
+    "The learning rate that the finder suggests, found once for a run"
+    file = out/'lr_find.json'
+    if not file.exists():
+        found = learn.lr_find()
+        _save(plt.gcf(), out/'figures', 'lr_find')
+        _dump({'valley': found.valley}, file)
+    return json.loads(file.read_text(encoding='utf-8'))['valley']
+
+def _best_weights(learn, out):
+    "The weights of the best epoch"
+    weights,meta = load_tensors(out/'weights.safetensors')
+    if meta.get('row')!=best_row(learn.epoch_log.rows): raise ValueError(f"{out/'weights.safetensors'} is not of this run's best epoch: was it exchanged?")
+    return weights
+
+# %% ../nbs/06_experiment.ipynb #47242552
+def _finish(exp, learn, out):
     "Take the best weights, read the test set once, and write what came out"
     learn.history.to_csv(out/'history.csv', index=False)
-    learn.model.load_state_dict(load_tensors(out/'weights.safetensors')[0])
+    learn.model.load_state_dict(_best_weights(learn, out))
     interp = learn.interpret('test')
     interp.table.to_csv(out/'predictions.csv', index_label='index')
     table = learn.model_table()
     table.to_csv(out/'model.csv', index=False)
     _save_figures(SimpleNamespace(exp=exp, learn=learn, dls=learn.dls, interp=interp), out)
-    _dump(_metrics(learn, interp, seconds) | {'model_MB': table.attrs}, out/'metrics.json') # last: with it, the run is finished
+    _dump(_metrics(learn, interp) | {'model_MB': table.attrs}, out/'metrics.json') # with it, the run is finished
+    for o in checkpoints(out)[:-1]: o.unlink()
 
 # %% ../nbs/06_experiment.ipynb #b564ab25
 class Run:
@@ -241,12 +281,12 @@ def run_many(
     out:str|Path, # Folder for a folder a run, called by its name
     **kwargs, # Passed on to `image_dls`
 )->list: # The finished runs
-    "Run experiments one after the other; finished ones are not run again"
+    "Run experiments one after the other; finished ones are not run again, and an unfinished one goes on"
     experiments = list(experiments)
     names = [o.name for o in experiments]
     if twice := sorted({n for n in names if names.count(n)>1}): raise ValueError(f"two experiments are called {', '.join(twice)}: give each a name of its own")
     for exp in experiments:
-        if not (Path(out)/exp.name/'metrics.json').exists(): run_experiment(exp, data, Path(out)/exp.name, **kwargs)
+        if not (Path(out)/exp.name/'metrics.json').exists(): run_experiment(exp, data, Path(out)/exp.name, resume=True, **kwargs)
     return [Run(Path(out)/n) for n in names]
 
 # %% ../nbs/06_experiment.ipynb #8a93b255

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from .experiment import Run,compare_runs
 from .figures import new_figure
-from .training import epoch_line
+from .record import epoch_line
 
 # %% ../nbs/07_report.ipynb #015c8a7f
 def _png_url(png): return 'data:image/png;base64,' + base64.b64encode(png).decode()

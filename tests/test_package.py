@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-ORDER = 'figures batched augment data models training interpret gradcam experiment report cli'.split()
+ORDER = 'figures batched augment data models record checkpoint precision training profile interpret gradcam experiment report cli'.split()
 PROMISED = '''AlbumentationsTransform BatchAlbumentations cutout_augs flip_cutout_augs shift_gray_augs show_augmented show_transforms
 cifar10 fashion_sample image_block image_dls CachedDL show_classes
 ResNet BasicBlock resnet18 resnet34 NORMS norm_types
-resnet_learner PlateauLR Precision Checkpoint plot_history set_seed
+resnet_learner PlateauLR Precision Checkpoint plot_history set_seed sgd EMA FiniteLoss
 ImageInterpretation GradCAM overlay
 Experiment EXPERIMENTS run_experiment Run compare_runs run_many
 write_report write_comparison advtrain_run advtrain_compare'''.split()
@@ -20,8 +20,9 @@ def test_all_has_every_promised_name():
     exec('from advtrain.all import *', names)
     assert not [n for n in PROMISED if n not in names]
     from fastai.learner import Learner
-    assert all(hasattr(Learner, n) for n in ('resume','interpret','lr_find','history'))
+    assert all(hasattr(Learner, n) for n in ('fit','resume','interpret','lr_find','history','profile','compare_precision'))
     assert hasattr(names['ImageInterpretation'], 'plot_gradcam')
+    from advtrain.training import Checkpoint,EpochLog,Precision,plot_history,set_seed # where the design promises them
 
 def test_importing_everything_needs_no_nbdev():
     code = "import sys; import advtrain.all; sys.exit('nbdev' in sys.modules)"
@@ -37,7 +38,7 @@ def test_a_module_imports_only_from_those_above(module):
     names = [('advtrain.' if n.level else '') + (n.module or '') for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
     imported = {n.split('.')[1] for n in names if n.startswith('advtrain.')}
     assert imported <= set(ORDER[:ORDER.index(module)])
-    assert imported or module in ('figures','batched','models')
+    assert imported or module in ('figures','batched','models','precision')
 
 def test_sample_is_small_and_has_its_licence(sample):
     assert (files('advtrain')/'fashion_sample.tar.xz').stat().st_size < 2e6
