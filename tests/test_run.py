@@ -1,12 +1,13 @@
 """The main job from end to end."""
-import os,re
+import contextlib,io,os,re,shlex,shutil,signal,subprocess,sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from advtrain.all import CIFAR10_STATS,EXPERIMENTS,FIGURES,cifar10,class_files,compare_runs,image_dls,image_stats,make_learner,scan_images
+from advtrain.all import CIFAR10_STATS,Checkpoint,EXPERIMENTS,FIGURES,Run,cifar10,class_files,compare_runs,image_dls,image_stats,make_learner,run_experiment,scan_images
 
 def test_page_and_readme_show_every_figure(tiny_run):
     page,readme = ((tiny_run.folder/n).read_text() for n in ('report.html','README.md'))
@@ -26,7 +27,6 @@ def test_metrics_agree_with_predictions(tiny_run):
 
 @pytest.mark.parametrize('name', [n for n in EXPERIMENTS if n!='quickstart'])
 def test_every_preset_takes_a_step(name, sample):
-    from dataclasses import replace
     exp = replace(EXPERIMENTS[name], width=4, bs=50)
     learn = make_learner(exp, sample)
     x,y = learn.dls.one_batch()
@@ -34,13 +34,69 @@ def test_every_preset_takes_a_step(name, sample):
     loss.backward()
     assert x.shape==(50,3,32,32) and torch.isfinite(loss)
 
-def test_same_seed_same_run(sample):
-    from dataclasses import replace
-    def weights():
-        learn = make_learner(replace(EXPERIMENTS['quickstart'], width=4, bs=200, epochs=1), sample)
+@pytest.mark.parametrize('fast,workers', [(True,0),(False,0),(False,2)])
+def test_same_seed_same_run(sample, fast, workers):
+    def weights(seed):
+        learn = make_learner(replace(EXPERIMENTS['quickstart'], width=4, bs=200, epochs=1, seed=seed), sample, fast=fast, num_workers=workers)
         with learn.no_bar(): learn.fit(1)
         return torch.cat([p.flatten() for p in learn.model.parameters()])
-    assert torch.equal(weights(), weights())
+    first = weights(1)
+    assert torch.equal(first, weights(1)) and not torch.equal(first, weights(2))
+
+def test_a_line_an_epoch_where_there_is_no_screen(sample, capsys):
+    learn = make_learner(replace(EXPERIMENTS['quickstart'], width=4, bs=200), sample)
+    learn.fit(2)
+    out = capsys.readouterr().out
+    assert [o.split(':')[0].split(' ')[0] for o in out.splitlines()]==['training','Epoch','Epoch','Best']
+    assert '\r' not in out and '█' not in out and '\x1b' not in out
+
+class Screen(io.StringIO):
+    "A terminal"
+    def isatty(self): return True
+
+def test_bars_in_a_terminal(sample, tmp_path):
+    "There are bars above which the lines are printed, also in a run that is resumed"
+    exp = replace(EXPERIMENTS['quickstart'], width=4, bs=200)
+    for n,train in ((1, lambda o: o.fit(1, cbs=Checkpoint(tmp_path))), (3, lambda o: o.resume(3, tmp_path))):
+        with contextlib.redirect_stdout(Screen()) as out: train(make_learner(exp, sample))
+        shown = out.getvalue()
+        assert '█' in shown and re.search(rf'Epoch {n}/{n} : .*\d+/\d+ \d\d:\d\d<\d\d:\d\d', shown)
+        assert re.search(rf'Epoch {n}/{n}: Train Loss .*Best Valid', shown, re.S)
+
+SMALL = 'quickstart --width 4 --bs 200 --epochs 3'.split()
+
+def test_ctrl_c_says_how_to_go_on(sample, tmp_path, shell):
+    "A run that is interrupted from the keyboard exits with 130; the command it names finishes it as if nothing had happened"
+    call = [sys.executable, '-W', 'ignore', '-c', 'import sys; from advtrain.cli import advtrain_run; sys.exit(advtrain_run())', *SMALL, '--out', tmp_path/'a']
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as p:
+        for line in p.stdout:
+            if line.startswith('Epoch 2/'): break
+        p.send_signal(signal.SIGINT)
+        err = p.stderr.read()
+    assert p.returncode==130 and err.count('\n')==1
+    assert re.search(r'advtrain_run: stopped in epoch [23] of 3\. The checkpoint of epoch [12], .*, is whole\. Go on with: advtrain_run ', err)
+    command = shlex.split(err.split('Go on with: ')[1])
+    assert command==['advtrain_run', *SMALL, '--out', str(tmp_path/'a'), '--resume']
+    assert shell(*command[1:])[0]==0 and shell(*SMALL, '--out', tmp_path/'b')[0]==0
+    a,b = (Run(tmp_path/o) for o in 'ab')
+    assert a.history.drop(columns='seconds').equals(b.history.drop(columns='seconds'))
+    assert a.predictions.drop(columns='path').equals(b.predictions.drop(columns='path'))
+    assert sorted(o.name for o in (tmp_path/'a').glob('*.safetensors'))==['checkpoint-0003.safetensors','weights.safetensors']
+
+def test_damaged_checkpoint(tiny_run, sample, tmp_path):
+    "A damaged file is named, and the run goes on from the one before it where that is whole"
+    shutil.copytree(tiny_run.folder, folder := tmp_path/'a')
+    (folder/'metrics.json').unlink() # as if it had been killed before the end
+    last,lost = folder/'checkpoint-0002.safetensors',folder/'checkpoint-0003.safetensors'
+    lost.write_bytes(last.read_bytes()[:-1])
+    with pytest.raises(ValueError, match='checkpoint-0003.safetensors is damaged.*The one before it, of epoch 2, is whole'): run_experiment(tiny_run.experiment, sample, folder, resume=True)
+    assert run_experiment(tiny_run.experiment, sample, folder, resume='previous').metrics['test_correct']==tiny_run.metrics['test_correct']
+    assert last.exists() and not lost.exists()
+    (folder/'metrics.json').unlink()
+    (folder/'weights.safetensors').write_bytes(last.read_bytes())
+    with pytest.raises(ValueError, match='weights.safetensors is not of this run'): run_experiment(tiny_run.experiment, sample, folder, resume=True)
+    last.rename(folder/'checkpoint-0001.safetensors')
+    with pytest.raises(ValueError, match='damaged, or another file in its place: it holds 2 epochs'): run_experiment(tiny_run.experiment, sample, folder, resume=True)
 
 def test_cifar10_copy():
     if not os.environ.get('ADVTRAIN_CIFAR10'): pytest.skip('ADVTRAIN_CIFAR10 names no copy of CIFAR-10')

@@ -1,0 +1,118 @@
+"""Kill a small run again and again, resume it each time, and compare it with the run that was never killed.
+
+    python tests/killed_run.py DATA FOLDER KILLS
+
+Each attempt is a process of its own. It kills itself with SIGKILL in a given moment (a step, a batch of validation, a
+place in the write of a checkpoint), or is killed after a random time. Prints what happened as JSON.
+"""
+import json,os,random,signal,sys,time
+from pathlib import Path
+
+os.environ['OMP_NUM_THREADS'] = '1'
+from fastai.callback.core import Callback
+
+import advtrain.checkpoint as checkpoint
+from advtrain.all import A,Checkpoint,image_dls,load_tensors,resnet_learner,save_tensors,set_seed
+
+EPOCHS = 5
+MOMENTS = 'step','validation','write','fsync','rename','renamed'
+AUGS = A.Compose([A.HorizontalFlip(), A.Rotate(limit=(-10,10), p=.5)])
+
+class Fuse:
+    "Kills this process when `moment` comes for the `count`-th time"
+    def __init__(self, moment, count): self.moment,self.count = moment,count
+    def __call__(self, moment):
+        if moment!=self.moment: return
+        self.count -= 1
+        if self.count<=0: os.kill(os.getpid(), signal.SIGKILL)
+
+class Watch(Callback):
+    "Tells a fuse about steps and batches of validation"
+    fuse = None
+    def before_batch(self): self.fuse('step' if self.training else 'validation')
+    def after_step(self): self.fuse('step')
+
+class SlowFile:
+    "A file that is written in three pieces"
+    def __init__(self, file, fuse): self.file,self.fuse = file,fuse
+    def __enter__(self): return self
+    def __exit__(self, *args): self.file.close()
+    def __getattr__(self, name): return getattr(self.file, name)
+    def write(self, data):
+        for i in range(3):
+            self.file.write(data[i*len(data)//3:(i+1)*len(data)//3])
+            self.file.flush()
+            self.fuse('write')
+
+class FusedOS:
+    "The module `os`, with a fuse at what makes a file whole"
+    def __init__(self, fuse): self.fuse = fuse
+    def __getattr__(self, name): return getattr(os, name)
+    def fsync(self, fd):
+        self.fuse('fsync')
+        os.fsync(fd)
+    def replace(self, a, b):
+        self.fuse('rename')
+        os.replace(a, b)
+        self.fuse('renamed')
+
+def train(data, folder, fuse):
+    "Start the run in `folder`, or go on with it"
+    checkpoint.open,checkpoint.os,Watch.fuse = lambda file,mode: SlowFile(open(file, mode), fuse) if mode=='wb' else open(file, mode),FusedOS(fuse),fuse
+    set_seed(3)
+    learn = resnet_learner(image_dls(data, AUGS, bs=25), width=4, lr=.3, patience=1, factor=2, dropout=.1, ema=.9).add_cb(Watch())
+    if checkpoint.checkpoints(folder): learn.resume(EPOCHS, folder)
+    else: learn.fit(EPOCHS, cbs=Checkpoint(folder))
+    rows = [{k: v for k,v in r.items() if k!='seconds'} for r in learn.epoch_log.rows]
+    save_tensors(dict(learn.model.state_dict()), folder/'final.safetensors', {'rows': rows})
+
+def attempt(data, folder, moment=None, count=0, delay=None):
+    "Train in another process; True if it came to its end, False if it was killed"
+    if not (pid := os.fork()):
+        code = 1
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            train(data, folder, Fuse(moment, count))
+            code = 0
+        finally: os._exit(code)
+    if delay is not None:
+        time.sleep(delay)
+        os.kill(pid, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status not in (0,-signal.SIGKILL): raise RuntimeError(f'training failed in {folder}, at {moment} {count}')
+    return status==0
+
+def damaged(folder):
+    "The files in `folder` that have the name of a checkpoint and do not load"
+    res = []
+    for f in [*folder.glob('checkpoint-*.safetensors'), *folder.glob('weights.safetensors')]:
+        try: load_tensors(f)
+        except ValueError as e: res.append(str(e))
+    return res
+
+def same(a, b):
+    "Do two runs have the same weights and the same record, to the last bit?"
+    (ta,ma),(tb,mb) = (load_tensors(o/'final.safetensors') for o in (a,b))
+    return ma==mb and ta.keys()==tb.keys() and all(ta[k].equal(tb[k]) for k in ta)
+
+def main(data, folder, kills):
+    rng,folder = random.Random(0),Path(folder)
+    start = time.perf_counter()
+    assert attempt(data, folder/'whole')
+    seconds = time.perf_counter()-start
+    res = dict(kills=0, moments={m: 0 for m in (*MOMENTS,'any')}, finished=0, identical=0, damaged=[], epochs_kept=0)
+    while res['kills']<kills or not res['finished']:
+        run = folder/f"run{res['finished']}"
+        moment = rng.choice([*MOMENTS,'any','any']) if res['kills']<kills else None
+        how = dict(delay=rng.uniform(0, seconds)) if moment=='any' else dict(moment=moment, count=rng.randint(1, 12))
+        if attempt(data, run, **how):
+            res['identical'] += same(folder/'whole', run)
+            res['finished'] += 1
+        else:
+            res['kills'] += 1
+            res['moments'][moment] += 1
+            res['epochs_kept'] = max(res['epochs_kept'], *(int(o.stem[-4:]) for o in run.glob('checkpoint-*.safetensors')), 0)
+        res['damaged'] += damaged(run)
+    print(json.dumps(res))
+
+if __name__=='__main__': main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
