@@ -2,7 +2,7 @@
 
 ResNet-18, LayerNorm, batches of 128 images of 32x32 pixels, SGD with momentum. Both learners take the same
 batches in the same run, in turn; the figure to quote is the ratio. Where the hardware has no bf16,
-advtrain chooses fp32 and the ratio shows the layout alone.
+advtrain chooses fp32 and the ratio shows the layout alone. Then each precision and layout, with the one that is used marked.
 
     python benchmarks/precision.py
 """
@@ -14,8 +14,7 @@ from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.optimizer import SGD
 
-from advtrain.training import Precision,sgd
-from advtrain.models import resnet18
+from advtrain.all import Precision,fashion_sample,image_dls,resnet18,resnet_learner,sgd
 
 BS,STEPS,ROUNDS = 128,3,5
 
@@ -46,5 +45,6 @@ def main():
     print(f'fastai as it comes       {statistics.median(speeds[0]):8.0f} images/s')
     print(f'advtrain ({ours.precision.used}, channels last) {statistics.median(speeds[1]):4.0f} images/s')
     print(f'ratio                    {statistics.median(ratio):8.2f}  (from {min(ratio):.2f} to {max(ratio):.2f})')
+    print(resnet_learner(image_dls(fashion_sample(), bs=BS, device=device)).compare_precision(ROUNDS).round(1))
 
 if __name__=='__main__': main()

@@ -27,6 +27,7 @@ def main():
     for cell in nb.cells:
         if cell.cell_type=='code': cell.outputs = [o for o in map(plain, cell.outputs) if o]
     text,resources = MarkdownExporter().from_notebook_node(nb, {'output_files_dir': 'nbs/images', 'unique_key': 'index'})
+    for old in (ROOT/'nbs/images').glob('index_*.png'): old.unlink()
     for name,data in resources['outputs'].items():
         (ROOT/name).parent.mkdir(exist_ok=True)
         (ROOT/name).write_bytes(data)
