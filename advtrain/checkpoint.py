@@ -285,6 +285,10 @@ def checkpoints(
 
 def _epoch(file): return int(o) if (o := file.stem.removeprefix('checkpoint-')).isdigit() else -1
 
+def _last_row(file):
+    "The row that is written in a file of tensors; `None` if it is not readable"
+    with suppress(SafetensorError, KeyError, TypeError, ValueError, OSError), safe_open(file, 'pt') as f: return json.loads(f.metadata()['json'])['row']
+
 def evaluated_weights(
     learn:Learner, # Learner
 )->dict: # Tensors by name
@@ -308,15 +312,16 @@ class Checkpoint(Callback):
         self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
         if not self.run: return
         if not hasattr(self.learn, 'epoch_log'): raise AttributeError('a checkpoint needs the record of the epochs: add the callback `EpochLog`')
-        self.config,self.saved = run_config(self.learn),len(self.epoch_log.rows)
-        if hasattr(self.learn, 'restore') or not (files := checkpoints(self.folder)) or _epoch(files[-1])==self.saved>0: return
+        self.config,self.saved,self.best = run_config(self.learn),len(self.epoch_log.rows),self.folder/'weights.safetensors'
+        self.next_best = self.folder/'weights-next.safetensors' # until the checkpoint that knows of it is written
+        if hasattr(self.learn, 'restore') or not (files := checkpoints(self.folder)) or _last_row(files[-1]) in self.epoch_log.rows[-1:]: return
         if not self.overwrite: raise FileExistsError(f'{self.folder} holds a run of {_epoch(files[-1])} epochs: go on with it, learn.resume(n_epoch, {str(self.folder)!r}), '
             'choose another folder, or allow overwriting, Checkpoint(folder, overwrite=True)')
         for o in files: o.unlink()
 
     def after_epoch(self):
         if (n := len(self.epoch_log.rows))==self.saved: return # only validated
-        if best_row(self.epoch_log.rows)['epoch']==n: save_tensors(evaluated_weights(self.learn), self.folder/'weights.safetensors', {'row': self.epoch_log.rows[-1]})
+        if best_row(self.epoch_log.rows)['epoch']==n: self._write(evaluated_weights(self.learn), self.next_best, {'row': self.epoch_log.rows[-1]})
         if n%self.every==0: self.save()
 
     def after_fit(self):
@@ -324,13 +329,23 @@ class Checkpoint(Callback):
 
     def save(self):
         "Save the state as it is"
-        n = len(self.epoch_log.rows)
+        rows,log = self.epoch_log.rows,self.epoch_log
         packed = pack(run_state(self.learn), 'state', tensors := {})
-        meta = dict(epoch=n, n_before=self.epoch_log.n_before, n_epoch=self.epoch_log.n_before+self.n_epoch, every=self.every, config=self.config, state=packed)
-        try: save_tensors(tensors, self.folder/f'checkpoint-{n:04}.safetensors', meta)
-        except OSError as e: raise OSError(f'{e}. {self.how_to_go_on(self.learn)}') from e
-        self.saved = n
+        meta = dict(epoch=len(rows), row=rows[-1], n_before=log.n_before, n_epoch=log.n_before+self.n_epoch, every=self.every, config=self.config, state=packed)
+        self._write(tensors, self.folder/f'checkpoint-{len(rows):04}.safetensors', meta)
+        self.saved = len(rows)
+        self.keep_best()
         for o in checkpoints(self.folder)[:-2]: o.unlink()
+
+    def keep_best(self):
+        "Let weights that were written before a checkpoint take their place, if they are of its best epoch"
+        if not self.next_best.exists(): return
+        if _last_row(self.next_best)==best_row(self.epoch_log.rows): os.replace(self.next_best, self.best)
+        else: self.next_best.unlink()
+
+    def _write(self, tensors, file, meta):
+        try: save_tensors(tensors, file, meta)
+        except OSError as e: raise OSError(f'{e}. {self.how_to_go_on(self.learn)}') from e
 
     def how_to_go_on(self,
         learn:Learner, # Learner that was interrupted
@@ -372,7 +387,10 @@ class _Restore(Callback):
         set_run_state(self.learn, self.state)
         for o in checkpoints(self.file.parent):
             if _epoch(o)>self.meta['epoch']: o.unlink() # the damaged one that is gone back behind
-        if hasattr(self.learn, 'checkpoint'): self.learn.checkpoint.saved = self.meta['epoch']
+        for o in self.learn.cbs:
+            if isinstance(o, Checkpoint):
+                o.saved = self.meta['epoch']
+                o.keep_best()
         if bar := getattr(getattr(self.learn, 'progress', None), 'mbar', None): # it starts at 0, and reckons the time left from its start
             bar.update(0)
             bar.main_bar.start_t -= sum(r['seconds'] for r in self.epoch_log.rows[self.epoch_log.n_before:])

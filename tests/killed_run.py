@@ -60,7 +60,8 @@ def train(data, folder, fuse):
     "Start the run in `folder`, or go on with it"
     checkpoint.open,checkpoint.os,Watch.fuse = lambda file,mode: SlowFile(open(file, mode), fuse) if mode=='wb' else open(file, mode),FusedOS(fuse),fuse
     set_seed(3)
-    learn = resnet_learner(image_dls(data, AUGS, bs=25), width=4, lr=.3, patience=1, factor=2, dropout=.1, ema=.9).add_cb(Watch())
+    learn = resnet_learner(image_dls(data, AUGS, bs=25), width=4, lr=.3, patience=2, factor=2, dropout=.1, ema=.9).add_cb(Watch())
+    learn.plateau_lr.min_delta = .5 # so that the rate waits, and drops
     if checkpoint.checkpoints(folder): learn.resume(EPOCHS, folder)
     else: learn.fit(EPOCHS, cbs=Checkpoint(folder))
     rows = [{k: v for k,v in r.items() if k!='seconds'} for r in learn.epoch_log.rows]
@@ -100,7 +101,8 @@ def main(data, folder, kills):
     start = time.perf_counter()
     assert attempt(data, folder/'whole')
     seconds = time.perf_counter()-start
-    res = dict(kills=0, moments={m: 0 for m in (*MOMENTS,'any')}, finished=0, identical=0, damaged=[], epochs_kept=0)
+    rates = [r['lr'] for r in load_tensors(folder/'whole'/'final.safetensors')[1]['rows']]
+    res = dict(rates=len(set(rates)), kills=0, moments={m: 0 for m in (*MOMENTS,'any')}, finished=0, identical=0, damaged=[], epochs_kept=0)
     while res['kills']<kills or not res['finished']:
         run = folder/f"run{res['finished']}"
         moment = rng.choice([*MOMENTS,'any','any']) if res['kills']<kills else None

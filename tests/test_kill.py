@@ -21,6 +21,6 @@ def test_killed_runs_are_the_run_that_was_not_killed(few, tmp_path):
     res = subprocess.run([sys.executable, '-W', 'ignore', Path(__file__).with_name('killed_run.py'), few, tmp_path, '30'], capture_output=True, text=True)
     assert res.returncode==0, res.stderr
     res = json.loads(res.stdout)
-    assert res['kills']==30 and all(res['moments'].values())
+    assert res['kills']==30 and all(res['moments'].values()) and res['rates']>1
     assert res['finished']>0 and res['identical']==res['finished']
     assert not res['damaged'] and res['epochs_kept']>0
