@@ -23,7 +23,7 @@ from safetensors import SafetensorError,safe_open
 from safetensors.torch import save
 from torch import nn
 
-from .record import best_row
+from .record import best_row,epoch_of
 
 # %% ../nbs/02b_checkpoint.ipynb #e32de064
 def set_seed(
@@ -351,7 +351,7 @@ class Checkpoint(Callback):
         learn:Learner, # Learner that was interrupted
     )->str: # A sentence
         "Say where the last checkpoint is, and how to go on from it"
-        n_epoch = learn.epoch_log.n_before+learn.n_epoch
+        n_epoch = epoch_of(learn)[1]
         return f'{self.where()}: go on with learn.resume({n_epoch}, {str(self.folder)!r})' if checkpoints(self.folder) else self.where()
 
     def where(self)->str: # A sentence without its full stop
@@ -422,7 +422,7 @@ _fastai_fit = getattr(Learner.fit, 'of_fastai', Learner.fit)
 def _interruption(learn, cbs):
     "What to say when training is interrupted"
     saver = next((o for o in cbs if isinstance(o, Checkpoint)), None)
-    return f'stopped in epoch {learn.epoch+1} of {learn.n_epoch}. ' + (saver.how_to_go_on(learn) if saver else 'Nothing was saved: with cbs=Checkpoint(folder), a run can go on')
+    return 'stopped in epoch {} of {}. '.format(*epoch_of(learn)) + (saver.how_to_go_on(learn) if saver else 'Nothing was saved: with cbs=Checkpoint(folder), a run can go on')
 
 def _plain(error, cbs):
     "Take away the words that fastai puts around the message of a callback's error, if the callback is ours"

@@ -220,8 +220,8 @@ def _unfinished(exp, out):
     "Is there a run of `exp` in `out`? Raise a `ValueError` that names the choices, if it is a run of another one"
     file = Path(out)/'experiment.json'
     if not file.exists(): return False
-    there,here = (json.loads(o) for o in (file.read_text(encoding='utf-8'), json.dumps(asdict(exp))))
-    differ = [f'{k} is {there.get(k)} there and {here[k]} here' for k in here if there.get(k)!=here[k]]
+    there,here = asdict(Experiment(**json.loads(file.read_text(encoding='utf-8')))),asdict(exp)
+    differ = [f'{k} is {there[k]} there and {here[k]} here' for k in here if there[k]!=here[k]]
     if differ: raise ValueError(f"{out} holds a run with other choices: {', '.join(differ)}")
     return True
 
@@ -237,7 +237,7 @@ def _find_lr(learn, out):
 def _best_weights(learn, out):
     "The weights of the best epoch"
     weights,meta = load_tensors(out/'weights.safetensors')
-    if meta.get('row')!=best_row(learn.epoch_log.rows): raise ValueError(f"{out/'weights.safetensors'} is not of this run's best epoch: was it exchanged?")
+    if meta.get('row')!=best_row(learn.epoch_log.rows) or weights.keys()!=learn.model.state_dict().keys(): raise ValueError(f"{out/'weights.safetensors'} is not of this run's best epoch: was it exchanged?")
     return weights
 
 # %% ../nbs/06_experiment.ipynb #47242552

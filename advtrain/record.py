@@ -72,6 +72,13 @@ def watched(
     "The title of what training watches"
     return getattr(dls, 'watch', 'valid').title()
 
+def epoch_of(
+    learn:Learner, # Learner in training
+)->tuple: # Number of the epoch, number of epochs
+    "Count the epoch that runs from the first `fit`, where there is a record"
+    before = learn.epoch_log.n_before if hasattr(learn, 'epoch_log') else 0
+    return before+learn.epoch+1,before+learn.n_epoch
+
 def best_row(
     rows:list, # Rows of the record
 )->dict: # The best one

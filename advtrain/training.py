@@ -32,7 +32,7 @@ from .checkpoint import Checkpoint,kept,set_seed
 from .figures import new_figure
 from .models import resnet18
 from .precision import Precision
-from .record import EpochLog,plot_history
+from .record import EpochLog,epoch_of,plot_history
 
 # %% ../nbs/03_training.ipynb #a49d6455
 _all_ = ['Checkpoint','EpochLog','Precision','plot_history','set_seed'] # from the rooms above, for those who look for them here
@@ -117,7 +117,7 @@ class FiniteLoss(Callback):
         (loss,i),self.pending = self.pending,None
         if torch.isfinite(loss).all(): return
         lr,saver = self.opt.hypers[-1]['lr'] if self.opt else self.lr,getattr(self.learn, 'checkpoint', None)
-        where = f"the {'training' if self.training else 'validation'} loss became {loss.mean().item()} in epoch {self.epoch+1}, batch {i+1} of {self.n_iter}, at a learning rate of {lr:.3g}."
+        where = f"the {'training' if self.training else 'validation'} loss became {loss.mean().item()} in epoch {epoch_of(self.learn)[0]}, batch {i+1} of {self.n_iter}, at a learning rate of {lr:.3g}."
         raise FloatingPointError(f"{where}{f' {saver.where()}.' if saver else ''} Try a lower learning rate, such as {lr/10:.2g}, or clip gradients, grad_clip=1")
 
 # %% ../nbs/03_training.ipynb #44275e30
