@@ -187,7 +187,7 @@ def run_state(
     "Everything that the next epoch depends on"
     smooth,loss = learn.recorder.smooth_loss,learn.loss_func
     return dict(model=dict(learn.model.state_dict()), opt=learn.opt and learn.opt.state_dict(), loss=dict(loss.state_dict()) if isinstance(loss, nn.Module) else None,
-        callbacks=[[cb.name, _memory(cb)] for cb in _working(learn.cbs)], smooth_loss={k: v for k,v in vars(smooth).items()}, train_iter=getattr(learn, 'train_iter', 0),
+        callbacks=[[cb.name, _memory(cb)] for cb in _working(learn.cbs)], smooth_loss=dict(vars(smooth)), train_iter=getattr(learn, 'train_iter', 0),
         rng=rng_state(), loaders=[[o.getstate() if isinstance(o, random.Random) else o.get_state() for o in _generators(dl)] for dl in learn.dls.loaders])
 
 def set_run_state(
@@ -306,18 +306,22 @@ class Checkpoint(Callback):
         overwrite:bool=False, # Replace another run's checkpoints in `folder`?
     ):
         if every<1: raise ValueError(f'every is a number of epochs from 1, not {every}')
-        self.folder,self.every,self.overwrite = Path(folder),every,overwrite
+        self.folder,self.every,self.overwrite,self.replaced = Path(folder),every,overwrite,[]
+        self.best,self.next_best = self.folder/'weights.safetensors',self.folder/'weights-next.safetensors' # the latter until the checkpoint that knows of it is written
 
     def before_fit(self):
         self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
         if not self.run: return
         if not hasattr(self.learn, 'epoch_log'): raise AttributeError('a checkpoint needs the record of the epochs: add the callback `EpochLog`')
-        self.config,self.saved,self.best = run_config(self.learn),len(self.epoch_log.rows),self.folder/'weights.safetensors'
-        self.next_best = self.folder/'weights-next.safetensors' # until the checkpoint that knows of it is written
+        self.config,self.saved,self.replaced = run_config(self.learn),len(self.epoch_log.rows),[]
         if hasattr(self.learn, 'restore') or not (files := checkpoints(self.folder)) or _last_row(files[-1]) in self.epoch_log.rows[-1:]: return
         if not self.overwrite: raise FileExistsError(f'{self.folder} holds a run of {_epoch(files[-1])} epochs: go on with it, learn.resume(n_epoch, {str(self.folder)!r}), '
             'choose another folder, or allow overwriting, Checkpoint(folder, overwrite=True)')
-        for o in files: o.unlink()
+        self.replaced = files
+
+    def after_train(self): # not earlier: `before_fit` comes before a validation alone, too
+        for o in self.replaced: o.unlink(missing_ok=True)
+        self.replaced = []
 
     def after_epoch(self):
         if (n := len(self.epoch_log.rows))==self.saved: return # only validated

@@ -99,5 +99,7 @@ class Precision(MixedPrecision):
     @property
     def scaler_state(self): return self.learn.scaler.state_dict() if getattr(self.learn, 'scaler', None) else {}
     @scaler_state.setter
-    def scaler_state(self, state):
+    def scaler_state(self,
+        state:dict, # What `scaler_state` gave
+    ):
         if state: self.learn.scaler.load_state_dict(state)

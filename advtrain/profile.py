@@ -31,15 +31,20 @@ class _Clock:
         if self.last is not None: self.seconds[self.open[-1]] = self.seconds.get(self.open[-1], 0)+now-self.last
         self.last = now
 
-    def start(self, part):
+    def start(self,
+        part:str, # Name of the part
+    ):
         self._book()
         self.open.append(part)
     def stop(self):
         self._book()
         self.open.pop()
 
-    def timed(self, f, part):
-        "`f`, timed as `part`"
+    def timed(self,
+        f, # Function
+        part:str, # Name of the part
+    ): # The function, timed
+        "Let each call of `f` count as `part`"
         def _timed(*args, **kwargs):
             self.start(part)
             try: return f(*args, **kwargs)
