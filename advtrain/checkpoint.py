@@ -101,8 +101,8 @@ def _sync_folder(folder):
 
 def _is_pickle(file):
     "Does `file` begin as a pickle or a file of `torch.save` does?"
-    with open(file, 'rb') as f: start = f.read(4)
-    return start==b'PK\x03\x04' or start[:1]==b'\x80'
+    with open(file, 'rb') as f: start = f.read(9)
+    return start[:4]==b'PK\x03\x04' or (start[:1]==b'\x80' and start[8:]!=b'{') # a safetensors file has 8 bytes of its header's length, then the header
 
 # %% ../nbs/02b_checkpoint.ipynb #7339e768
 def load_tensors(

@@ -41,12 +41,13 @@ def show_pixels(
     title:str='', # Title above the image
     color:str='black', # Colour of the title
     fontsize:float=7, # Size of the title, points
+    interpolation:str='nearest', # How pixels are enlarged: 'nearest' for images, 'bilinear' for maps
     **kwargs, # Passed on to `Axes.imshow`
 ):
     "Draw `image` in `ax`, each pixel a sharp square, without ticks"
     ax.set_title(title, fontsize=fontsize, color=color, pad=3)
     ax.axis('off')
-    if image is not None: return ax.imshow(image, interpolation='nearest', **kwargs)
+    if image is not None: return ax.imshow(image, interpolation=interpolation, **kwargs)
 
 # %% ../nbs/00a_figures.ipynb #cb7f195b
 def image_grid(

@@ -5,84 +5,212 @@
 # %% auto #0
 __all__ = ['ImageInterpretation']
 
-# %% ../nbs/04_interpret.ipynb #4956410d
+# %% ../nbs/04_interpret.ipynb #dfe7ee6a
+import difflib,hashlib,warnings
+from pathlib import Path
+
 import fastai.vision.learner # it registers how fastai shows images and their losses
 import numpy as np
 import pandas as pd
 import sklearn.metrics as skm
 import torch
+from fastai.data.transforms import get_image_files
 from fastai.interpret import ClassificationInterpretation
 from fastai.learner import Learner
+from fastai.vision.core import TensorImage
 from fastcore.basics import patch
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from scipy.stats import binomtest
 
 from .augment import to_pixels
+from .checkpoint import load_tensors,save_tensors
+from .data import SPLITS,open_rgb
 from .figures import image_grid,new_figure
 
 # %% ../nbs/04_interpret.ipynb #997b72c5
 class ImageInterpretation(ClassificationInterpretation):
     "Everything about one pass over a data set, kept"
     def __init__(self,
-        learn:Learner, # Learner whose model predicts
+        learn:Learner, # Learner whose model predicted
         dl, # Loader without augmentation or shuffling
         logits:torch.Tensor, # Logits, shape (images, classes)
-        targs:torch.Tensor, # Class indices, shape (images,)
-        losses:torch.Tensor, # Loss of each image, shape (images,)
+        targs:torch.Tensor|None=None, # Class indices, shape (images,); `None` for images without labels
+        losses:torch.Tensor|None=None, # Loss of each image, shape (images,); `None` for images without labels
     ):
-        super().__init__(learn, dl, losses)
+        self.learn,self.dl,self.losses,self.act,self.vocab = learn,dl,losses,None,learn.dls.vocab
         self.logits,self.targs,self.probs = logits,targs,logits.softmax(1)
+        self.weights = weights_id(learn.model)
         self.table = self._make_table()
 
     def _make_table(self):
-        pred,rows = self.logits.argmax(1),torch.arange(len(self.targs))
-        return pd.DataFrame(dict(
-            path=[str(o) for o in self.dl.items], actual=[self.vocab[i] for i in self.targs], predicted=[self.vocab[i] for i in pred],
-            p_actual=self.probs[rows,self.targs].numpy(), p_predicted=self.probs[rows,pred].numpy(), loss=self.losses.numpy()))
+        pred,rows,names = self.logits.argmax(1),torch.arange(len(self.logits)),np.array(list(map(str, self.vocab)), dtype=object)
+        columns = dict(path=[str(o) for o in self.dl.items], predicted=names[pred.numpy()], p_predicted=self.probs[rows,pred].numpy())
+        if self.targs is None: return pd.DataFrame(columns)
+        columns |= dict(actual=names[self.targs.numpy()], p_actual=self.probs[rows,self.targs].numpy(), loss=self.losses.numpy())
+        return pd.DataFrame({c: columns[c] for c in 'path actual predicted p_actual p_predicted loss'.split()})
 
-# %% ../nbs/04_interpret.ipynb #e72fedfa
+    def _labels(self):
+        "The class indices; an error if there are none"
+        if self.targs is None: raise ValueError('these images have no labels: only their predictions are known')
+        return self.targs
+
+    def _label(self, name):
+        "The index of a class"
+        names = [str(o) for o in self.vocab]
+        if str(name) in names: return names.index(str(name))
+        near = difflib.get_close_matches(str(name), names, n=3) or names[:20]
+        raise ValueError(f"the model knows no class {name!r}: did you mean {', '.join(near)}?")
+
+# %% ../nbs/04_interpret.ipynb #19b4145f
+def weights_id(
+    model:torch.nn.Module, # Any PyTorch model
+)->str: # 16 characters, the same for the same weights
+    "A short id of the weights of `model`"
+    h = hashlib.sha256()
+    for name,t in model.state_dict().items():
+        h.update(name.encode())
+        if torch.is_tensor(t): h.update(t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return h.hexdigest()[:16]
+
+# %% ../nbs/04_interpret.ipynb #1de7e756
+def _folder_files(folder, labelled, vocab):
+    "The images in `folder`, sorted, and whether the folders they lie in are their labels"
+    files = sorted(get_image_files(folder))
+    if not files: raise ValueError(f'no images in {folder}')
+    if labelled is None: labelled = any(f.parent!=folder for f in files)
+    _check_classes(files, vocab) if labelled else None
+    return files,labelled
+
+def _check_classes(files, vocab):
+    "Raise an error that names a file whose folder is no class"
+    known = {str(o) for o in vocab}
+    odd = [f for f in map(Path, files) if f.parent.name not in known]
+    if odd: raise ValueError(f"{odd[0]} and {len(odd)-1} more images lie in no folder of a class that the model knows: "
+                             f"{', '.join(sorted(known)[:20])}. Without labels, they are predicted with labelled=False")
+
+def _items(learn, ds, labelled):
+    "What `ds` stands for: items, and whether they have labels"
+    names = SPLITS[:len(learn.dls.loaders)]
+    if isinstance(ds, str) and ds in names: return learn.dls[names.index(ds)].items,True
+    if isinstance(ds, (str,Path)):
+        if Path(ds).is_dir(): return _folder_files(Path(ds), labelled, learn.dls.vocab)
+        raise ValueError(f"no data set and no folder {str(ds)!r}: choose from {', '.join(names)}, or give a folder of images")
+    if not (ds := [Path(o) for o in ds]): raise ValueError('an empty list of images: there is nothing to predict')
+    if labelled: _check_classes(ds, learn.dls.vocab)
+    return ds,bool(labelled)
+
+# %% ../nbs/04_interpret.ipynb #facc91cf
+def _opens(file):
+    try: return bool(open_rgb(file))
+    except Exception: return False # Pillow raises many kinds
+
+def _unreadable(items):
+    "An error for files that cannot be read; `None` if all can"
+    gone = [o for o in items if isinstance(o, (str,Path)) and not _opens(o)]
+    if gone: return ValueError(f"{len(gone)} of {len(items)} images cannot be read: {', '.join(map(str, gone[:5]))}" + (f' and {len(gone)-5} more' if len(gone)>5 else ''))
+
+# %% ../nbs/04_interpret.ipynb #34c85445
+@patch(cls_method=True)
+def from_learner(cls:ImageInterpretation,
+    learn:Learner, # Learner whose model predicts
+    ds_idx:int=1, # Index of the loader in `learn.dls`, if `dl` is `None`
+    dl=None, # Loader without augmentation or shuffling
+    act=None, # fastai's argument; the probabilities are always the softmax of the logits
+)->ImageInterpretation: # Predictions for every image of the loader
+    "Predict every image of a loader once"
+    if act is not None: raise ValueError('act is not used: the probabilities are the softmax of the logits')
+    if dl is None: dl = learn.dls.test_dl(learn.dls[ds_idx].items, with_labels=True)
+    try: logits,targs,losses = _predict(learn, dl)
+    except Exception as e: raise _unreadable(dl.items) or e
+    if not logits.isfinite().all(): raise ValueError(f'the model gives NaN or infinite logits for {(~logits.isfinite().all(1)).sum()} of {len(logits)} images: its training diverged')
+    return cls(learn, dl, logits, targs, losses)
+
+def _predict(learn, dl):
+    "Logits, targets and losses in fp32"
+    labelled = dl.n_inp<len(dl.one_batch())
+    logits,targs,*losses = learn.get_preds(dl=dl, with_loss=labelled, act=lambda x: x)
+    plain = lambda t: torch.as_tensor(t).as_subclass(torch.Tensor)
+    return plain(logits).float(),plain(targs) if labelled else None,plain(losses[0]).float() if labelled else None
+
 @patch
 def interpret(self:Learner,
-    ds:str='test', # 'train', 'valid' or 'test'
+    ds:str|Path|list='test', # 'train', 'valid' or 'test', a folder of images, or image files
+    labelled:bool|None=None, # Is the folder that an image lies in its class? `None`: yes for a folder of folders
 )->ImageInterpretation: # Predictions for every image of `ds`
     "Predict every image of a data set once, without augmentation"
-    names = 'train','valid','test'
-    if ds not in names[:len(self.dls.loaders)]: raise ValueError(f"unknown data set {ds!r}: choose from {', '.join(names[:len(self.dls.loaders)])}")
-    dl = self.dls.test_dl(self.dls[names.index(ds)].items, with_labels=True)
-    logits,targs,losses = self.get_preds(dl=dl, with_loss=True, act=lambda x: x)
-    logits,targs,losses = (torch.as_tensor(o).as_subclass(torch.Tensor) for o in (logits.float(), targs, losses.float()))
-    if not logits.isfinite().all(): raise ValueError(f'the model gives NaN or infinite logits for {(~logits.isfinite().all(1)).sum()} of {len(logits)} images: its training diverged')
-    return ImageInterpretation(self, dl, logits, targs, losses)
+    items,labelled = _items(self, ds, labelled)
+    try: dl = self.dls.test_dl(items, with_labels=labelled)
+    except Exception as e: raise _unreadable(items) or e
+    return ImageInterpretation.from_learner(self, dl=dl)
 
-# %% ../nbs/04_interpret.ipynb #16d44ec2
+# %% ../nbs/04_interpret.ipynb #9518656b
+def _first(rows, k, none):
+    "The first `k` rows, with a word on what it means if there are none"
+    if k is not None and k<0: raise ValueError(f'k is a number of rows, not {k}')
+    if k is not None and 0<len(rows)<k: warnings.warn(f'there are {len(rows)} such images, not {k}', stacklevel=3)
+    rows = rows.head(len(rows) if k is None else k)
+    rows.attrs['none'] = none
+    return rows
+
 @patch
 def misclassified(self:ImageInterpretation,
     k:int|None=None, # How many; `None` for all
+    actual:str|None=None, # Only images of this class
+    predicted:str|None=None, # Only images taken for this class
 )->pd.DataFrame: # Rows of the table, the highest loss first
     "The `k` wrong predictions of highest loss"
-    t = self.table
-    return t[t.actual!=t.predicted].sort_values('loss', ascending=False, kind='stable').head(len(t) if k is None else k)
+    self._labels()
+    t,what = self.table,'nothing was misclassified'
+    rows = t[t.actual!=t.predicted]
+    for column,name in dict(actual=actual, predicted=predicted).items():
+        if name is not None: rows,what = rows[rows[column]==str(self.vocab[self._label(name)])],f'{what}, {column} {name}'
+    return _first(rows.sort_values('loss', ascending=False, kind='stable'), k, what)
 
 @patch
 def correct(self:ImageInterpretation,
     k:int|None=None, # How many; `None` for all
 )->pd.DataFrame: # Rows of the table, the lowest loss first
     "The `k` right predictions of lowest loss"
+    self._labels()
     t = self.table
-    return t[t.actual==t.predicted].sort_values('loss', kind='stable').head(len(t) if k is None else k)
+    return _first(t[t.actual==t.predicted].sort_values('loss', kind='stable'), k, 'nothing was classified right')
 
-# %% ../nbs/04_interpret.ipynb #c6d52217
+@patch
+def confused(self:ImageInterpretation,
+    actual:str, # The class of the images
+    predicted:str, # What they were taken for
+    k:int|None=None, # How many; `None` for all
+)->pd.DataFrame: # Rows of the table, the highest loss first
+    "Images of one class that were taken for another"
+    return self.misclassified(k, actual, predicted)
+
+# %% ../nbs/04_interpret.ipynb #e72fedfa
+@patch
+def rows(self:ImageInterpretation,
+    which, # Rows of the table, for example of `misclassified`, or their numbers
+)->pd.DataFrame: # Rows of the table, at least one
+    "Check that `which` are rows of this table"
+    if not isinstance(which, pd.DataFrame):
+        idxs = torch.as_tensor(which).flatten().tolist()
+        if any(not 0<=i<len(self.table) for i in idxs): raise ValueError(f'rows are numbers from 0 to {len(self.table)-1}, not {idxs}')
+        which = self.table.loc[idxs]
+    if not len(which): raise ValueError(f"no rows to look at: {which.attrs.get('none', 'the selection is empty')}")
+    if not which.index.isin(self.table.index).all() or (self.table.path.loc[which.index]!=which.path).any(): raise ValueError('these rows are of another table')
+    return which
+
 @patch
 def inputs(self:ImageInterpretation,
-    rows:pd.DataFrame, # Rows of the table
+    rows:pd.DataFrame, # Rows of the table, or their numbers
 )->torch.Tensor: # Normalised images on the learner's device, shape (images, channels, height, width)
     "The model's input for `rows`"
-    if not len(rows): raise ValueError('no rows: there is nothing to look at')
-    dl = self.learn.dls.test_dl([self.dl.items[i] for i in rows.index], bs=len(rows))
-    return dl.one_batch()[0].as_subclass(torch.Tensor)
+    items = [self.dl.items[i] for i in self.rows(rows).index]
+    try: return self.learn.dls.test_dl(items, bs=len(items)).one_batch()[0].as_subclass(torch.Tensor)
+    except Exception as e: raise _unreadable(items) or e
 
 @patch
 def pixels(self:ImageInterpretation,
-    rows:pd.DataFrame, # Rows of the table
+    rows:pd.DataFrame, # Rows of the table, or their numbers
     x:torch.Tensor|None=None, # Their `inputs`, if you have them
 )->np.ndarray: # Images, shape (images, height, width, 3), floats in [0, 1]
     "The images of `rows` as the model saw them, without the normalisation"
@@ -92,68 +220,156 @@ def pixels(self:ImageInterpretation,
 def row_titles(
     rows:pd.DataFrame, # Rows of the table
 )->list: # A title for each
-    "Actual and predicted class of each row, with their probabilities"
-    return [f'{r.actual} {r.p_actual:.0%}' + ('' if r.actual==r.predicted else f'\n→ {r.predicted} {r.p_predicted:.0%}') for r in rows.itertuples()]
+    "File, actual and predicted class with their probabilities, and loss of each row"
+    def _title(r):
+        file = Path(r.path).name
+        lines = [file if len(file)<=20 else f'…{file[-19:]}']
+        if 'actual' not in rows: return '\n'.join([*lines, f'{r.predicted} {r.p_predicted:.0%}'])
+        lines.append(f'{r.actual} {r.p_actual:.0%}')
+        if r.actual!=r.predicted: lines.append(f'→ {r.predicted} {r.p_predicted:.0%}')
+        return '\n'.join([*lines, f'loss {r.loss:.2g}'])
+    return [_title(r) for r in rows.itertuples()]
 
 def row_colors(
     rows:pd.DataFrame, # Rows of the table
-)->list: # A title colour for each, green for right and red for wrong
+)->list: # A title colour for each, green for right, red for wrong, black without labels
     "Colours of the rows' titles"
+    if 'actual' not in rows: return ['black']*len(rows)
     return ['#1a7f37' if a==p else '#b3261e' for a,p in zip(rows.actual, rows.predicted)]
 
-# %% ../nbs/04_interpret.ipynb #6b327cc4
+# %% ../nbs/04_interpret.ipynb #16d44ec2
 @patch
 def plot_predictions(self:ImageInterpretation,
-    rows:pd.DataFrame, # Rows of the table, for example of `misclassified`
+    rows:pd.DataFrame, # Rows of the table, for example of `misclassified`, or their numbers
     ncols:int=5, # Images in a row
     figsize:tuple|None=None, # Width and height in inches
     title:str|None=None, # Title above the images
 )->Figure: # An image a row of the table
-    "Draw images with their actual and predicted classes and the probabilities of both"
+    "Draw images with their files, their actual and predicted classes, the probabilities of both, and their losses"
+    rows = self.rows(rows)
     return image_grid(self.pixels(rows), row_titles(rows), ncols, figsize, title, row_colors(rows))
 
-# %% ../nbs/04_interpret.ipynb #fe932eae
+# %% ../nbs/04_interpret.ipynb #cb21662a
+def _wilson(correct, n):
+    "Wilson's 95 % interval of a share; the whole of [0, 1] without any image"
+    if not n: return 0.,1.
+    interval = binomtest(int(correct), int(n)).proportion_ci(.95, method='wilson')
+    return interval.low,interval.high
+
 @patch
-def per_class(self:ImageInterpretation)->pd.DataFrame: # A row a class: images, correct, accuracy, precision, predicted
-    "Accuracy, precision and counts of each class"
-    t = self.table
-    n,predicted = (t[c].value_counts().reindex(self.vocab, fill_value=0) for c in ('actual','predicted'))
-    correct = t[t.actual==t.predicted].actual.value_counts().reindex(self.vocab, fill_value=0)
-    table = pd.DataFrame(dict(images=n, predicted=predicted, correct=correct, accuracy=correct/n, precision=correct/predicted))
+def per_class(self:ImageInterpretation)->pd.DataFrame: # A row a class: images, predicted, correct, accuracy, low, high, precision, recall
+    "Accuracy with its 95 % interval, precision, recall and counts of each class"
+    self._labels()
+    t,names = self.table,[str(o) for o in self.vocab]
+    n,predicted = (t[c].value_counts().reindex(names, fill_value=0) for c in ('actual','predicted'))
+    correct = t[t.actual==t.predicted].actual.value_counts().reindex(names, fill_value=0)
+    low,high = zip(*[_wilson(*o) for o in zip(correct, n)])
+    table = pd.DataFrame(dict(images=n, predicted=predicted, correct=correct, accuracy=correct/n, low=low, high=high, precision=correct/predicted, recall=correct/n))
     return table.rename_axis('class')
 
-# %% ../nbs/04_interpret.ipynb #3090f76c
+# %% ../nbs/04_interpret.ipynb #c6d52217
 @patch
 def plot_per_class(self:ImageInterpretation,
     figsize:tuple|None=None, # Width and height in inches
 )->Figure: # A bar a class, the lowest accuracy at the bottom
-    "Draw the accuracy of each class"
+    "Draw the accuracy of each class with its 95 % interval"
     table = self.per_class().sort_values('accuracy')
-    fig,axs = new_figure(figsize=figsize or (6,.8+.27*len(table)), title='Accuracy of each class')
-    ax = axs[0,0]
-    ax.barh(table.index, 100*table.accuracy, color='C0')
-    for i,r in enumerate(table.itertuples()):
-        inside = r.accuracy > .7
-        ax.text(100*r.accuracy + (-1 if inside else 1), i, f'{r.accuracy:.1%}  ({r.correct}/{r.images})', va='center', fontsize=8,
-                ha='right' if inside else 'left', color='white' if inside else 'black')
+    fig,axs = new_figure(figsize=figsize or (6.5,.8+.3*len(table)), title='Accuracy of each class')
+    ax,y = axs[0,0],np.arange(len(table))
+    ax.barh(y, table.accuracy, color='C0', alpha=.55)
+    ax.hlines(y, table.low, table.high, color='black', linewidth=1.2)
+    ax.set_yticks(y, table.index)
+    for i,r in enumerate(table.itertuples()): ax.text(1.02, i, f'{r.accuracy:.1%}  ({r.correct}/{r.images})', va='center', fontsize=8)
     total = (self.table.actual==self.table.predicted).mean()
-    ax.axvline(100*total, color='C1', linestyle='--', zorder=0, label=f'all: {total:.1%}')
-    ax.set(xlabel='accuracy, %', xlim=(0,100))
-    ax.legend(loc='lower right', bbox_to_anchor=(1,1), frameon=False)
+    ax.axvline(total, color='C1', linestyle='--', zorder=0, label=f'all: {total:.1%}; lines are 95 % intervals')
+    ax.set(xlabel='accuracy', xlim=(0,1))
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.legend(loc='lower right', bbox_to_anchor=(1,1), frameon=False, fontsize=8)
     return fig
 
-# %% ../nbs/04_interpret.ipynb #7280cb65
+# %% ../nbs/04_interpret.ipynb #6b327cc4
+@patch
+def calibration(self:ImageInterpretation,
+    bins:int=15, # Number of bins of equal width; the upper end belongs to a bin
+)->tuple: # A row a bin (low, high, images, confidence, accuracy), and the expected calibration error
+    "The reliability curve and the expected calibration error"
+    if bins<1: raise ValueError(f'bins is a number of bins above 0, not {bins}')
+    self._labels()
+    edges = np.linspace(0, 1, bins+1)
+    t = pd.DataFrame(dict(confidence=self.table.p_predicted.clip(0, 1).astype(float), accuracy=(self.table.actual==self.table.predicted).astype(float)))
+    groups = t.groupby(np.digitize(t.confidence, edges, right=True).clip(1)-1)
+    curve = pd.DataFrame(dict(low=edges[:-1], high=edges[1:])).join(groups.size().rename('images')).join(groups.mean()).fillna({'images': 0}).astype({'images': int})
+    return curve,float((curve.images*(curve.accuracy-curve.confidence).abs()).sum()/len(t))
+
+@patch
+def plot_calibration(self:ImageInterpretation,
+    bins:int=15, # Number of bins of equal width
+    figsize:tuple=(4.5,4.5), # Width and height in inches
+)->Figure: # Accuracy over confidence, above the number of images
+    "Draw how often predictions are right against how sure they are"
+    curve,ece = self.calibration(bins)
+    fig,axs = new_figure(2, 1, figsize, f'Expected calibration error {ece:.1%}', sharex=True, height_ratios=(3,1))
+    (ax,),(below,) = axs
+    some = curve[curve.images>0]
+    ax.plot([0,1], [0,1], color='grey', linestyle='--', label='as sure as it is right')
+    ax.vlines(some.confidence, *zip(*[_wilson(round(r.accuracy*r.images), r.images) for r in some.itertuples()]), color='C0', alpha=.4, label='95 % interval')
+    ax.plot(some.confidence, some.accuracy, 'o-', label='this network')
+    ax.set(ylabel='accuracy', ylim=(0,1), xlim=(0,1))
+    ax.legend(frameon=False, fontsize=8)
+    below.bar(curve.low, curve.images, 1/bins, align='edge', color='C0', edgecolor='white')
+    below.set(xlabel='confidence: probability of the predicted class', ylabel='images')
+    for o in (ax.xaxis, ax.yaxis): o.set_major_formatter(PercentFormatter(1))
+    return fig
+
+# %% ../nbs/04_interpret.ipynb #fe932eae
+@patch
+def __getitem__(self:ImageInterpretation,
+    idxs:int|list|torch.Tensor, # Numbers of rows
+)->tuple: # Inputs, probabilities, targets, predicted class indices, losses
+    "What is known of some images; no inference"
+    self._labels()
+    idxs = self.rows(idxs).index.tolist()
+    x,probs = self.inputs(idxs).cpu().as_subclass(TensorImage),self.probs[idxs]
+    return x,probs,self.targs[idxs],probs.argmax(1),self.losses[idxs]
+
+@patch
+def top_losses(self:ImageInterpretation,
+    k:int|None=None, # How many; `None` for all
+    largest:bool=True, # The largest losses, or the smallest?
+    items:bool=False, # Return the images' files, too?
+)->tuple: # Losses and numbers of rows, and files if asked for
+    "The `k` largest or smallest losses"
+    self._labels()
+    if k is not None and not 0<=k<=len(self.losses): raise ValueError(f'there are {len(self.losses)} images, not {k}')
+    return ClassificationInterpretation.top_losses(self, k, largest, items)
+
 @patch
 def confusion_matrix(self:ImageInterpretation)->np.ndarray: # Counts, shape (classes, classes); a row an actual class
     "Count the images of each actual and predicted class"
-    return skm.confusion_matrix(self.targs, self.logits.argmax(1), labels=range(len(self.vocab)))
+    n = len(self.vocab)
+    return torch.bincount(self._labels()*n + self.logits.argmax(1), minlength=n*n).view(n, n).numpy()
 
 @patch
 def print_classification_report(self:ImageInterpretation):
     "Print scikit-learn's classification report"
-    print(skm.classification_report(self.targs, self.logits.argmax(1), labels=range(len(self.vocab)), target_names=[str(o) for o in self.vocab], zero_division=0))
+    print(skm.classification_report(self._labels(), self.logits.argmax(1), labels=range(len(self.vocab)), target_names=[str(o) for o in self.vocab], zero_division=0))
 
-# %% ../nbs/04_interpret.ipynb #1bfb273f
+# %% ../nbs/04_interpret.ipynb #3090f76c
+@patch
+def plot_top_losses(self:ImageInterpretation,
+    k:int|list|range, # How many, or which places of the order
+    largest:bool=True, # The largest losses, or the smallest?
+    nrows:int|None=None, # Rows of images
+    ncols:int|None=None, # Images in a row; 5, if both are `None`
+    figsize:tuple|None=None, # Width and height in inches
+    title:str|None=None, # Title above the images
+)->Figure: # An image each, with its file, classes, probabilities and loss
+    "Draw the images of largest or smallest loss"
+    idxs = self.top_losses(k if isinstance(k, int) else None, largest)[1]
+    if not isinstance(k, int): idxs = idxs[list(k)]
+    ncols = ncols or (-(-len(idxs)//nrows) if nrows else 5)
+    return self.plot_predictions(idxs, ncols, figsize, title or f"{'Largest' if largest else 'Smallest'} losses")
+
 @patch
 def plot_confusion_matrix(self:ImageInterpretation,
     normalize:bool=False, # Shares of each actual class instead of counts?
@@ -162,11 +378,12 @@ def plot_confusion_matrix(self:ImageInterpretation,
     norm_dec:int=2, # Decimals of shares
     plot_txt:bool=True, # Write the numbers?
     figsize:tuple|None=None, # Width and height in inches
+    **kwargs, # Passed on to `matplotlib.pyplot.figure`, for example dpi
 )->Figure: # A row an actual class
     "Draw the confusion matrix"
     cm,n = self.confusion_matrix(),len(self.vocab)
     if normalize: cm = cm/cm.sum(1, keepdims=True).clip(1)
-    fig,axs = new_figure(figsize=figsize or (1.8+.42*n, 1.4+.42*n), title=title)
+    fig,axs = new_figure(figsize=figsize or (1.8+.42*n, 1.4+.42*n), title=title, **kwargs)
     ax = axs[0,0]
     ax.imshow(cm, cmap=cmap, interpolation='nearest')
     ax.set_xticks(range(n), list(self.vocab), rotation=90)
@@ -175,3 +392,25 @@ def plot_confusion_matrix(self:ImageInterpretation,
     for i,j in np.argwhere(cm > 0) if plot_txt else ():
         ax.text(j, i, f'{cm[i,j]:.{norm_dec}f}' if normalize else cm[i,j], ha='center', va='center', fontsize=8, color='white' if cm[i,j] > cm.max()/2 else 'black')
     return fig
+
+# %% ../nbs/04_interpret.ipynb #7280cb65
+@patch
+def save(self:ImageInterpretation,
+    file:str|Path, # safetensors file to write
+):
+    "Keep the predictions, losses and paths"
+    known = {k: v for k,v in dict(logits=self.logits, targs=self.targs, losses=self.losses).items() if v is not None}
+    save_tensors(known, file, dict(paths=[str(o) for o in self.dl.items], vocab=[str(o) for o in self.vocab], weights=self.weights))
+
+@patch(cls_method=True)
+def load(cls:ImageInterpretation,
+    file:str|Path, # What `save` wrote
+    learn:Learner, # Learner with the weights that predicted
+)->ImageInterpretation: # As it was saved
+    "Read what `save` wrote"
+    known,about = load_tensors(file)
+    if 'logits' not in known or 'vocab' not in about: raise ValueError(f'{file} holds no interpretation')
+    if about['vocab']!=[str(o) for o in learn.dls.vocab]: raise ValueError(f"{file} has the classes {', '.join(about['vocab'][:20])}, and the learner others")
+    if about['weights']!=weights_id(learn.model): raise ValueError(f'{file} was predicted with other weights than the learner has: load those, or interpret again')
+    dl = learn.dls.test_dl([Path(o) for o in about['paths']], with_labels='targs' in known)
+    return cls(learn, dl, **known)

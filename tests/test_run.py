@@ -108,3 +108,16 @@ def test_cifar10_copy():
     files = class_files(path)
     stats = image_stats(scan_images(files)[['train' in f.parts for f in files]])
     assert np.allclose(stats, CIFAR10_STATS, atol=2e-3)
+
+def test_a_damaged_file_is_not_taken_for_a_pickle(tmp_path):
+    "The length of its header may begin with the byte that a pickle begins with"
+    from advtrain.checkpoint import load_tensors,save_tensors
+    for n in range(400):
+        save_tensors({'a': torch.arange(9)}, file := tmp_path/'a.safetensors', {'text': 'x'*n})
+        if (data := bytearray(file.read_bytes()))[0]==0x80: break
+    assert data[0]==0x80
+    data[-5] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match='is damaged'): load_tensors(file)
+    file.write_bytes(b'\x80\x04' + bytes(40))
+    with pytest.raises(ValueError, match='is a pickle'): load_tensors(file)
