@@ -11,6 +11,7 @@ from .precision import *
 from .training import *
 from .profile import *
 from .interpret import *
+from .faithfulness import *
 from .gradcam import *
 from .experiment import *
 from .report import *

@@ -102,11 +102,11 @@ _presets = [
 EXPERIMENTS = {o.name: o for o in _presets}
 
 # %% ../nbs/06_experiment.ipynb #26003601
-def _shown(c, rows): return getattr(c.interp, rows)(c.exp.n_images)
+def _shown(c, rows): return getattr(c.interp, rows)().head(c.exp.n_images)
 
 def _predictions(c, rows): return c.interp.plot_predictions(_shown(c, rows))
 
-def _maps(c, rows): return c.interp.plot_gradcam(_shown(c, rows), c.exp.layers[-1])
+def _maps(c, rows, against=None): return c.interp.plot_gradcam(_shown(c, rows), c.exp.layers[-1], against)
 
 def _one_wrong(c): return c.interp.plot_gradcam(c.interp.misclassified(1), c.exp.layers)
 
@@ -120,8 +120,9 @@ FIGURES = { # name -> caption, function that draws it (the learning-rate finder'
     'curves':          ('Loss and accuracy of training and validation', lambda c: plot_history(c.learn), None),
     'per_class':       ('Accuracy of each class', lambda c: c.interp.plot_per_class(), None),
     'confusion':       ('Confusion matrix', lambda c: c.interp.plot_confusion_matrix(), None),
+    'calibration':     ('How often predictions are right, against how sure they are', lambda c: c.interp.plot_calibration(), None),
     'wrong':           ('Misclassified images of highest loss', lambda c: _predictions(c, 'misclassified'), 'misclassified'),
-    'wrong_gradcam':   ('Where the network looked, the same misclassified images', lambda c: _maps(c, 'misclassified'), 'misclassified'),
+    'wrong_gradcam':   ('The same misclassified images: where the network looked for what it predicted, where for what was actual, and the difference', lambda c: _maps(c, 'misclassified', 'actual'), 'misclassified'),
     'wrong_layers':    ('One misclassified image, layer by layer', _one_wrong, 'misclassified'),
     'correct':         ('Right predictions of lowest loss', lambda c: _predictions(c, 'correct'), 'correct'),
     'correct_gradcam': ('Where the network looked, the same right predictions', lambda c: _maps(c, 'correct'), 'correct'),

@@ -292,17 +292,17 @@ def compare_methods(self:ImageInterpretation,
 # %% ../nbs/05_gradcam.ipynb #8403b532
 NOTE = 'del: area under the probability as the map\'s pixels are taken away, small is good; ins: as they are put back, large is good'
 
-def _areas(interp, rows, maps, targets):
+def _below(interp, rows, maps, targets, areas):
     "The text below each map, shape (layers, rows)"
     targets = _target_classes(interp, rows, targets)
-    tables = [_judge(interp, rows, m, targets, 16, 'blur').table for m in maps]
-    return np.array([[f'del {o.deletion:.2f}  ins {o.insertion:.2f}' for o in t.itertuples()] for t in tables])
+    text = [[f'del {o.deletion:.2f}  ins {o.insertion:.2f}' for o in _judge(interp, rows, m, targets, 16, 'blur').table.itertuples()] for m in maps] if areas else ''
+    return np.where(_is_constant(maps)[...,0,0], 'constant', text)
 
 def _panel(ax, image, cam, title, below, **kwargs):
     "Draw a map over an image; without an image, the map alone"
     if image is not None: show_pixels(ax, image)
     drawn = show_pixels(ax, cam, title, interpolation='bilinear', fontsize=6.5, alpha=.55 if image is not None else 1, **kwargs)
-    ax.text(.5, -.03, 'constant' if not np.ptp(cam) else below, transform=ax.transAxes, ha='center', va='top', fontsize=5.5)
+    ax.text(.5, -.03, below, transform=ax.transAxes, ha='center', va='top', fontsize=5.5)
     return drawn
 
 # %% ../nbs/05_gradcam.ipynb #796c5ad8
@@ -311,7 +311,7 @@ _HEAT,_DIFF = dict(cmap=CMAP, vmin=0, vmax=1),dict(cmap=DIFF_CMAP, vmin=-1, vmax
 def _own_panels(interp, rows, layers, method, areas):
     "For each row: map and overlay of one layer, or an overlay of each of several layers"
     maps = interp.gradcam(rows, layers, method)
-    below = _areas(interp, rows, maps, 'predicted') if areas else np.full(maps.shape[:2], '')
+    below = _below(interp, rows, maps, 'predicted', areas)
     names = layers if len(layers)>1 else ['']
     both = [(True,maps[l].numpy(),names[l],below[l],_HEAT) for l in range(len(layers))]
     return [(False,*both[0][1:]), (True,both[0][1],'',np.full(len(rows), ''),_HEAT)] if len(layers)==1 else both
@@ -319,7 +319,7 @@ def _own_panels(interp, rows, layers, method, areas):
 def _against_panels(interp, rows, layers, method, areas, against):
     "For each row and layer: overlays for the predicted and another class on one scale, and their difference"
     maps = [interp.gradcam(rows, layers, method, t, raw=True) for t in ('predicted',against)]
-    below = [_areas(interp, rows, m, t) if areas else np.full(m.shape[:2], '') for m,t in zip(maps, ('predicted',against))]
+    below = [_below(interp, rows, m, t, areas) for m,t in zip(maps, ('predicted',against))]
     top = torch.maximum(*maps).amax((2,3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     a,b = (m/top for m in maps)
     none,panels = np.full(len(rows), ''),[]
@@ -342,9 +342,11 @@ def plot_gradcam(self:ImageInterpretation,
 )->Figure: # For each row the image, and its maps
     "Draw where the network looked for what it predicted"
     rows,layers = self.rows(rows),[layers] if isinstance(layers, str) else list(layers)
-    panels = _own_panels(self, rows, layers, method, areas) if against is None else _against_panels(self, rows, layers, method, areas, against)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='.*maps are constant') # it is written below the map
+        panels = _own_panels(self, rows, layers, method, areas) if against is None else _against_panels(self, rows, layers, method, areas, against)
     images,titles,colors,width = self.pixels(rows),row_titles(rows),row_colors(rows),2+len(panels) # the last column is a gap
-    ncols = min(ncols or max(1, 13//(width-1)), len(rows))
+    ncols = min(ncols or max(1, 10//(width-1)), len(rows))
     nrows = -(-len(rows)//ncols)
     side = max(1.08, 4/(ncols*(width-.8))) # of an image, inches
     fig,axs = new_figure(nrows, ncols*width, figsize or (side*ncols*(width-.8)+1, (side+.66)*nrows+.75), title or f"{method} at {', '.join(layers)}: where the network looked",

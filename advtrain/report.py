@@ -55,7 +55,7 @@ SECTIONS = { # title -> names of figures
     'Learning': ['curves'],
     'What it gets wrong, and where it looked': ['wrong','wrong_gradcam','wrong_layers'],
     'What it gets right': ['correct','correct_gradcam'],
-    'Class by class': ['per_class','confusion'],
+    'Class by class': ['per_class','confusion','calibration'],
     'What it was shown': ['random','augmented','augmented_one','transforms'],
     'The learning rate': ['lr_find'],
 }

@@ -1,5 +1,6 @@
 """What is kept of one pass equals what fastai's own interpretation computes again for every question."""
 import contextlib,io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,3 +65,35 @@ def test_kept_and_read_back(learner, ds, tmp_path):
     data[len(data)//2] ^= 1
     (tmp_path/'kept.safetensors').write_bytes(data)
     with pytest.raises(ValueError, match='damaged'): ImageInterpretation.load(tmp_path/'kept.safetensors', learner)
+
+def test_any_fastai_learner(sample):
+    "Loaders and a network that are not advtrain's"
+    import matplotlib.pyplot as plt
+    from fastai.data.transforms import Normalize
+    from fastai.learner import Learner
+    from fastai.losses import CrossEntropyLossFlat
+    from fastai.vision.augment import Resize
+    from fastai.vision.data import ImageDataLoaders
+    from torchvision.models import resnet18
+    dls = ImageDataLoaders.from_folder(sample, valid='test', item_tfms=Resize(32), batch_tfms=Normalize.from_stats([.3]*3, [.35]*3), bs=100, device='cpu', num_workers=0)
+    torch.manual_seed(0)
+    learn = Learner(dls, resnet18(num_classes=10), loss_func=CrossEntropyLossFlat())
+    learn.model.train()
+    with learn.no_bar(): interp,theirs = learn.interpret('valid'),ClassificationInterpretation.from_learner(learn)
+    assert torch.equal(interp.losses, theirs.losses)
+    wrong = interp.misclassified(2)
+    fig = interp.plot_gradcam(wrong, ['layer2'], against='actual')
+    assert interp.pixels(wrong).shape==(2,32,32,3) and interp.gradcam(wrong, 'layer2.1.conv2', 'hirescam').shape==(1,2,32,32)
+    plt.close(fig)
+
+def test_a_vanished_file_is_named(sample, tmp_path):
+    "Where images are not kept in memory"
+    import shutil
+    for c in ('Bag','Coat'): shutil.copytree(sample/'train'/c, tmp_path/'data'/c)
+    with contextlib.redirect_stdout(io.StringIO()):
+        learn = make_learner(Experiment('tiny', width=4, bs=20), tmp_path/'data', fast=False)
+        with learn.no_bar(): interp = learn.interpret()
+    gone = interp.misclassified(1)
+    Path(gone.path.iloc[0]).unlink()
+    with pytest.raises(ValueError, match=f'1 of 1 images cannot be read: .*{gone.path.iloc[0][-9:]}'): interp.plot_predictions(gone)
+    with pytest.raises(ValueError, match=f'1 of {len(interp.table)} images cannot be read'): learn.interpret()

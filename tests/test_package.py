@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-ORDER = 'figures batched augment data models record checkpoint precision training profile interpret gradcam experiment report cli'.split()
+ORDER = 'figures batched augment data models record checkpoint precision training profile interpret faithfulness gradcam experiment report cli'.split()
 PROMISED = '''AlbumentationsTransform BatchAlbumentations cutout_augs flip_cutout_augs shift_gray_augs show_augmented show_transforms
 cifar10 fashion_sample image_block image_dls CachedDL show_classes
 ResNet BasicBlock resnet18 resnet34 NORMS norm_types
 resnet_learner PlateauLR Precision Checkpoint plot_history set_seed sgd EMA FiniteLoss
-ImageInterpretation GradCAM overlay
+ImageInterpretation GradCAM METHODS overlay deletion_insertion Faithfulness
 Experiment EXPERIMENTS run_experiment Run compare_runs run_many
 write_report write_comparison advtrain_run advtrain_compare'''.split()
 
@@ -21,7 +21,7 @@ def test_all_has_every_promised_name():
     assert not [n for n in PROMISED if n not in names]
     from fastai.learner import Learner
     assert all(hasattr(Learner, n) for n in ('fit','resume','interpret','lr_find','history','profile','compare_precision'))
-    assert hasattr(names['ImageInterpretation'], 'plot_gradcam')
+    assert all(hasattr(names['ImageInterpretation'], n) for n in ('misclassified','correct','confused','per_class','calibration','save','load','gradcam','plot_gradcam','faithfulness','compare_methods'))
     from advtrain.training import Checkpoint,EpochLog,Precision,plot_history,set_seed # where the design promises them
 
 def test_importing_everything_needs_no_nbdev():

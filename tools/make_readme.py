@@ -18,7 +18,7 @@ def plain(output):
     else: keep = {'text/plain': text}
     return nbformat.v4.new_output('display_data', keep)
 
-ALT = ('Six misclassified images, heat maps of where the network looked, and both in one', # of the pictures, in their order
+ALT = ('Four misclassified images, where the network looked for the predicted class, where for the actual one, and the difference', # of the pictures, in their order
        'Two misclassified images with heat maps at four layers', 'One image, transformed by each transform of the augmentation alone')
 
 def main():
