@@ -39,19 +39,29 @@ def find_layer(
 # %% ../nbs/05_gradcam.ipynb #2bf61718
 def _weigh(weights, act): return torch.einsum('nc,nchw->nhw', weights, act)
 
-def _gradcam(act, grad): return _weigh(grad.mean((2,3)), act)
+def _gradcam(act, grad):
+    "Selvaraju et al. 2017, equations 1 and 2"
+    return _weigh(grad.mean((2,3)), act)
 
 def _gradcam_pp(act, grad):
+    "Chattopadhyay et al. 2018, equation 19"
     alpha = grad**2/(2*grad**2 + act.sum((2,3), keepdim=True)*grad**3 + 1e-6)
     return _weigh((alpha*grad.relu()).sum((2,3)), act)
 
-def _hirescam(act, grad): return torch.einsum('nchw,nchw->nhw', grad, act)
+def _hirescam(act, grad):
+    "Draelos and Carin 2020"
+    return torch.einsum('nchw,nchw->nhw', grad, act)
 
-def _layercam(act, grad): return _hirescam(act, grad.relu())
+def _layercam(act, grad):
+    "Jiang et al. 2021, without the scaling of shallow layers"
+    return _hirescam(act, grad.relu())
 
-def _xgradcam(act, grad): return _weigh((grad*act).sum((2,3))/(act.sum((2,3))+1e-7), act)
+def _xgradcam(act, grad):
+    "Fu et al. 2020"
+    return _weigh((grad*act).sum((2,3))/(act.sum((2,3))+1e-7), act)
 
 def _eigencam(act, _):
+    "Muhammad and Yeasin 2020, the sign such that the map is large where activations are"
     flat = act.flatten(2).transpose(1, 2)
     u,s,_ = torch.linalg.svd(flat-flat.mean(1, keepdim=True), full_matrices=False)
     projection,total = u[...,0]*s[:,:1],flat.sum(2)
@@ -318,6 +328,7 @@ def _own_panels(interp, rows, layers, method, areas):
 
 def _against_panels(interp, rows, layers, method, areas, against):
     "For each row and layer: overlays for the predicted and another class on one scale, and their difference"
+    if method=='eigencam': raise ValueError('eigencam asks for no class: its maps cannot be compared against another')
     maps = [interp.gradcam(rows, layers, method, t, raw=True) for t in ('predicted',against)]
     below = [_below(interp, rows, m, t, areas) for m,t in zip(maps, ('predicted',against))]
     top = torch.maximum(*maps).amax((2,3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)

@@ -79,7 +79,7 @@ def _folder_files(folder, labelled, vocab):
     files = sorted(get_image_files(folder))
     if not files: raise ValueError(f'no images in {folder}')
     if labelled is None: labelled = any(f.parent!=folder for f in files)
-    _check_classes(files, vocab) if labelled else None
+    if labelled: _check_classes(files, vocab)
     return files,labelled
 
 def _check_classes(files, vocab):
@@ -196,7 +196,7 @@ def rows(self:ImageInterpretation,
         if any(not 0<=i<len(self.table) for i in idxs): raise ValueError(f'rows are numbers from 0 to {len(self.table)-1}, not {idxs}')
         which = self.table.loc[idxs]
     if not len(which): raise ValueError(f"no rows to look at: {which.attrs.get('none', 'the selection is empty')}")
-    if not which.index.isin(self.table.index).all() or (self.table.path.loc[which.index]!=which.path).any(): raise ValueError('these rows are of another table')
+    if not which.index.isin(self.table.index).all() or ('path' in which and (self.table.path.loc[which.index]!=which.path).any()): raise ValueError('these rows are of another table')
     return which
 
 @patch
