@@ -52,7 +52,10 @@ def set_rng_state(
     if state['cuda'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all([torch.tensor(o, dtype=torch.uint8) for o in state['cuda']])
 
 # %% ../nbs/02b_checkpoint.ipynb #93ce9cb5
-def _digest(tensors, about):
+def digest(
+    tensors:dict, # Contiguous tensors on the CPU, by name
+    about:str='', # Text that belongs to them
+)->str: # 64 hexadecimal digits
     "A digest of tensors, their names, types and shapes, and of the text `about`"
     h = hashlib.sha256(about.encode())
     for k in sorted(tensors):
@@ -79,7 +82,7 @@ def save_tensors(
 ):
     "Write `tensors` to `file`, all or nothing"
     file,about,tensors = Path(file),json.dumps(meta or {}),_apart(tensors)
-    data,aside = save(tensors, {'json': about, 'sha256': _digest(tensors, about)}),file.with_name(f'{file.name}.tmp')
+    data,aside = save(tensors, {'json': about, 'sha256': digest(tensors, about)}),file.with_name(f'{file.name}.tmp')
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with open(aside, 'wb') as f:
@@ -112,7 +115,7 @@ def load_tensors(
     if not Path(file).is_file(): raise FileNotFoundError(f'no such file: {file}')
     try:
         with safe_open(file, 'pt') as f: about,tensors = f.metadata(),{k: f.get_tensor(k).clone() for k in f.keys()}
-        if about['sha256']!=_digest(tensors, about['json']): raise ValueError('its content is not what was written')
+        if about['sha256']!=digest(tensors, about['json']): raise ValueError('its content is not what was written')
         return tensors,json.loads(about['json'])
     except (SafetensorError, KeyError, TypeError, ValueError) as e:
         if _is_pickle(file): raise ValueError(f'{file} is a pickle, and loading one can run any code: it is not read') from e

@@ -160,7 +160,7 @@ class GradCAM:
 
     def _from(self, acts, grads, size, raw):
         "The maps of one batch from activations and gradients, computed in fp32"
-        maps = [METHODS[self.method](a.detach().float(), g if g is None else g.float()).relu() for a,g in zip(acts, grads)]
+        maps = [METHODS[self.method](a.detach().float(), g).relu() for a,g in zip(acts, grads)]
         for m,name in zip(maps, self.names):
             if not m.isfinite().all(): raise ValueError(f'the map of the layer {name} is NaN or infinite for {(~m.isfinite().all(2).all(1)).sum()} of {len(m)} images')
         large = [F.interpolate((m if raw else _scale_map(m))[None], size, mode='bilinear', align_corners=False)[0] for m in maps]

@@ -6,7 +6,7 @@
 __all__ = ['ImageInterpretation']
 
 # %% ../nbs/04_interpret.ipynb #dfe7ee6a
-import difflib,hashlib,warnings
+import difflib,warnings
 from pathlib import Path
 
 import fastai.vision.learner # it registers how fastai shows images and their losses
@@ -24,7 +24,7 @@ from matplotlib.ticker import PercentFormatter
 from scipy.stats import binomtest
 
 from .augment import to_pixels
-from .checkpoint import load_tensors,save_tensors
+from .checkpoint import digest,load_tensors,save_tensors
 from .data import SPLITS,open_rgb
 from .figures import image_grid,new_figure
 
@@ -67,11 +67,7 @@ def weights_id(
     model:torch.nn.Module, # Any PyTorch model
 )->str: # 16 characters, the same for the same weights
     "A short id of the weights of `model`"
-    h = hashlib.sha256()
-    for name,t in model.state_dict().items():
-        h.update(name.encode())
-        if torch.is_tensor(t): h.update(t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return h.hexdigest()[:16]
+    return digest({n: t.detach().cpu().contiguous() for n,t in model.state_dict().items() if torch.is_tensor(t)})[:16]
 
 # %% ../nbs/04_interpret.ipynb #1de7e756
 def _folder_files(folder, labelled, vocab):
@@ -86,7 +82,7 @@ def _check_classes(files, vocab):
     "Raise an error that names a file whose folder is no class"
     known = {str(o) for o in vocab}
     odd = [f for f in map(Path, files) if f.parent.name not in known]
-    if odd: raise ValueError(f"{odd[0]} and {len(odd)-1} more images lie in no folder of a class that the model knows: "
+    if odd: raise ValueError(f"{len(odd)} of {len(files)} images, {odd[0]} the first of them, lie in no folder of a class that the model knows: "
                              f"{', '.join(sorted(known)[:20])}. Without labels, they are predicted with labelled=False")
 
 def _items(learn, ds, labelled):

@@ -56,6 +56,8 @@ def give_freed_memory_back():
     if libc := _libc(): libc.malloc_trim(0)
 
 # %% ../nbs/02c_precision.ipynb #a561d366
+def _autocast(device, dtype): return torch.autocast(device.type, DTYPES[dtype], enabled=dtype!='fp32')
+
 class Precision(MixedPrecision):
     "Run the forward pass in bf16, fp16 or fp32, and in channels-last layout, on any device"
     _settings,_memory = ('used','reorder'),('scaler_state',)
@@ -73,13 +75,6 @@ class Precision(MixedPrecision):
         device = next(model.parameters()).device
         return fast_dtype(device) if self.dtype=='auto' else self.dtype, self.channels_last and channels_last_is_safe(model, device)
 
-    def autocast(self,
-        model:nn.Module, # Model to run, on its device
-    )->torch.autocast: # Context
-        "The precision of `model`'s forward pass"
-        used = self.choice(model)[0]
-        return torch.autocast(next(model.parameters()).device.type, DTYPES[used], enabled=used!='fp32')
-
     def before_fit(self):
         self.device,(self.used,self.reorder) = next(self.model.parameters()).device,self.choice(self.model)
         self.learn.scaler,self.scales = GradScaler(self.device.type, enabled=self.used=='fp16'),L()
@@ -93,7 +88,7 @@ class Precision(MixedPrecision):
 
     def before_batch(self):
         if self.reorder: self.learn.xb = tuple(x.contiguous(memory_format=torch.channels_last) if x.ndim==4 else x for x in self.xb)
-        self.model.forward = self.autocast(self.model)(self.model.forward)
+        self.model.forward = _autocast(self.device, self.used)(self.model.forward)
 
     def after_pred(self):
         del self.model.forward
@@ -118,4 +113,4 @@ def precision_of(
 ): # Context
     "The precision of the learner's forward pass; no change without `Precision`"
     callback = getattr(learn, 'precision', None)
-    return callback.autocast(learn.model) if isinstance(callback, Precision) else nullcontext()
+    return _autocast(next(learn.model.parameters()).device, callback.choice(learn.model)[0]) if isinstance(callback, Precision) else nullcontext()
