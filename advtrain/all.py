@@ -13,6 +13,10 @@ from .profile import *
 from .interpret import *
 from .faithfulness import *
 from .gradcam import *
-from .experiment import *
+from .choices import *
+from .runs import *
+from .compare import *
+from .gallery import *
 from .report import *
+from .experiment import *
 from .cli import *

@@ -6,7 +6,7 @@
 __all__ = ['CIFAR10_CLASSES', 'CIFAR10_STATS', 'SPLITS', 'unpack_once', 'fashion_sample', 'data_folder', 'cifar10', 'class_files',
            'FolderSplitter', 'open_rgb', 'RGBImage', 'FitSquare', 'fit_square', 'scan_images', 'image_stats',
            'DecodedImages', 'decode_images', 'NormalizeInPlace', 'image_block', 'CachedDL', 'fingerprint', 'image_dls',
-           'show_classes']
+           'empty_dls', 'show_classes']
 
 # %% ../nbs/01_data.ipynb #9b7b581d
 import functools,hashlib,os,sys,tarfile,tempfile
@@ -37,7 +37,7 @@ from safetensors.torch import save_file
 
 from .augment import AlbumentationsTransform,BatchAlbumentations,augmented_pixels,seen_in_training
 from .batched import batch_lacks
-from .figures import image_grid
+from .figures import image_grid,short
 
 # %% ../nbs/01_data.ipynb #4c510ca3
 def unpack_once(
@@ -503,8 +503,8 @@ def image_dls(
     if num_workers is None: num_workers = 0 if device.type=='cpu' else min(8, os.cpu_count())
     how = dict(dl_type=CachedDL, images=images, at_once=2**18//size**2) if fast else dict(num_workers=num_workers)
     dls = block.dataloaders(files, bs=bs, device=device, drop_last=False, **how)
-    dls.skipped,dls.watch,dls.source,dls.fast = skipped,watch,path,fast
-    dls.fingerprint = {s: fingerprint([files[i] for i in idxs], sums[idxs]) for s,idxs in zip(SPLITS, (train,*rest))}
+    dls.skipped,dls.watch,dls.source,dls.fast,dls.stats = skipped,watch,path,fast,stats
+    dls.fingerprint = {s: fingerprint([files[i] for i in idxs], sums[idxs]) for s,idxs in zip(SPLITS, (train,*rest))} | {'all': fingerprint(files, sums)}
     return dls
 
 # %% ../nbs/01_data.ipynb #028f74d1
@@ -513,6 +513,23 @@ def test(self:DataLoaders):
     "The third loader, which is read once, at the end"
     if len(self.loaders)<3: raise AttributeError('these loaders have no test set: make them with `image_dls`')
     return self.loaders[2]
+
+# %% ../nbs/01_data.ipynb #a8ad3083
+def empty_dls(
+    vocab:list, # Class names, as the network has them
+    stats:tuple, # Mean and standard deviation of each channel in [0, 1], `image_dls(…).stats`
+    size:int=32, # Side of the images, pixels
+    bs:int=128, # Batch size
+    device=None, # Device of the batches; `None` is fastai's default device
+)->DataLoaders: # Two empty ones
+    "Make loaders without an image, whose `test_dl` prepares any images for a network trained elsewhere"
+    block = image_block(None, size, stats, vocab=vocab)
+    block.get_items,block.splitter = None,lambda files: ([0],[0])
+    with tempfile.TemporaryDirectory() as tmp: # fastai learns from an image what its transforms make
+        (folder := Path(tmp)/str(vocab[0])).mkdir()
+        Image.new('RGB', (1,1)).save(file := folder/'placeholder.png')
+        dls = block.dataloaders([file], bs=bs, device=torch.device(device or default_device()), num_workers=0)
+    return dls.new_empty()
 
 # %% ../nbs/01_data.ipynb #349afd7a
 def show_classes(
@@ -528,7 +545,7 @@ def show_classes(
     if not augmented:
         idxs = rng.permutation(len(dl.items))[:4*n]
         images = seen_in_training(dls.test_dl([dl.items[i] for i in idxs]), range(len(idxs)))
-        return image_grid(images, labels[idxs].tolist(), n, figsize, 'Random training images')
+        return image_grid(images, [short(o, 20) for o in labels[idxs]], n, figsize, 'Random training images')
     idxs = np.concatenate([rng.choice(np.flatnonzero(labels==c), n) for c in dls.vocab])
     with no_random(seed): images = seen_in_training(dl, idxs)
-    return image_grid(images, labels[idxs].tolist(), n, figsize, 'Every class as training sees it')
+    return image_grid(images, [short(o, 20) for o in labels[idxs]], n, figsize, 'Every class as training sees it')

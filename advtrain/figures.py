@@ -31,8 +31,17 @@ def new_figure(
 )->tuple: # The figure and an array of axes, shape (nrows, ncols)
     "Make a figure whose parts do not overlap"
     fig,axs = plt.subplots(nrows, ncols, figsize=figsize, squeeze=False, layout='constrained', FigureClass=SharpFigure, **kwargs)
-    if title: fig.suptitle(title)
+    if title: fig.suptitle(title, parse_math=False)
     return fig,axs
+
+# %% ../nbs/00a_figures.ipynb #8bbe5121
+def short(
+    name, # Name of a class, a file or a run
+    n:int=24, # Most characters
+)->str: # Its beginning and `…`, if it is longer
+    "Cut a name to what a figure has room for"
+    name = ' '.join(str(name).split())
+    return name if len(name)<=n else f'{name[:n-1]}…'
 
 # %% ../nbs/00a_figures.ipynb #8b240122
 def show_pixels(
@@ -45,7 +54,7 @@ def show_pixels(
     **kwargs, # Passed on to `Axes.imshow`
 ):
     "Draw `image` in `ax`, each pixel a sharp square, without ticks"
-    ax.set_title(title, fontsize=fontsize, color=color, pad=3)
+    ax.set_title(title, fontsize=fontsize, color=color, pad=3, parse_math=False)
     ax.axis('off')
     if image is not None: return ax.imshow(image, interpolation=interpolation, **kwargs)
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ImageInterpretation']
 
-# %% ../nbs/04_interpret.ipynb #dfe7ee6a
+# %% ../nbs/04_interpret.ipynb #8c09cc56
 import difflib,warnings
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from scipy.stats import binomtest
 from .augment import to_pixels
 from .checkpoint import digest,load_tensors,save_tensors
 from .data import SPLITS,open_rgb
-from .figures import image_grid,new_figure
+from .figures import image_grid,new_figure,short
 
 # %% ../nbs/04_interpret.ipynb #997b72c5
 class ImageInterpretation(ClassificationInterpretation):
@@ -38,14 +38,35 @@ class ImageInterpretation(ClassificationInterpretation):
         targs:torch.Tensor|None=None, # Class indices, shape (images,); `None` for images without labels
         losses:torch.Tensor|None=None, # Loss of each image, shape (images,); `None` for images without labels
     ):
-        self.learn,self.dl,self.losses,self.act,self.vocab = learn,dl,losses,None,learn.dls.vocab
-        self.logits,self.targs,self.probs = logits,targs,logits.softmax(1)
-        self.weights = weights_id(learn.model)
+        self._learn,self._dl,self.items,self.vocab,self.weights = learn,dl,dl.items,learn.dls.vocab,weights_id(learn.model)
+        self._know(logits, targs, losses)
+
+    def _know(self, logits, targs=None, losses=None):
+        "Keep what was predicted, and make the table"
+        self.logits,self.targs,self.losses,self.probs,self.act = logits,targs,losses,logits.softmax(1),None
         self.table = self._make_table()
+
+    @property
+    def learn(self):
+        "The learner; what was loaded may make it only now"
+        if not isinstance(self._learn, Learner): self._learn = self._check_learner(self._learn())
+        return self._learn
+
+    @property
+    def dl(self):
+        "The loader of the images, without augmentation"
+        if self._dl is None: self._dl = self.learn.dls.test_dl(self.items, with_labels=self.targs is not None)
+        return self._dl
+
+    def _check_learner(self, learn):
+        "Raise a `ValueError` for a learner that did not predict this"
+        if (names := [str(o) for o in self.vocab])!=[str(o) for o in learn.dls.vocab]: raise ValueError(f"these predictions have the classes {', '.join(names[:20])}, and the learner others")
+        if self.weights!=weights_id(learn.model): raise ValueError('these predictions were made with other weights than the learner has: load those, or interpret again')
+        return learn
 
     def _make_table(self):
         pred,rows,names = self.logits.argmax(1),torch.arange(len(self.logits)),np.array(list(map(str, self.vocab)), dtype=object)
-        columns = dict(path=[str(o) for o in self.dl.items], predicted=names[pred.numpy()], p_predicted=self.probs[rows,pred].numpy())
+        columns = dict(path=[str(o) for o in self.items], predicted=names[pred.numpy()], p_predicted=self.probs[rows,pred].numpy())
         if self.targs is None: return pd.DataFrame(columns)
         columns |= dict(actual=names[self.targs.numpy()], p_actual=self.probs[rows,self.targs].numpy(), loss=self.losses.numpy())
         return pd.DataFrame({c: columns[c] for c in 'path actual predicted p_actual p_predicted loss'.split()})
@@ -200,7 +221,7 @@ def inputs(self:ImageInterpretation,
     rows:pd.DataFrame, # Rows of the table, or their numbers
 )->torch.Tensor: # Normalised images on the learner's device, shape (images, channels, height, width)
     "The model's input for `rows`"
-    items = [self.dl.items[i] for i in self.rows(rows).index]
+    items = [self.items[i] for i in self.rows(rows).index]
     try: return self.learn.dls.test_dl(items, bs=len(items)).one_batch()[0].as_subclass(torch.Tensor)
     except Exception as e: raise _unreadable(items) or e
 
@@ -220,9 +241,9 @@ def row_titles(
     def _title(r):
         file = Path(r.path).name
         lines = [file if len(file)<=20 else f'…{file[-19:]}']
-        if 'actual' not in rows: return '\n'.join([*lines, f'{r.predicted} {r.p_predicted:.0%}'])
-        lines.append(f'{r.actual} {r.p_actual:.0%}')
-        if r.actual!=r.predicted: lines.append(f'→ {r.predicted} {r.p_predicted:.0%}')
+        if 'actual' not in rows: return '\n'.join([*lines, f'{short(r.predicted)} {r.p_predicted:.0%}'])
+        lines.append(f'{short(r.actual)} {r.p_actual:.0%}')
+        if r.actual!=r.predicted: lines.append(f'→ {short(r.predicted)} {r.p_predicted:.0%}')
         return '\n'.join([*lines, f'loss {r.loss:.2g}'])
     return [_title(r) for r in rows.itertuples()]
 
@@ -245,8 +266,11 @@ def plot_predictions(self:ImageInterpretation,
     rows = self.rows(rows)
     return image_grid(self.pixels(rows), row_titles(rows), ncols, figsize, title, row_colors(rows))
 
-# %% ../nbs/04_interpret.ipynb #cb21662a
-def _wilson(correct, n):
+# %% ../nbs/04_interpret.ipynb #738bee00
+def wilson(
+    correct:int, # Number of right predictions
+    n:int, # Number of images
+)->tuple: # Lower and upper end
     "Wilson's 95 % interval of a share; the whole of [0, 1] without any image"
     if not n: return 0.,1.
     interval = binomtest(int(correct), int(n)).proportion_ci(.95, method='wilson')
@@ -259,7 +283,7 @@ def per_class(self:ImageInterpretation)->pd.DataFrame: # A row a class: images, 
     t,names = self.table,[str(o) for o in self.vocab]
     n,predicted = (t[c].value_counts().reindex(names, fill_value=0) for c in ('actual','predicted'))
     correct = t[t.actual==t.predicted].actual.value_counts().reindex(names, fill_value=0)
-    low,high = zip(*[_wilson(*o) for o in zip(correct, n)])
+    low,high = zip(*[wilson(*o) for o in zip(correct, n)])
     table = pd.DataFrame(dict(images=n, predicted=predicted, correct=correct, accuracy=correct/n, low=low, high=high, precision=correct/predicted, recall=correct/n))
     return table.rename_axis('class')
 
@@ -274,7 +298,7 @@ def plot_per_class(self:ImageInterpretation,
     ax,y = axs[0,0],np.arange(len(table))
     ax.barh(y, table.accuracy, color='C0', alpha=.55)
     ax.hlines(y, table.low, table.high, color='black', linewidth=1.2)
-    ax.set_yticks(y, table.index)
+    ax.set_yticks(y, map(short, table.index), parse_math=False)
     for i,r in enumerate(table.itertuples()): ax.text(1.02, i, f'{r.accuracy:.1%}  ({r.correct}/{r.images})', va='center', fontsize=8)
     total = (self.table.actual==self.table.predicted).mean()
     ax.axvline(total, color='C1', linestyle='--', zorder=0, label=f'all: {total:.1%}; lines are 95 % intervals')
@@ -308,7 +332,7 @@ def plot_calibration(self:ImageInterpretation,
     (ax,),(below,) = axs
     some = curve[curve.images>0]
     ax.plot([0,1], [0,1], color='grey', linestyle='--', label='as sure as it is right')
-    ax.vlines(some.confidence, *zip(*[_wilson(round(r.accuracy*r.images), r.images) for r in some.itertuples()]), color='C0', alpha=.4, label='95 % interval')
+    ax.vlines(some.confidence, *zip(*[wilson(round(r.accuracy*r.images), r.images) for r in some.itertuples()]), color='C0', alpha=.4, label='95 % interval')
     ax.plot(some.confidence, some.accuracy, 'o-', label='this network')
     ax.set(ylabel='accuracy', ylim=(0,1), xlim=(0,1))
     ax.legend(frameon=False, fontsize=8)
@@ -382,8 +406,8 @@ def plot_confusion_matrix(self:ImageInterpretation,
     fig,axs = new_figure(figsize=figsize or (1.8+.42*n, 1.4+.42*n), title=title, **kwargs)
     ax = axs[0,0]
     ax.imshow(cm, cmap=cmap, interpolation='nearest')
-    ax.set_xticks(range(n), list(self.vocab), rotation=90)
-    ax.set_yticks(range(n), list(self.vocab))
+    ax.set_xticks(range(n), names := list(map(short, self.vocab)), rotation=90, parse_math=False)
+    ax.set_yticks(range(n), names, parse_math=False)
     ax.set(xlabel='predicted', ylabel='actual')
     for i,j in np.argwhere(cm > 0) if plot_txt else ():
         ax.text(j, i, f'{cm[i,j]:.{norm_dec}f}' if normalize else cm[i,j], ha='center', va='center', fontsize=8, color='white' if cm[i,j] > cm.max()/2 else 'black')
@@ -396,17 +420,25 @@ def save(self:ImageInterpretation,
 ):
     "Keep the predictions, losses and paths"
     known = {k: v for k,v in dict(logits=self.logits, targs=self.targs, losses=self.losses).items() if v is not None}
-    save_tensors(known, file, dict(paths=[str(o) for o in self.dl.items], vocab=[str(o) for o in self.vocab], weights=self.weights))
+    root = getattr(self.learn.dls, 'source', None)
+    if root and not all(Path(o).is_relative_to(root) for o in self.items): root = None
+    paths = [Path(o).relative_to(root).as_posix() if root else str(o) for o in self.items]
+    save_tensors(known, file, dict(root=root and str(root), paths=paths, vocab=[str(o) for o in self.vocab], weights=self.weights))
 
 @patch(cls_method=True)
 def load(cls:ImageInterpretation,
     file:str|Path, # What `save` wrote
-    learn:Learner, # Learner with the weights that predicted
+    learn, # `Learner` with the weights that predicted, or a function that makes it once images or maps are asked for
+    root:str|Path|None=None, # Folder of the data; `None` is the learner's, or where it lay
 )->ImageInterpretation: # As it was saved
     "Read what `save` wrote"
     known,about = load_tensors(file)
     if 'logits' not in known or 'vocab' not in about: raise ValueError(f'{file} holds no interpretation')
-    if about['vocab']!=[str(o) for o in learn.dls.vocab]: raise ValueError(f"{file} has the classes {', '.join(about['vocab'][:20])}, and the learner others")
-    if about['weights']!=weights_id(learn.model): raise ValueError(f'{file} was predicted with other weights than the learner has: load those, or interpret again')
-    dl = learn.dls.test_dl([Path(o) for o in about['paths']], with_labels='targs' in known)
-    return cls(learn, dl, **known)
+    if root is None and isinstance(learn, Learner): root = getattr(learn.dls, 'source', None)
+    root = root or about['root']
+    self = cls.__new__(cls)
+    self._learn,self._dl,self.vocab,self.weights = learn,None,about['vocab'],about['weights']
+    self.items = [Path(root)/o if about['root'] else Path(o) for o in about['paths']]
+    self._know(**known)
+    if isinstance(learn, Learner): self._check_learner(learn)
+    return self

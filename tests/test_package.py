@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-ORDER = 'figures batched augment data models record checkpoint precision training profile interpret faithfulness gradcam experiment report cli'.split()
+ORDER = 'figures batched augment data models record checkpoint precision training profile interpret faithfulness gradcam choices runs compare gallery report experiment cli'.split()
 PROMISED = '''AlbumentationsTransform BatchAlbumentations cutout_augs flip_cutout_augs shift_gray_augs show_augmented show_transforms
 cifar10 fashion_sample image_block image_dls CachedDL show_classes
 ResNet BasicBlock resnet18 resnet34 NORMS norm_types
 resnet_learner PlateauLR Precision Checkpoint plot_history set_seed sgd EMA FiniteLoss
 ImageInterpretation GradCAM METHODS overlay deletion_insertion Faithfulness
-Experiment EXPERIMENTS run_experiment Run compare_runs run_many
-write_report write_comparison advtrain_run advtrain_compare'''.split()
+Experiment EXPERIMENTS run_experiment Run compare_runs Comparison mcnemar run_many
+write_report write_comparison advtrain_run advtrain_compare advtrain_lr_find advtrain_predict'''.split()
 
 def test_all_has_every_promised_name():
     names = {}
@@ -23,6 +23,7 @@ def test_all_has_every_promised_name():
     assert all(hasattr(Learner, n) for n in ('fit','resume','interpret','lr_find','history','profile','compare_precision'))
     assert all(hasattr(names['ImageInterpretation'], n) for n in ('misclassified','correct','confused','per_class','calibration','save','load','gradcam','plot_gradcam','faithfulness','compare_methods'))
     from advtrain.training import Checkpoint,EpochLog,Precision,plot_history,set_seed # where the design promises them
+    from advtrain.experiment import EXPERIMENTS,Experiment,Run,compare_runs,run_experiment,run_many
 
 def test_importing_everything_needs_no_nbdev():
     code = "import sys; import advtrain.all; sys.exit('nbdev' in sys.modules)"
@@ -38,7 +39,7 @@ def test_a_module_imports_only_from_those_above(module):
     names = [('advtrain.' if n.level else '') + (n.module or '') for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
     imported = {n.split('.')[1] for n in names if n.startswith('advtrain.')}
     assert imported <= set(ORDER[:ORDER.index(module)])
-    assert imported or module in ('figures','batched','models','precision')
+    assert imported or module in ('figures','batched','models','precision','choices')
 
 def test_sample_is_small_and_has_its_licence(sample):
     assert (files('advtrain')/'fashion_sample.tar.xz').stat().st_size < 2e6

@@ -1,33 +1,70 @@
 """The main job from end to end."""
 import contextlib,io,os,re,shlex,shutil,signal,subprocess,sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from advtrain.all import CIFAR10_STATS,Checkpoint,EXPERIMENTS,FIGURES,Run,cifar10,class_files,compare_runs,image_dls,image_stats,make_learner,run_experiment,scan_images
+from advtrain.all import CIFAR10_STATS,Checkpoint,EXPERIMENTS,FIGURES,Run,cifar10,class_files,image_dls,image_stats,make_learner,run_experiment,scan_images
+from advtrain.runs import SUMS
 
 def test_page_and_readme_show_every_figure(tiny_run):
+    from advtrain.report import AFTER,BEFORE
     page,readme = ((tiny_run.folder/n).read_text() for n in ('report.html','README.md'))
-    assert page.count('data:image/png;base64,')==len(FIGURES)
+    assert all(f'id="{n}"' in page for names in (BEFORE | AFTER).values() for n in names)
     assert not re.search(r'(src|href)="https?:', page)
     for name in FIGURES:
         assert f'figures/{name}.png' in readme
         with Image.open(tiny_run.folder/'figures'/f'{name}.png') as im: assert min(im.size) > 100
-    assert f"{tiny_run.metrics['test_accuracy']:.2%}" in page
+    assert f"{tiny_run.metrics['test_accuracy']:.2%}" in page and len(page) < 5e6
+    assert '# Norm, a name in `NORMS`' in (tiny_run.folder/'experiment.toml').read_text() # meanings come from the source
 
 def test_metrics_agree_with_predictions(tiny_run):
     t,m,h = tiny_run.predictions,tiny_run.metrics,tiny_run.history
     assert m['test_correct']==(t.actual==t.predicted).sum() and m['test_images']==len(t)==500
     assert m['best_epoch']==h.sort_values(['valid_acc','valid_loss'], ascending=[False,True]).epoch.iloc[0]
     assert np.allclose(h.train_acc, h.train_correct/h.train_n) and (h.train_n==1800).all()
-    assert compare_runs([tiny_run.folder]).test_accuracy.item()==m['test_accuracy']
+
+READ = {'experiment.toml': 'experiment', 'environment.json': 'environment', 'metrics.json': 'metrics', 'history.csv': 'history', 'model.csv': 'model', 'predictions.csv': 'predictions', 'predictions.safetensors': 'interpretation'}
+FAULTS = {'missing': lambda f: f.unlink(), 'cut': lambda f: f.write_bytes(f.read_bytes()[:-20]), 'edited': lambda f: f.write_bytes(f.read_bytes().replace(b'1', b'2')), 'empty': lambda f: f.write_bytes(b'')}
+
+@pytest.mark.parametrize('fault', FAULTS)
+@pytest.mark.parametrize('name', [*READ, 'weights.safetensors', 'figures/curves.png', SUMS])
+def test_damaged_run_is_named_and_gives_the_rest(tiny_run, tmp_path, name, fault):
+    shutil.copytree(tiny_run.folder, folder := tmp_path/'run')
+    FAULTS[fault](folder/name)
+    with pytest.warns(UserWarning, match=f'{re.escape(name)} (is missing|was cut or edited)'): run = Run(folder)
+    assert list(run.problems)==[name]
+    for file,attribute in READ.items():
+        if file==name:
+            with pytest.raises(ValueError, match=re.escape(str(folder/name))): getattr(run, attribute)
+        else: assert type(getattr(run, attribute)) is type(getattr(tiny_run, attribute))
+    assert len(run.figures())==len(FIGURES) - (name=='figures/curves.png')
+    assert str(folder) in repr(run)
+
+def test_run_goes_on_with_its_learner(tiny_run, sample):
+    "With the data: the test set, and more epochs; without: other images"
+    run = Run(tiny_run.folder)
+    learn = run.learner(sample)
+    with learn.no_bar(): assert learn.interpret().table.predicted.tolist()==run.predictions.predicted.tolist()
+    files = [sample/o for o in run.predictions.path[:5]]
+    with (alone := run.learner()).no_bar(): assert alone.interpret(files).table.predicted.tolist()==run.predictions.predicted[:5].tolist()
+    with learn.no_bar(): learn.fit(1)
+    assert len(learn.history)==1
+
+def test_other_data_are_refused(tiny_run, sample, tmp_path):
+    shutil.copytree(sample, moved := tmp_path/'moved')
+    assert len(Run(tiny_run.folder, data=moved).interpretation.pixels([0]))==1 # the same images elsewhere
+    victim = moved/tiny_run.predictions.path[0]
+    Image.open(victim).rotate(180).save(victim)
+    there = tiny_run.environment['data']['fingerprint']['test']
+    with pytest.raises(ValueError, match=f'other images than the run.*{there} then'): Run(tiny_run.folder, data=moved).interpretation.pixels([0])
+    with pytest.raises(FileNotFoundError, match='no more'): Run(tiny_run.folder, data=tmp_path/'gone').interpretation.pixels([0])
 
 @pytest.mark.parametrize('name', [n for n in EXPERIMENTS if n!='quickstart'])
 def test_every_preset_takes_a_step(name, sample):
-    exp = replace(EXPERIMENTS[name], width=4, bs=50)
+    exp = EXPERIMENTS[name].replace(width=4, bs=50)
     learn = make_learner(exp, sample)
     x,y = learn.dls.one_batch()
     loss = learn.loss_func(learn.model(x), y)
@@ -37,14 +74,14 @@ def test_every_preset_takes_a_step(name, sample):
 @pytest.mark.parametrize('fast,workers', [(True,0),(False,0),(False,2)])
 def test_same_seed_same_run(sample, fast, workers):
     def weights(seed):
-        learn = make_learner(replace(EXPERIMENTS['quickstart'], width=4, bs=200, epochs=1, seed=seed), sample, fast=fast, num_workers=workers)
+        learn = make_learner(EXPERIMENTS['quickstart'].replace(width=4, bs=200, epochs=1, seed=seed), sample, fast=fast, num_workers=workers)
         with learn.no_bar(): learn.fit(1)
         return torch.cat([p.flatten() for p in learn.model.parameters()])
     first = weights(1)
     assert torch.equal(first, weights(1)) and not torch.equal(first, weights(2))
 
 def test_a_line_an_epoch_where_there_is_no_screen(sample, capsys):
-    learn = make_learner(replace(EXPERIMENTS['quickstart'], width=4, bs=200), sample)
+    learn = make_learner(EXPERIMENTS['quickstart'].replace(width=4, bs=200), sample)
     learn.fit(2)
     out = capsys.readouterr().out
     assert [o.split(':')[0].split(' ')[0] for o in out.splitlines()]==['training','Epoch','Epoch','Best']
@@ -56,7 +93,7 @@ class Screen(io.StringIO):
 
 def test_bars_in_a_terminal(sample, tmp_path):
     "There are bars above which the lines are printed, also in a run that is resumed"
-    exp = replace(EXPERIMENTS['quickstart'], width=4, bs=200)
+    exp = EXPERIMENTS['quickstart'].replace(width=4, bs=200)
     for n,train in ((1, lambda o: o.fit(1, cbs=Checkpoint(tmp_path))), (3, lambda o: o.resume(3, tmp_path))):
         with contextlib.redirect_stdout(Screen()) as out: train(make_learner(exp, sample))
         shown = out.getvalue()
@@ -80,19 +117,19 @@ def test_ctrl_c_says_how_to_go_on(sample, tmp_path, shell):
     assert shell(*command[1:])[0]==0 and shell(*SMALL, '--out', tmp_path/'b')[0]==0
     a,b = (Run(tmp_path/o) for o in 'ab')
     assert a.history.drop(columns='seconds').equals(b.history.drop(columns='seconds'))
-    assert a.predictions.drop(columns='path').equals(b.predictions.drop(columns='path'))
+    assert a.predictions.equals(b.predictions)
     assert sorted(o.name for o in (tmp_path/'a').glob('*.safetensors'))==['checkpoint-0003.safetensors','weights.safetensors']
 
 def test_damaged_checkpoint(tiny_run, sample, tmp_path):
     "A damaged file is named, and the run goes on from the one before it where that is whole"
     shutil.copytree(tiny_run.folder, folder := tmp_path/'a')
-    (folder/'metrics.json').unlink() # as if it had been killed before the end
+    for o in ('metrics.json',SUMS): (folder/o).unlink() # as if it had been killed before the end
     last,lost = folder/'checkpoint-0002.safetensors',folder/'checkpoint-0003.safetensors'
     lost.write_bytes(last.read_bytes()[:-1])
     with pytest.raises(ValueError, match='checkpoint-0003.safetensors is damaged.*The one before it, of epoch 2, is whole'): run_experiment(tiny_run.experiment, sample, folder, resume=True)
     assert run_experiment(tiny_run.experiment, sample, folder, resume='previous').metrics['test_correct']==tiny_run.metrics['test_correct']
     assert last.exists() and not lost.exists()
-    (folder/'metrics.json').unlink()
+    for o in ('metrics.json',SUMS): (folder/o).unlink()
     (folder/'weights.safetensors').write_bytes(last.read_bytes())
     with pytest.raises(ValueError, match='weights.safetensors is not of this run'): run_experiment(tiny_run.experiment, sample, folder, resume=True)
     last.rename(folder/'checkpoint-0001.safetensors')

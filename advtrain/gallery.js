@@ -1,0 +1,272 @@
+// The gallery of images and heat maps, and the confusion matrix that filters it
+'use strict';
+
+const byId = id => document.getElementById(id);
+const data = JSON.parse(byId('gallery-data').textContent);
+const report = data.kind === 'report', indices = Array.from(data.file.keys());
+const form = byId('tools'), field = form.elements, gallery = byId('gallery'), cards = byId('cards'), more = byId('more');
+const cells = [...document.querySelectorAll('#confusion button')];
+const counts = {};
+let state = {}, found = [], sprites = {};
+
+// What can be chosen; A and B are one run in a report
+
+const isRight = (run, i) => data.predictions[run].predicted[i] === data.actual[i];
+const loss = (run, i) => data.predictions[run].loss[i];
+const change = i => Math.abs(loss(state.b, i) - loss(state.a, i));
+const KINDS = report ? {
+  misclassified: i => !isRight(0, i),
+  correct: i => isRight(0, i),
+  all: () => true,
+} : {
+  fixed: i => !isRight(state.a, i) && isRight(state.b, i),
+  broken: i => isRight(state.a, i) && !isRight(state.b, i),
+  changed: i => isRight(state.a, i) !== isRight(state.b, i),
+  'still wrong': i => !isRight(state.a, i) && !isRight(state.b, i),
+  all: () => true,
+};
+const SORTS = {
+  highest: (i, j) => loss(state.b, j) - loss(state.b, i),
+  lowest: (i, j) => loss(state.b, i) - loss(state.b, j),
+  change: (i, j) => change(j) - change(i),
+  file: (i, j) => (data.file[i] > data.file[j]) - (data.file[i] < data.file[j]),
+};
+
+// Small helpers
+
+function element(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
+const span = (className, ...children) => element('span', {class: className}, ...children);
+const name = text => element('bdi', {title: text}, text);
+const percent = p => `${(100 * p).toFixed(1)}%`;
+const number = n => n.toLocaleString('en-GB');
+const count = (n, what) => `${number(n)} ${what}${n === 1 ? '' : 's'}`;
+
+// Heat maps: a grey tile of the sprite becomes coloured pixels
+
+const INFERNO = ('000004 0c0826 240c4f 420a68 5d126e 781c6d 932667 ae305c ' +
+  'c73e4c dd513a ed6925 f8850f fca50a fac62d f2e661 fcffa4').split(' ');
+const BLUE_RED = '053061 2267ac 4393c3 93c6de d1e5f0 f7f6f6 fddbc7 f3a481 d6604d b1182b 67001f'.split(' ');
+
+function colourTable(stops) { // 256 colours, linear between the stops
+  const channel = (stop, c) => parseInt(stops[stop].slice(2 * c, 2 * c + 2), 16);
+  return Array.from({length: 256}, (_, value) => {
+    const at = value / 255 * (stops.length - 1), low = Math.min(Math.floor(at), stops.length - 2);
+    return [0, 1, 2].map(c => channel(low, c) + (at - low) * (channel(low + 1, c) - channel(low, c)));
+  });
+}
+const IMPORTANCE = colourTable(INFERNO), DIFFERENCE = colourTable(BLUE_RED);
+
+const mapsOf = runs => data.targets.length * runs.reduce((n, run) => n + run.layers.length, 0);
+const scratch = element('canvas', {width: data.side, height: data.side}).getContext('2d', {willReadFrequently: true});
+
+function drawTile(context, sprite, columns, tile) {
+  const side = data.side;
+  context.drawImage(sprite, tile % columns * side, Math.floor(tile / columns) * side, side, side, 0, 0, side, side);
+}
+
+function greyTile(i, run, layer, target) {
+  const within = mapsOf(data.runs.slice(0, run)) + data.targets.indexOf(target) * data.runs[run].layers.length + layer;
+  drawTile(scratch, sprites.maps, data.maps.columns, data.map[i] * mapsOf(data.runs) + within);
+  return scratch.getImageData(0, 0, data.side, data.side);
+}
+
+function drawMap(context, i, run, layer) {
+  const signed = state.maps === 'difference', image = greyTile(i, run, layer, signed ? 'predicted' : state.maps);
+  const minus = signed && greyTile(i, run, layer, 'actual').data, pixels = image.data;
+  for (let k = 0; k < pixels.length; k += 4) pixels.set(signed ? DIFFERENCE[(256 + pixels[k] - minus[k]) >> 1] : IMPORTANCE[pixels[k]], k);
+  context.putImageData(image, 0, 0);
+}
+
+// Cards
+
+const hasPicture = i => Boolean(sprites.images) && i < data.images.n;
+const hasMap = i => Boolean(sprites.maps) && data.map[i] >= 0;
+
+function canvas(className, draw) {
+  const node = element('canvas', {class: className, width: data.side, height: data.side});
+  draw(node.getContext('2d'));
+  return node;
+}
+
+function panel(label, caption, ...canvases) {
+  return element('div', {class: 'panel'}, element('div', {class: 'stack', role: 'img', 'aria-label': label}, ...canvases),
+    element('span', {title: caption}, caption));
+}
+
+function panels(i, run) {
+  const actual = `the actual class ${data.classes[data.actual[i]]}`, predicted = `the predicted class ${data.classes[data.predictions[run].predicted[i]]}`;
+  const whose = {actual, predicted, difference: `${predicted} minus ${actual}`}[state.maps];
+  const picture = () => hasPicture(i) ? [canvas('picture', c => drawTile(c, sprites.images, data.images.columns, i))] : [];
+  const plain = picture().map(o => panel(`Image ${data.file[i]} of ${actual}`, 'image', o));
+  const maps = hasMap(i) ? data.runs[run].layers.map((layer, l) => panel(`Heat map at ${layer} for ${whose}, image ${data.file[i]}, run ${data.runs[run].name}`,
+    layer, ...picture(), canvas('map', c => drawMap(c, i, run, l)))) : [];
+  return element('div', {class: 'panels'}, ...plain, ...maps);
+}
+
+function prediction(i, run) {
+  const p = data.predictions[run], right = isRight(run, i);
+  const said = right ? [] : [span('unseen', 'predicted as'),
+    span('', element('span', {'aria-hidden': 'true'}, '→ '), name(data.classes[p.predicted[i]]), ` ${percent(p.p[i])}`)];
+  return [span('', name(data.classes[data.actual[i]]), ` ${percent(p.p_actual[i])}`), ...said,
+    span(right ? 'right' : 'wrong', right ? '✓ right' : '✗ wrong'), span('loss', `loss ${p.loss[i].toFixed(2)}`)];
+}
+
+function card(i) {
+  const file = element('p', {class: 'file'}, element('bdi', {}, data.file[i]));
+  if (report) return element('li', {tabindex: '-1'}, element('h3', {class: 'line'}, ...prediction(i, 0)), file, panels(i, 0));
+  const rows = [state.a, state.b].map(run => element('div', {class: 'run'},
+    element('p', {class: 'line'}, element('b', {}, name(data.runs[run].name)), ...prediction(i, run)), panels(i, run)));
+  return element('li', {tabindex: '-1'}, element('h3', {class: 'line'}, name(data.classes[data.actual[i]])), file, ...rows);
+}
+
+function showMore() {
+  const from = cards.children.length;
+  cards.append(...found.slice(from, from + data.step).map(card));
+  const left = found.length - cards.children.length;
+  more.hidden = left === 0;
+  more.textContent = `Show more (${number(left)} left)`;
+  if (more.hidden && from) cards.children[from].focus({preventScroll: true});
+  byId('status').textContent = statusText();
+}
+
+// The controls, and what they come to
+
+function matches(i) {
+  return KINDS[state.kind](i) && (state.actual === '' || data.actual[i] === +state.actual) &&
+    (state.predicted === '' || data.predictions[state.b].predicted[i] === +state.predicted) &&
+    data.file[i].toLowerCase().includes(state.text.toLowerCase());
+}
+
+function statusText() {
+  const what = state.kind === 'all' ? 'image' : `${state.kind} image`, all = indices.filter(KINDS[state.kind]).length;
+  const bare = sprites.maps ? found.filter(i => !hasMap(i)).length : 0;
+  if (!all) return `There are no ${what}s.`;
+  if (!found.length) return `None of the ${count(all, what)} is like that. Ask for less, or press Reset.`;
+  return (found.length < all ? `${number(found.length)} of ` : '') + count(all, what) +
+    (more.hidden ? '. ' : `, the first ${number(cards.children.length)} shown. `) +
+    (bare ? `${number(bare)} without heat maps, which were made for ${count(indices.filter(hasMap).length, 'image')}. ` : '') +
+    (data.unlisted && (data.cut || state.kind === 'all') ? `Not listed: ${data.unlisted}.` : '');
+}
+
+function showLegend() {
+  const signed = state.maps === 'difference', [low, bar, high] = byId('legend').children;
+  [low.textContent, high.textContent] = signed ? ['actual', 'predicted'] : ['no importance', 'important'];
+  bar.style.background = `linear-gradient(to right, ${(signed ? BLUE_RED : INFERNO).map(o => `#${o}`)})`;
+}
+
+function showPair() {
+  const [a, b] = [state.a, state.b].map(run => element('b', {}, name(data.runs[run].name)));
+  byId('pair').replaceChildren('A is ', a, ', B is ', b, '. Fixed: wrong in A, right in B. Broken: right in A, wrong in B.');
+}
+
+function look() { // What needs no new cards
+  gallery.style.setProperty('--blend', field.blend.value / 100);
+  gallery.style.setProperty('--size', `${field.size.value}px`);
+}
+
+function update() {
+  state = {a: 0, b: 0, ...Object.fromEntries(new FormData(form))};
+  found = indices.filter(matches).sort(SORTS[state.sort]);
+  for (const kind in KINDS) counts[kind].textContent = number(indices.filter(KINDS[kind]).length);
+  if (!report) showPair();
+  showLegend();
+  look();
+  markCell();
+  cards.replaceChildren();
+  showMore();
+}
+
+function changed({target}) {
+  if (target.type === 'range') return look();
+  // Two equal runs say nothing: the other select takes the run that this one had
+  if (!report && field.a.value === field.b.value) field[target.name === 'a' ? 'b' : 'a'].value = state[target.name];
+  update();
+}
+
+function fillControls() {
+  const fill = (select, texts, chosen) => select.append(...texts.map((text, i) => new Option(text, i, i === chosen, i === chosen)));
+  fill(field.actual, data.classes);
+  fill(field.predicted, data.classes);
+  for (const [chosen, select] of [field.a, field.b].filter(Boolean).entries()) {
+    fill(select, data.runs.map(run => run.name), chosen);
+    select.parentNode.hidden = data.runs.length === 2;
+  }
+  field.maps.append(...data.targets.map(o => new Option(`${o} class`, o)));
+  if (data.targets.length > 1) field.maps.append(new Option('predicted − actual', 'difference'));
+  for (const node of [field.maps.parentNode, field.blend.parentNode, byId('legend')]) node.hidden = !sprites.maps;
+  for (const kind in KINDS) {
+    counts[kind] = element('b');
+    byId('kinds').append(element('label', {}, element('input', {type: 'radio', name: 'kind', value: kind}), span('', `${kind} `, counts[kind])));
+  }
+  byId('kinds').querySelector('input').defaultChecked = true;
+  gallery.style.setProperty('--panels', 1 + (sprites.maps ? Math.max(...data.runs.map(run => run.layers.length)) : 0));
+}
+
+// The confusion matrix: one Tab stop, arrow keys within
+
+function markCell() {
+  const exact = state.kind === 'all' && state.text === '';
+  for (const o of cells) o.setAttribute('aria-pressed', exact && o.dataset.actual === state.actual && o.dataset.predicted === state.predicted);
+}
+
+function enterCell(cell) {
+  for (const o of cells) o.tabIndex = o === cell ? 0 : -1;
+}
+
+function showCell(cell) {
+  enterCell(cell);
+  [field.actual.value, field.predicted.value, field.kind.value, field.text.value] = [cell.dataset.actual, cell.dataset.predicted, 'all', ''];
+  update();
+  byId('gallery-title').focus({preventScroll: true});
+  gallery.scrollIntoView();
+}
+
+function nearest(cell, rows) { // In the first row that has any, the cell of the nearest column
+  const row = rows.map(o => [...o.querySelectorAll('button')]).find(o => o.length) ?? [];
+  const far = o => Math.abs(o.dataset.predicted - cell.dataset.predicted);
+  return row.sort((a, b) => far(a) - far(b))[0];
+}
+
+function moveInMatrix(event) {
+  const cell = event.target, at = cells.indexOf(cell), own = cell.closest('tr'), rows = [...own.parentNode.rows], row = rows.indexOf(own);
+  const inRow = own.querySelectorAll('button');
+  const next = {
+    ArrowLeft: () => cells[at - 1], ArrowRight: () => cells[at + 1], Home: () => inRow[0], End: () => inRow[inRow.length - 1],
+    ArrowUp: () => nearest(cell, rows.slice(0, row).reverse()), ArrowDown: () => nearest(cell, rows.slice(row + 1)),
+  }[event.key]?.();
+  if (!next) return;
+  event.preventDefault();
+  enterCell(next);
+  next.focus();
+}
+
+// Start
+
+async function decoded(url) {
+  if (!url) return null;
+  const image = new Image();
+  image.src = url;
+  await image.decode();
+  return createImageBitmap(image);
+}
+
+async function start() {
+  sprites = {images: await decoded(data.images.url), maps: await decoded(data.maps.url)};
+  fillControls();
+  form.addEventListener('input', changed);
+  form.addEventListener('submit', event => event.preventDefault());
+  form.addEventListener('reset', () => setTimeout(update));
+  more.addEventListener('click', showMore);
+  for (const cell of cells) cell.addEventListener('click', () => showCell(cell));
+  for (const cell of cells) cell.addEventListener('keydown', moveInMatrix);
+  if (cells.length) enterCell(cells[0]);
+  form.hidden = false;
+  update();
+}
+
+start();

@@ -1,0 +1,421 @@
+"""The pages in a browser: what they show is what the runs have written, for the eye, the keyboard and on paper."""
+import base64,csv,io,json,os,re
+from itertools import combinations
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+CHROMIUM = os.environ.get('ADVTRAIN_CHROMIUM', '/usr/bin/chromium')
+AXE = Path(__file__).parents[1]/'.browser/node_modules/axe-core/axe.min.js'
+PAGES = ['report_page','comparison_page','hostile_page']
+CARD = '#cards > li'
+
+def missing(reason):
+    "Skip, or fail where these tests are asked for"
+    (pytest.fail if os.environ.get('ADVTRAIN_BROWSER_TESTS') else pytest.skip)(reason)
+
+@pytest.fixture(scope='module')
+def browser():
+    try: from playwright.sync_api import sync_playwright
+    except ImportError: missing('Playwright is not installed')
+    if not Path(CHROMIUM).exists(): missing(f'no browser at {CHROMIUM}')
+    args = '--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=args)
+        yield browser
+        browser.close()
+
+@pytest.fixture
+def visit(browser):
+    "Open a file as a page; whatever a page complains of or asks the network for fails the test"
+    contexts,faults = [],[]
+    def _visit(file, width=1280, **kwargs):
+        context = browser.new_context(offline=True, reduced_motion='reduce', viewport={'width': width, 'height': 900}, **kwargs)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on('console', lambda o: faults.append(f'{o.type}: {o.text}'))
+        page.on('pageerror', lambda o: faults.append(str(o)))
+        page.on('dialog', lambda o: (faults.append(f'dialog: {o.message}'), o.dismiss()))
+        page.on('request', lambda o: faults.append(o.url) if not o.url.startswith(('file:','data:','blob:')) else None)
+        page.goto(Path(file).as_uri())
+        page.wait_for_selector('#tools:visible')
+        return page
+    _visit.faults = faults
+    yield _visit
+    for context in contexts: context.close()
+    assert not faults
+
+@pytest.fixture
+def report(visit, report_page): return visit(report_page)
+
+@pytest.fixture
+def comparison(visit, comparison_page): return visit(comparison_page)
+
+def read_predictions(folder):
+    "The rows of `predictions.csv` with numbers as numbers, by path"
+    with open(Path(folder)/'predictions.csv', encoding='utf-8', newline='') as f: rows = list(csv.DictReader(f))
+    for row in rows: row.update({k: float(row[k]) for k in ('p_actual','p_predicted','loss')}, right=row['actual']==row['predicted'])
+    return {row['path']: row for row in rows}
+
+@pytest.fixture
+def rows(report_page): return read_predictions(report_page.parent)
+
+@pytest.fixture
+def runs(compared_runs): return [read_predictions(o) for o in compared_runs]
+
+def control(page, name): return page.locator(f'#tools [name="{name}"]')
+def kind(page, value): page.locator(f'#kinds label:has(input[value="{value}"])').click()
+def choose(page, **labels):
+    for name,label in labels.items(): control(page, name).select_option(label=label)
+def slide(page, name, value): control(page, name).fill(str(value))
+
+def files(page):
+    "The file names of all cards, after \"Show more\" to the end"
+    page.evaluate("() => { const more = document.getElementById('more'); while (!more.hidden) more.click() }")
+    return page.locator(f'{CARD} .file').all_text_contents()
+
+def same_files(page, expected):
+    shown = files(page)
+    assert len(shown)==len(set(shown)) and set(shown)=={o['path'] for o in expected}
+
+def worst(rows): return max(rows.values(), key=lambda o: (not o['right'], o['loss']))
+def gallery_data(page): return json.loads(page.locator('#gallery-data').text_content())
+def scroll_width(page): return page.evaluate('document.documentElement.scrollWidth')
+def cell(page, actual, predicted):
+    classes = gallery_data(page)['classes']
+    return page.locator(f'#confusion [data-actual="{classes.index(actual)}"][data-predicted="{classes.index(predicted)}"]')
+
+# The page as a whole
+
+@pytest.mark.parametrize('name', PAGES)
+def test_opens_without_network(visit, request, name):
+    "Offline, without a message in the console or a request (`visit` looks), and with cards"
+    page = visit(request.getfixturevalue(name))
+    assert page.locator(CARD).count()>0
+    assert "default-src 'none'" in page.locator('meta[http-equiv="Content-Security-Policy"]').get_attribute('content')
+
+def test_only_the_known_script_runs(visit, report_page, tmp_path):
+    file = tmp_path/'changed.html'
+    file.write_text(report_page.read_text(encoding='utf-8').replace('</body>', "<script>document.title = 'owned'</script></body>"), encoding='utf-8')
+    assert visit(file).title()!='owned'
+    assert 'Content Security Policy' in visit.faults.pop()
+
+@pytest.mark.parametrize('name', PAGES)
+@pytest.mark.parametrize('size', [48,192])
+def test_no_sideways_scroll_on_a_phone(visit, request, name, size):
+    page = visit(request.getfixturevalue(name), width=375)
+    page.evaluate("document.querySelectorAll('details').forEach(o => o.open = true)")
+    slide(page, 'size', size)
+    assert scroll_width(page)<=375
+
+@pytest.mark.parametrize('name', PAGES)
+@pytest.mark.parametrize('scheme,width', [('light',1280),('dark',1280),('light',375),('dark',375)])
+def test_axe_finds_nothing_serious(visit, request, name, scheme, width):
+    if not AXE.is_file(): missing('no axe-core: npm install --no-save --prefix .browser axe-core@4')
+    page = visit(request.getfixturevalue(name), width=width, color_scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(o => o.open = true)")
+    page.evaluate(AXE.read_text(encoding='utf-8'))
+    found = page.evaluate('axe.run()')
+    assert len(found['passes'])>20
+    assert not [(o['id'], [n['html'] for n in o['nodes']]) for o in found['violations'] if o['impact'] in ('serious','critical')]
+
+@pytest.mark.parametrize('name', PAGES)
+def test_pictures_have_words(visit, request, name):
+    page = visit(request.getfixturevalue(name))
+    words = page.evaluate("[...document.querySelectorAll('img, [role=img]')].map(o => o.alt ?? o.getAttribute('aria-label'))")
+    assert len(words)>20 and all(o and o.strip() for o in words)
+
+@pytest.mark.parametrize('name', PAGES)
+def test_headings_are_in_order(visit, request, name):
+    levels = visit(request.getfixturevalue(name)).evaluate("[...document.querySelectorAll('h1, h2, h3, h4')].map(o => +o.tagName[1])")
+    assert levels[0]==1 and levels.count(1)==1 and all(b-a<=1 for a,b in zip(levels, levels[1:]))
+
+@pytest.mark.parametrize('name', PAGES)
+def test_paper_has_cards_and_no_controls(visit, request, name):
+    page = visit(request.getfixturevalue(name), color_scheme='dark')
+    assert page.locator('#tools').is_visible() and page.locator('body').evaluate('o => getComputedStyle(o).backgroundColor')!='rgb(255, 255, 255)'
+    page.emulate_media(media='print')
+    assert not any(page.locator(o).is_visible() for o in ('#tools','#more','.skip'))
+    assert page.locator(CARD).first.is_visible() and page.locator(f'{CARD} canvas').first.evaluate('o => getComputedStyle(o).printColorAdjust')=='exact'
+    assert page.locator('body').evaluate('o => getComputedStyle(o).backgroundColor')=='rgb(255, 255, 255)'
+
+# Names from elsewhere
+
+def test_hostile_names_are_text(visit, hostile_page, hostile_names):
+    page = visit(hostile_page)
+    assert page.title().endswith(' · advtrain')
+    assert page.locator('script').count()==2
+    assert page.locator('main :is(script, img:not([src^="data:"]))').count()==0
+    names = sorted(hostile_names)
+    assert sorted(page.locator('#confusion tbody th').all_text_contents())==names
+    for name in ('actual','predicted'): assert sorted(control(page, name).locator('option').all_text_contents()[1:])==names
+
+def test_hostile_names_on_cards(visit, hostile_page, hostile_names):
+    page,rows = visit(hostile_page),read_predictions(hostile_page.parent)
+    kind(page, 'all')
+    same_files(page, rows.values())
+    shown = page.locator(f'{CARD} h3 bdi').all_text_contents()
+    assert set(shown)=={o[k] for o in rows.values() for k in ('actual','predicted')}<=set(hostile_names)
+
+# The report
+
+def test_confusion_cells_are_the_counts(report, rows):
+    classes,total = gallery_data(report)['classes'],0
+    for o in report.locator('#confusion button').all():
+        actual,predicted = (classes[int(o.get_attribute(f'data-{k}'))] for k in ('actual','predicted'))
+        n = sum((r['actual'],r['predicted'])==(actual,predicted) for r in rows.values())
+        assert int(o.text_content())==n
+        assert re.match(rf'{n} images? of {re.escape(actual)} predicted as {re.escape(predicted)}:', o.get_attribute('aria-label'))
+        total += n
+    assert total==len(rows)
+
+@pytest.mark.parametrize('right', [False,True])
+def test_cell_leaves_exactly_its_images(report, rows, right):
+    row = next(o for o in rows.values() if o['right']==right)
+    report.locator('#tools [name=text]').fill('nothing is called so')
+    choose(report, actual=next(o['actual'] for o in rows.values() if o['actual']!=row['actual']))
+    button = cell(report, row['actual'], row['predicted'])
+    button.click()
+    assert report.evaluate('document.activeElement.id')=='gallery-title'
+    assert 0<=report.locator('#gallery-title').bounding_box()['y']<300
+    assert button.get_attribute('aria-pressed')=='true' and report.locator('#confusion [aria-pressed=true]').count()==1
+    same_files(report, [o for o in rows.values() if (o['actual'],o['predicted'])==(row['actual'],row['predicted'])])
+
+@pytest.mark.parametrize('which', ['misclassified','correct','all'])
+def test_filters_combine(report, rows, which):
+    kinds = {'misclassified': lambda o: not o['right'], 'correct': lambda o: o['right'], 'all': lambda o: True}
+    row = next(o for o in rows.values() if kinds[which](o))
+    part = Path(row['path']).stem[-1]
+    kind(report, which)
+    expected = [o for o in rows.values() if kinds[which](o)]
+    same_files(report, expected)
+    choose(report, actual=row['actual'])
+    same_files(report, expected := [o for o in expected if o['actual']==row['actual']])
+    control(report, 'text').fill(part)
+    same_files(report, expected := [o for o in expected if part.lower() in o['path'].lower()])
+    choose(report, predicted=row['predicted'])
+    same_files(report, expected := [o for o in expected if o['predicted']==row['predicted']])
+    assert row in expected
+
+def test_search_ignores_case(report, rows):
+    path = worst(rows)['path']
+    control(report, 'text').fill(path.swapcase())
+    assert files(report)==[path]
+
+@pytest.mark.parametrize('order', ['highest loss','lowest loss','file name'])
+def test_report_is_sorted(report, rows, order):
+    kind(report, 'all')
+    choose(report, sort=order)
+    shown = files(report)
+    losses = np.array([rows[o]['loss'] for o in shown])
+    if order=='file name': assert shown==sorted(rows, key=lambda o: o.encode('utf-16-be'))
+    else: assert len(shown)==len(rows) and (np.diff(losses)*(-1 if order=='highest loss' else 1)>-1e-3).all() and losses.std()>0
+
+def test_cards_say_what_was_predicted(report, rows):
+    for card in report.locator(CARD).all()[:5]:
+        row,text = rows[card.locator('.file').text_content()],card.locator('h3').text_content()
+        assert card.locator('h3 bdi').all_text_contents()==[row['actual'],row['predicted']]
+        said = [float(o) for o in re.findall(r' ([\d.]+)%', text)] + [float(re.search(r'loss ([\d.]+)', text)[1])]
+        assert np.allclose(said, [100*row['p_actual'],100*row['p_predicted'],row['loss']], atol=.06)
+        assert '✗ wrong' in text and '✓' not in text
+    kind(report, 'correct')
+    assert all('✓ right' in o and '✗' not in o for o in report.locator(f'{CARD} h3').all_text_contents())
+
+def test_counts_and_status(report, rows):
+    wrong = [o for o in rows.values() if not o['right']]
+    assert f'misclassified {len(wrong)}' in report.locator('#kinds').inner_text()
+    assert report.locator('#status').inner_text().startswith(f'{len(wrong)} misclassified image')
+    choose(report, actual=wrong[0]['actual'])
+    n = sum(o['actual']==wrong[0]['actual'] for o in wrong)
+    assert report.locator('#status').inner_text().startswith(f'{n} of {len(wrong)} misclassified image')
+
+def test_show_more_adds_a_step(report):
+    step = gallery_data(report)['step']
+    kind(report, 'all')
+    assert report.locator(CARD).count()==step
+    report.locator('#more').click()
+    assert report.locator(CARD).count()==2*step
+
+def test_no_match_says_so_and_reset_helps(report):
+    before = files(report)
+    control(report, 'text').fill('nothing is called so')
+    assert report.locator(CARD).count()==0 and 'Reset' in report.locator('#status').inner_text()
+    slide(report, 'blend', 90)
+    report.locator('#tools [type=reset]').click()
+    report.wait_for_selector(CARD)
+    assert files(report)==before and control(report, 'blend').input_value()=='50'
+
+# Heat maps
+
+def looks(page, selector): return np.array(Image.open(io.BytesIO(page.locator(selector).first.screenshot())).convert('RGB')).astype(int)
+
+@pytest.mark.parametrize('name', ['report_page','comparison_page'])
+def test_slider_blends(visit, request, name):
+    page,seen = visit(request.getfixturevalue(name)),{}
+    for blend in (0,50,100):
+        slide(page, 'blend', blend)
+        assert float(page.locator('.map').first.evaluate('o => getComputedStyle(o).opacity'))==blend/100
+        seen[blend] = looks(page, '.stack:has(.map)')
+    plain = looks(page, '.panels:has(.map) .stack:not(:has(.map))')
+    assert abs(seen[0]-plain).mean()<1 and abs(seen[0]-seen[100]).mean()>10
+    assert abs(seen[50] - (seen[0]+seen[100])/2).mean()<2
+
+def test_sizes_of_panels(report):
+    for size in (48,160):
+        slide(report, 'size', size)
+        assert report.locator('.stack').first.bounding_box()['width']==size
+
+def sprite(url): return np.array(Image.open(io.BytesIO(base64.b64decode(url.split(',')[1]))).convert('L')).astype(int)
+def tile(g, grey, number):
+    y,x = divmod(number, g['maps']['columns'])
+    return grey[y*g['side']:(y+1)*g['side'], x*g['side']:(x+1)*g['side']]
+def pixels(canvas): return np.array(canvas.evaluate('o => [...o.getContext("2d").getImageData(0, 0, o.width, o.height).data]')).reshape(canvas.evaluate('o => [o.height, o.width, 4]'))[...,:3]
+def coloured(name, index): return matplotlib.colormaps[name](index)[...,:3]*255
+
+def maps_are(page, view, runs):
+    "Every heat map of the first card that has some is its tile of the sprite, coloured"
+    g = gallery_data(page)
+    grey,T,L = sprite(g['maps']['url']),len(g['targets']),[len(o['layers']) for o in g['runs']]
+    if view=='difference' and T<2: pytest.skip('one target only')
+    control(page, 'maps').select_option(view)
+    card = page.locator(f'{CARD}:has(.map)').first
+    first = g['map'][g['file'].index(card.locator('.file').text_content())]*T*sum(L)
+    def number(r, target, layer): return first + T*sum(L[:r]) + g['targets'].index(target)*L[r] + layer
+    wanted = [(r,l) for r in runs for l in range(L[r])]
+    shown = card.locator('.map').all()
+    assert len(shown)==len(wanted)
+    for canvas,(r,l) in zip(shown, wanted):
+        if view=='difference': image = coloured('RdBu_r', (256 + tile(g, grey, number(r, 'predicted', l)) - tile(g, grey, number(r, 'actual', l)))//2)
+        else: image = coloured('inferno', tile(g, grey, number(r, view, l)))
+        assert abs(pixels(canvas)-image).max()<16
+
+@pytest.mark.parametrize('view', ['predicted','actual','difference'])
+def test_report_maps_are_the_tiles(report, view):
+    if view not in gallery_data(report)['targets']+['difference']: pytest.skip('no such maps')
+    maps_are(report, view, [0])
+
+def test_comparison_maps_are_the_tiles(comparison):
+    kind(comparison, 'changed')
+    maps_are(comparison, 'predicted', [0,1])
+
+def test_maps_are_named(report):
+    control(report, 'maps').select_option('predicted')
+    card,g = report.locator(f'{CARD}:has(.map)').first,gallery_data(report)
+    labels = card.locator('.stack:has(.map)').evaluate_all('o => o.map(p => p.getAttribute("aria-label"))')
+    file,predicted = card.locator('.file').text_content(),card.locator('h3 bdi').last.text_content()
+    assert all(f'at {layer} for the predicted class {predicted}, image {file}' in label for layer,label in zip(g['runs'][0]['layers'], labels, strict=True))
+
+# The keyboard alone
+
+# Arrow keys reach the other cells of the matrix and the other kinds
+REACHABLE = '''() => [...document.querySelectorAll('a[href], button, select, input, summary, [tabindex="0"]')]
+    .filter(o => o.checkVisibility() && !o.matches('#confusion [tabindex="-1"], [type=radio]:not(:checked)'))'''
+
+@pytest.mark.parametrize('name', PAGES)
+def test_tab_reaches_everything(visit, request, name):
+    page = visit(request.getfixturevalue(name))
+    n,reached = page.evaluate(f'({REACHABLE})().length'),set()
+    for _ in range(n+5):
+        page.keyboard.press('Tab')
+        reached.add(page.evaluate(f'({REACHABLE})().indexOf(document.activeElement)'))
+    assert set(range(n))<=reached and n>10
+
+def test_matrix_is_one_tab_stop(report): assert report.locator('#confusion button[tabindex="0"]').count()==1<report.locator('#confusion button').count()
+
+def test_arrows_move_in_the_matrix(report):
+    buttons = report.locator('#confusion button')
+    def place(): return report.evaluate('(({actual, predicted}) => [+actual, +predicted])(document.activeElement.dataset)')
+    report.locator('#confusion button[tabindex="0"]').focus()
+    seen = [place()]
+    for _ in range(buttons.count()-1):
+        report.keyboard.press('ArrowRight')
+        seen.append(place())
+    assert seen==sorted(seen) and len({tuple(o) for o in seen})==buttons.count()
+    last = place()
+    report.keyboard.press('ArrowUp')
+    assert place()[0]<last[0]
+    above = place()
+    report.keyboard.press('Home')
+    assert place()==min(o for o in seen if o[0]==above[0])
+    report.keyboard.press('End')
+    assert place()==max(o for o in seen if o[0]==above[0])
+    report.keyboard.press('ArrowDown')
+    assert place()[0]>above[0]
+    report.keyboard.press('ArrowLeft')
+    assert report.locator('#confusion button[tabindex="0"]').evaluate('o => o === document.activeElement')
+
+@pytest.mark.parametrize('key', ['Enter','Space'])
+def test_key_on_a_cell_filters(report, rows, key):
+    row = worst(rows)
+    cell(report, row['actual'], row['predicted']).focus()
+    report.keyboard.press(key)
+    same_files(report, [o for o in rows.values() if (o['actual'],o['predicted'])==(row['actual'],row['predicted'])])
+
+@pytest.mark.parametrize('name,key,change', [('blend','ArrowRight',1),('blend','ArrowLeft',-1),('size','ArrowRight',16)])
+def test_arrows_move_sliders(report, name, key, change):
+    before = int(control(report, name).input_value())
+    control(report, name).focus()
+    report.keyboard.press(key)
+    assert int(control(report, name).input_value())==before+change
+    assert report.locator('#gallery').evaluate(f'o => parseFloat(o.style.getPropertyValue("--{name}"))')==(before+change)/(100 if name=='blend' else 1)
+
+def test_arrows_choose_the_kind(report, rows):
+    report.locator('#kinds :checked').focus()
+    report.keyboard.press('ArrowRight')
+    same_files(report, [o for o in rows.values() if o['right']])
+
+# The comparison
+
+def choose_runs(page, a, b):
+    if control(page, 'a').is_visible():
+        control(page, 'a').select_option(str(a))
+        control(page, 'b').select_option(str(b))
+
+KINDS = {'fixed': (False,True), 'broken': (True,False), 'still wrong': (False,False)}
+
+@pytest.mark.parametrize('a,b', list(combinations(range(3), 2)))
+@pytest.mark.parametrize('which', KINDS)
+def test_changes_are_recounted(comparison, runs, a, b, which):
+    choose_runs(comparison, a, b)
+    kind(comparison, which)
+    expected = [o for o in runs[0].values() if (runs[a][o['path']]['right'],runs[b][o['path']]['right'])==KINDS[which]]
+    assert re.search(rf'{which}\s+{len(expected)}\b', comparison.locator('#kinds').inner_text())
+    same_files(comparison, expected)
+
+def test_changed_is_fixed_or_broken(comparison, runs):
+    kind(comparison, 'changed')
+    same_files(comparison, [o for o in runs[0].values() if o['right']!=runs[1][o['path']]['right']])
+
+def test_predicted_class_is_that_of_b(comparison, runs):
+    choose_runs(comparison, 0, 2)
+    kind(comparison, 'still wrong')
+    row = next(o for k,o in runs[2].items() if not o['right'] and not runs[0][k]['right'])
+    choose(comparison, predicted=row['predicted'])
+    same_files(comparison, [o for k,o in runs[2].items() if not o['right'] and not runs[0][k]['right'] and o['predicted']==row['predicted']])
+
+@pytest.mark.parametrize('order', ['largest change of loss','highest loss of B','file name'])
+def test_comparison_is_sorted(comparison, runs, order):
+    kind(comparison, 'changed')
+    choose(comparison, sort=order)
+    shown = files(comparison)
+    if order=='file name': assert shown==sorted(shown, key=lambda o: o.encode('utf-16-be')) and len(shown)>1
+    else:
+        values = [runs[1][o]['loss'] - (runs[0][o]['loss'] if order.startswith('largest') else 0) for o in shown]
+        assert (np.diff(np.abs(values))<1e-3).all() and np.std(values)>0
+
+def test_maps_of_both_runs_in_one_card(comparison):
+    choose_runs(comparison, 1, 2)
+    kind(comparison, 'all')
+    choose(comparison, sort='highest loss of B')
+    names = [o['name'] for o in gallery_data(comparison)['runs']]
+    card = comparison.locator(f'{CARD}:has(.map)').first
+    assert card.locator('.run b').all_text_contents()==names[1:]
+    assert all(card.locator('.run').nth(k).locator('.map').count()>0 for k in (0,1))
+
+def test_equal_runs_change_places(comparison):
+    control(comparison, 'b').select_option('0')
+    assert (control(comparison, 'a').input_value(),control(comparison, 'b').input_value())==('1','0')
