@@ -214,12 +214,12 @@ def _predict(args):
 def _draw_maps(interp, layers, out):
     "A picture for each image; images of one name get numbers"
     import matplotlib.pyplot as plt
-    out.mkdir(parents=True, exist_ok=True)
     files = []
     for i,stem in enumerate(Path(o).stem for o in interp.items):
         twice = sum(Path(o).stem==stem for o in interp.items[:i])
         files.append(out/f"{stem}{f'-{twice+1}' if twice else ''}.png")
         fig = interp.plot_gradcam([i], layers)
+        out.mkdir(parents=True, exist_ok=True)
         fig.savefig(files[-1], dpi=150)
         plt.close(fig)
     return files

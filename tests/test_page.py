@@ -218,7 +218,7 @@ def test_report_is_sorted(report, rows, order):
 def test_cards_say_what_was_predicted(report, rows):
     for card in report.locator(CARD).all()[:5]:
         row,text = rows[card.locator('.file').text_content()],card.locator('h3').text_content()
-        assert card.locator('h3 bdi').all_text_contents()==[row['actual'],row['predicted']]
+        assert card.locator('h3 bdi').all_text_contents()==[row['actual'],row['predicted']] # the first ones are misclassified
         said = [float(o) for o in re.findall(r' ([\d.]+)%', text)] + [float(re.search(r'loss ([\d.]+)', text)[1])]
         assert np.allclose(said, [100*row['p_actual'],100*row['p_predicted'],row['loss']], atol=.06)
         assert '✗ wrong' in text and '✓' not in text

@@ -1,12 +1,13 @@
 """The main job from end to end."""
-import contextlib,io,os,re,shlex,shutil,signal,subprocess,sys
+import contextlib,io,json,os,re,shlex,shutil,signal,subprocess,sys
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from advtrain.all import CIFAR10_STATS,Checkpoint,EXPERIMENTS,FIGURES,Run,cifar10,class_files,image_dls,image_stats,make_learner,run_experiment,scan_images
+from advtrain.all import CIFAR10_STATS,Checkpoint,EXPERIMENTS,Experiment,FIGURES,Run,cifar10,class_files,image_dls,image_stats,make_learner,run_experiment,scan_images
 from advtrain.runs import SUMS
 
 def test_page_and_readme_show_every_figure(tiny_run):
@@ -57,7 +58,7 @@ def test_other_data_are_refused(tiny_run, sample, tmp_path):
     shutil.copytree(sample, moved := tmp_path/'moved')
     assert len(Run(tiny_run.folder, data=moved).interpretation.pixels([0]))==1 # the same images elsewhere
     victim = moved/tiny_run.predictions.path[0]
-    Image.open(victim).rotate(180).save(victim)
+    Image.open(victim).point(lambda v: 255-v).save(victim)
     there = tiny_run.environment['data']['fingerprint']['test']
     with pytest.raises(ValueError, match=f'other images than the run.*{there} then'): Run(tiny_run.folder, data=moved).interpretation.pixels([0])
     with pytest.raises(FileNotFoundError, match='no more'): Run(tiny_run.folder, data=tmp_path/'gone').interpretation.pixels([0])
@@ -100,7 +101,7 @@ def test_bars_in_a_terminal(sample, tmp_path):
         assert '█' in shown and re.search(rf'Epoch {n}/{n} : .*\d+/\d+ \d\d:\d\d<\d\d:\d\d', shown)
         assert re.search(rf'Epoch {n}/{n}: Train Loss .*Best Valid', shown, re.S)
 
-SMALL = 'quickstart --width 4 --bs 200 --epochs 3'.split()
+SMALL = 'quickstart --width 4 --bs 200 --epochs 3 --n-images 2'.split()
 
 def test_ctrl_c_says_how_to_go_on(sample, tmp_path, shell):
     "A run that is interrupted from the keyboard exits with 130; the command it names finishes it as if nothing had happened"
@@ -118,7 +119,23 @@ def test_ctrl_c_says_how_to_go_on(sample, tmp_path, shell):
     a,b = (Run(tmp_path/o) for o in 'ab')
     assert a.history.drop(columns='seconds').equals(b.history.drop(columns='seconds'))
     assert a.predictions.equals(b.predictions)
-    assert sorted(o.name for o in (tmp_path/'a').glob('*.safetensors'))==['checkpoint-0003.safetensors','weights.safetensors']
+    assert sorted(o.name for o in (tmp_path/'a').glob('*.safetensors'))==['checkpoint-0003.safetensors','predictions.safetensors','weights.safetensors']
+
+def test_json_and_quiet(sample, tmp_path, shell):
+    "One JSON object alone on the standard output, progress on the standard error; nothing at all when quiet"
+    words = [*SMALL, '--epochs', 1, '--no-nesterov', '--out', tmp_path/'a']
+    code,out,err = shell(*words, '--json')
+    assert code==0 and len(out)==1 and any(o.startswith('Epoch 1/1: Train Loss') for o in err)
+    result,run = json.loads(out[0]),Run(tmp_path/'a')
+    assert (result['name'],result['id'])==('quickstart-width-4-epochs-1-bs-200',run.experiment.id) and result['test_correct']==run.metrics['test_correct']
+    assert shell(*words, '--resume', '--quiet')==(0,[],[])
+    assert shell(*words, '--quiet')[2][0].endswith('choose another folder, or allow overwriting')
+
+def test_help_is_quick_and_complete():
+    "No module that takes seconds; every choice is an option"
+    code = "import sys; from advtrain.cli import advtrain_run\ntry: advtrain_run(['--help'])\nexcept SystemExit: sys.exit(any(o in sys.modules for o in ('torch','fastai','albumentations','matplotlib')))"
+    out = subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True).stdout
+    assert all(f"--{f.name.replace('_','-')}" in out for f in fields(Experiment)) and 'Weight decay (L2)' in out
 
 def test_damaged_checkpoint(tiny_run, sample, tmp_path):
     "A damaged file is named, and the run goes on from the one before it where that is whole"
