@@ -25,7 +25,11 @@ class _Parser(argparse.ArgumentParser):
         self.add_argument('--json', action='store_true', help='print the result as one JSON object; what happens meanwhile goes to the standard error')
         self.add_argument('--quiet', action='store_true', help='say nothing but errors')
 
-    def error(self, message): self.exit(2, f"{self.prog}: {' '.join(message.split())} ({self.prog} --help lists what there is)\n")
+    def error(self,
+        message:str, # What is wrong
+    ):
+        "Say it in one line, and exit with 2"
+        self.exit(2, f"{self.prog}: {' '.join(message.split())} ({self.prog} --help lists what there is)\n")
 
 def _guarded(args, prog, f):
     "Run `f`, print what it returns, text and an object for JSON, and turn what goes wrong into one line and an exit code"
@@ -53,7 +57,9 @@ def _kinds(field): return get_args(field.type) if isinstance(field.type, UnionTy
 def _converter(field):
     "A function from an option's text to the value of its field"
     number = next((k for k in (int,float) if k in _kinds(field)), None)
-    def convert(text):
+    def convert(
+        text:str, # As given in the shell
+    ):
         if type(None) in _kinds(field) and text=='none': return None
         if field.type is tuple: return tuple(text.split(','))
         try: return number(text) if number else text

@@ -164,8 +164,8 @@ def plot_history(self:Comparison,
 @patch
 def plot_flipped(self:Comparison,
     rows:pd.DataFrame|None=None, # Rows of `flipped`; `None` for the 6 of largest change
-    a:int|str=0, # The runs they are of
-    b:int|str=1,
+    a:int|str=0, # The run to start from
+    b:int|str=1, # The run to compare
     layer:str='layer4', # Layer of the heat maps
     ncols:int=2, # Images side by side
     figsize:tuple|None=None, # Width and height in inches

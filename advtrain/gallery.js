@@ -256,7 +256,8 @@ async function decoded(url) {
 }
 
 async function start() {
-  sprites = {images: await decoded(data.images.url), maps: await decoded(data.maps.url)};
+  const [images, maps] = await Promise.all([data.images.url, data.maps.url].map(decoded));
+  sprites = {images, maps};
   fillControls();
   form.addEventListener('input', changed);
   form.addEventListener('submit', event => event.preventDefault());

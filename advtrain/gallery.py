@@ -34,10 +34,11 @@ def sprite(
     most:int=2_400_000, # Bytes it may have
 )->tuple: # A `data:` URL, or `None` without a tile; the number of tiles in it
     "Put small pictures side by side into one, the first ones if not all find room"
-    while len(tiles):
-        picture = Image.fromarray(_grid(tiles[:COLUMNS*(16383//tiles.shape[1])])) # WebP ends at 16,383 pixels
-        for quality in ('lossless',85,70,55,40):
-            how = dict(lossless=True, quality=50, method=2) if quality=='lossless' else dict(quality=quality, method=2)
+    tiles = tiles[:COLUMNS*(16383//tiles.shape[1])] # WebP ends at 16,383 pixels
+    while len(tiles) and most>0:
+        picture = Image.fromarray(_grid(tiles))
+        for quality in ('lossless',85,70,55,45,35):
+            how = dict(lossless=True, quality=50, method=2) if quality=='lossless' else dict(quality=quality)
             if quality=='lossless' and tiles.size>8*most: continue # it will not fit
             picture.save(buffer := io.BytesIO(), 'WEBP', **how)
             if buffer.tell()<=most: return 'data:image/webp;base64,' + base64.b64encode(buffer.getvalue()).decode(), len(tiles)
@@ -69,21 +70,20 @@ def _map_tiles(interp, idxs, layers, side):
     both = torch.stack([predicted/top, actual/top]).permute(2,0,1,3,4) # (n, targets, layers, height, width)
     return _small(both.flatten(0, 1), side).reshape(len(idxs), 2, len(layers), side, side)
 
-# %% ../nbs/05d_gallery.ipynb #a25f9a18
-MAX_IMAGES,MAX_MAPS = 10_000,400 # on a page
+# %% ../nbs/05d_gallery.ipynb #3d79bfaf
+MAX_IMAGES,MAX_MAPS = 10_000,600 # on a page
 
 def _entries(interp, idxs):
     "What one run predicted for the images at `idxs`"
     t = interp.table.iloc[idxs]
-    decimals = lambda v, n: [round(float(o), n) for o in v]
-    return dict(predicted=interp.logits.argmax(1)[idxs].tolist(), p=decimals(t.p_predicted, 4), p_actual=decimals(t.p_actual, 4), loss=decimals(t.loss, 4))
+    return dict(predicted=interp.logits.argmax(1)[idxs].tolist(), p=[round(o, 4) for o in t.p_predicted.tolist()], p_actual=[round(o, 4) for o in t.p_actual.tolist()], loss=[float(f'{o:.4g}') for o in t.loss])
 
 def _gallery(kind, runs, names, idxs, mapped, step, room):
     "The gallery of the images at `idxs`, those in `mapped` with heat maps, in `room` bytes"
     interps,layers = [o.interpretation for o in runs],[list(o.experiment.layers) for o in runs]
     first,paths = interps[0],runs[0].predictions.path
     all_right,n = len(paths)-len(idxs),len(idxs) # in a comparison, what every run got right is left out
-    idxs = idxs[:min(MAX_IMAGES, int(room/3/(60*len(runs) + 1 + paths.map(lambda o: len(json.dumps(o))).mean())))] # text has a third of the room
+    idxs = idxs[:min(MAX_IMAGES, int(max(room, 0)/3/(60*len(runs) + 1 + paths.map(lambda o: len(json.dumps(o))).mean())))] # text has a third of the room
     cut,unlisted = n-len(idxs),[f'{all_right:,} images that every run got right']*bool(all_right)
     data = dict(kind=kind, classes=list(map(str, first.vocab)), step=step, targets=['predicted','actual'], runs=[dict(name=a, layers=b) for a,b in zip(names, layers)],
                 unlisted=' and '.join(unlisted + [f'{cut:,} more, for which there was no room']*bool(cut)), cut=bool(cut),
@@ -95,8 +95,9 @@ def _gallery(kind, runs, names, idxs, mapped, step, room):
 
 def _pictures(interps, layers, idxs, mapped, side, room):
     "The sprites of images and maps, and which image has which maps"
-    url,n = sprite(_image_tiles(interps[0], idxs, side), int(.7*room*.75)) # base64 makes 4 bytes of 3
-    mapped = mapped if n else []
+    url,n = sprite(_image_tiles(interps[0], idxs, side), int(.78*room*.75)) # base64 makes 4 bytes of 3
+    kept = set(idxs[:n])
+    mapped = [i for i in mapped if i in kept]
     maps = [_map_tiles(o, mapped, l, side).reshape(len(mapped), -1, side, side) for o,l in zip(interps, layers)] if mapped else [np.zeros((0,1,side,side), np.uint8)]
     maps = np.concatenate(maps, 1)
     maps_url,n_maps = sprite(maps.reshape(-1, side, side), int((room-len(url or ''))*.75))
@@ -106,11 +107,11 @@ def _pictures(interps, layers, idxs, mapped, side, room):
 def report_gallery(
     run:Run, # A finished run
     room:int=4_000_000, # Bytes for all of it
-    n_maps:int=MAX_MAPS, # Images with heat maps at most, three quarters of them misclassified ones
+    n_maps:int=MAX_MAPS, # Images with heat maps at most, five of six of them misclassified ones
 )->dict: # What the page of the run needs
     "All images of the test set, the misclassified ones of highest loss first, then the right ones of lowest loss"
     wrong,right = (getattr(run.interpretation, o)().index.tolist() for o in ('misclassified','correct'))
-    n = max(3*n_maps//4, n_maps-len(right))
+    n = max(5*n_maps//6, n_maps-len(right))
     return _gallery('report', [run], [run.experiment.name], wrong+right, wrong[:n]+right[:n_maps-len(wrong[:n])], run.experiment.n_images, room)
 
 def comparison_gallery(

@@ -24,9 +24,13 @@ from .runs import FIGURES,SUMS,Run
 
 # %% ../nbs/05e_report.ipynb #f973d09d
 def _picture_url(file):
-    "A figure without loss, in fewer bytes than a PNG"
-    with Image.open(file) as im: im.convert('RGB').save(buffer := io.BytesIO(), 'WEBP', lossless=True, quality=20, method=2)
-    return 'data:image/webp;base64,' + base64.b64encode(buffer.getvalue()).decode()
+    "A figure as WebP, without loss where that is small"
+    with Image.open(file) as im: ways = [_webp(im.convert('RGB'), **how) for how in (dict(lossless=True, quality=20, method=2), dict(quality=85))]
+    return 'data:image/webp;base64,' + base64.b64encode(min(ways, key=len)).decode()
+
+def _webp(im, **how):
+    im.save(buffer := io.BytesIO(), 'WEBP', **how)
+    return buffer.getvalue()
 
 def _render(template, **values):
     "Fill a template of the package; everything in it is escaped"
@@ -91,8 +95,6 @@ def _environment(run):
 # %% ../nbs/05e_report.ipynb #ee785fa3
 def _history(run): return _html_table(run.history, **{k: '{:.4f}'.format for k in ('train_loss','train_acc','valid_loss','valid_acc')}, lr='{:.2g}'.format, seconds='{:.1f}'.format)
 
-_MOST = 4_800_000 # bytes of a page
-
 def _per_class(interp):
     table = interp.per_class().reset_index().sort_values('accuracy', kind='stable')
     return _html_table(table, **dict.fromkeys(('accuracy','low','high','precision','recall'), lambda v: '–' if v!=v else f'{v:.1%}'))
@@ -104,13 +106,20 @@ def write_report(
     run = out if isinstance(out, Run) else Run(out)
     interp,m = run.interpretation,run.metrics
     pictures = {k: [s | {'figures': [f | {'url': _picture_url(f['file'])} for f in s['figures']]} for s in _sections(run, titles)] for k,titles in (('before', BEFORE), ('after', AFTER))}
-    room = _MOST - 150_000 - sum(len(f['url']) for o in pictures.values() for s in o for f in s['figures'])
-    page = _render('report.html.j2', title=run.experiment.name, line=result_line(run), headline=_headline(run), **pictures,
+    values = dict(title=run.experiment.name, line=result_line(run), headline=_headline(run), **pictures,
         data_line=f"Data: {run.environment['data']['name']}, {m['train_images']} training images, {m['valid_images']} {m['watched']} images watched, {m['test_images']} test images.",
         confusion=dict(classes=list(map(str, interp.vocab)), counts=interp.confusion_matrix().tolist()), per_class=_per_class(interp), history=_history(run),
         model=_html_table(run.model, parameters='{:,}'.format), sizes={k.replace('_MB','').replace('_',' '): f'{v:.2f} MB' for k,v in m['model_MB'].items()},
-        choices=_html_table(_choices(run.experiment)), environment=_html_table(_environment(run)), gallery=report_gallery(run, room))
+        choices=_html_table(_choices(run.experiment)), environment=_html_table(_environment(run)))
+    page = _with_gallery('report.html.j2', lambda room: report_gallery(run, room), values)
     return _write_page(page, run.folder/'report.html', **{'README.md': _readme(run)})
+
+_MOST = 4_850_000 # bytes of a page
+
+def _with_gallery(template, gallery, values):
+    "A page whose gallery has the room that the rest leaves"
+    room = _MOST - len(_render(template, gallery={}, **values).encode())
+    return _render(template, gallery=gallery(room), **values)
 
 def _write_page(page, file, **beside):
     "Write a page, and texts beside it"
@@ -164,8 +173,8 @@ def write_comparison(
     fig,buffer = c.plot_history(),io.BytesIO()
     fig.savefig(buffer, dpi=110)
     plt.close(fig)
-    page = _render('comparison.html.j2', title=f'{len(c.runs)} runs compared', line=_comparison_line(c), table=_runs_table(c),
-        differences=c.sentences(), pairs=_pairs_table(c), curves=(curves := _picture_url(buffer)), notes=_notes(c), gallery=comparison_gallery(c, _MOST-150_000-len(curves)))
+    values = dict(title=f'{len(c.runs)} runs compared', line=_comparison_line(c), table=_runs_table(c), differences=c.sentences(), pairs=_pairs_table(c), curves=_picture_url(buffer), notes=_notes(c))
+    page = _with_gallery('comparison.html.j2', lambda room: comparison_gallery(c, room), values)
     return _write_page(page, Path(out))
 
 def _comparison_line(c):
