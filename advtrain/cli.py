@@ -80,7 +80,7 @@ def _add_choices(parser):
 def _add_preset(parser, nargs=None):
     "The experiment and its data"
     parser.add_argument('preset', nargs=nargs, help=f"a preset ({', '.join(EXPERIMENTS)}) or a TOML file with choices")
-    parser.add_argument('--data', help='folder of classes, or a tar archive of one; default: the Fashion-MNIST sample for quickstart, CIFAR-10 for the others')
+    parser.add_argument('--data', help='folder of classes, or a tar archive of one; default: the Fashion-MNIST sample for quickstart, its own data for the experiment.toml of a run, CIFAR-10 otherwise')
     parser.add_argument('--workers', type=int, metavar='N', help='worker processes that load images')
     parser.add_argument('--skip-unreadable', action='store_true', help='leave out images that cannot be read, instead of stopping')
     _add_choices(parser)
@@ -100,10 +100,13 @@ def _name(exp, changes):
     "A name that tells what was changed"
     return '-'.join([exp.name] + [f"{k.replace('_','-')}-{v}" for k,v in changes.items() if k not in ('name','layers','n_images')])
 
-def _data(args, exp):
+def _data(args):
     "The folder of the data"
     from advtrain.data import cifar10,data_folder,fashion_sample
-    return data_folder(args.data) if args.data else fashion_sample() if exp.name.startswith('quickstart') else cifar10()
+    if args.data: return data_folder(args.data)
+    about = Path(args.preset).with_name('environment.json')
+    if args.preset.endswith('.toml') and about.is_file(): return json.loads(about.read_text(encoding='utf-8'))['data']['folder']
+    return fashion_sample() if args.preset=='quickstart' else cifar10()
 
 def _loading(args): return dict(num_workers=args.workers, on_error='skip' if args.skip_unreadable else 'raise')
 
@@ -132,7 +135,7 @@ def _run(args, exp, argv):
         from advtrain.experiment import run_experiment
         from advtrain.report import result_line
         out = args.out or Path('runs')/exp.name
-        run = run_experiment(exp, _data(args, exp), out, args.overwrite, args.resume, **_loading(args))
+        run = run_experiment(exp, _data(args), out, args.overwrite, args.resume, **_loading(args))
     except KeyboardInterrupt as e: raise KeyboardInterrupt(_go_on(str(e), argv)) from None
     page = (run.folder/'report.html').resolve()
     return f'{result_line(run)}\n{page}', dict(name=exp.name, id=exp.id, folder=str(run.folder.resolve()), report=str(page), **run.metrics)
@@ -182,7 +185,7 @@ def advtrain_lr_find(
 def _lr_find(args, exp):
     import matplotlib.pyplot as plt
     from advtrain.runs import make_learner
-    learn = make_learner(exp, _data(args, exp), **_loading(args))
+    learn = make_learner(exp, _data(args), **_loading(args))
     with learn.no_bar(): found = learn.lr_find()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     plt.gcf().savefig(args.out, dpi=110)

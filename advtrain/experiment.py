@@ -177,7 +177,7 @@ def _finish(exp, learn, out):
     _save_figures(SimpleNamespace(exp=exp, learn=learn, dls=learn.dls, interp=interp), out)
     _dump(_metrics(learn, interp) | {'model_MB': table.attrs}, out/'metrics.json')
     for o in checkpoints(out)[:-1]: o.unlink()
-    seal(out, [o for o in out.rglob('*') if o.is_file() and o not in checkpoints(out)])
+    seal(out)
     run = Run(out)
     run.interpretation = interp # with its learner, and the images in memory
     write_report(run)

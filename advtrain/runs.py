@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pandas as pd
 from fastai.learner import Learner
+from fastai.torch_core import no_random
 from fastcore.basics import patch
 from fastcore.meta import delegates
 
 from .augment import AUGS
-from .checkpoint import load_tensors,set_seed
+from .checkpoint import checkpoints,load_tensors,set_seed
 from .choices import Experiment
 from .data import empty_dls,image_dls
 from .gradcam import find_layer
@@ -52,9 +53,9 @@ def _sha256(data): return hashlib.sha256(data).hexdigest()
 
 def seal(
     folder:Path, # Folder of a run
-    files:list, # Its files
 ):
-    "Write down what `files` hold; with that, the run is finished"
+    "Write down what the files of a run hold, but for checkpoints and pages, which may be written anew; with that, it is finished"
+    files = {f for f in folder.rglob('*') if f.is_file() and f.name not in (SUMS,'report.html','README.md')}.difference(checkpoints(folder))
     lines = ''.join(f'{_sha256(f.read_bytes())}  {f.relative_to(folder).as_posix()}\n' for f in sorted(files))
     (folder/SUMS).write_text(f'# {_sha256(lines.encode())}\n{lines}', encoding='utf-8')
 
@@ -172,4 +173,4 @@ def source(self:Run):
 @patch
 def _learner_for_pictures(self:Run):
     if not self.source.exists(): raise FileNotFoundError(f"the data of the run {self.folder} lay in {self.source}, where they are no more: Run(folder, data=…) takes their new place")
-    with contextlib.redirect_stdout(io.StringIO()): return self.learner(self.source)
+    with no_random(),contextlib.redirect_stdout(io.StringIO()): return self.learner(self.source) # the generators stay as they were
