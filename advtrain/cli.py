@@ -7,7 +7,7 @@ __all__ = ['advtrain_run', 'advtrain_compare', 'advtrain_lr_find', 'advtrain_pre
 
 # %% ../nbs/08_cli.ipynb #b55286d6
 import argparse,json,os,shlex,sys,warnings
-from contextlib import redirect_stdout
+from contextlib import contextmanager,redirect_stdout
 from dataclasses import fields
 from pathlib import Path
 from types import UnionType
@@ -33,10 +33,9 @@ class _Parser(argparse.ArgumentParser):
 
 def _guarded(args, prog, f):
     "Run `f`, print what it returns, text and an object for JSON, and turn what goes wrong into one line and an exit code"
-    warnings.filterwarnings('ignore', category=FutureWarning, module='torch')
     out = sys.stdout
     try:
-        with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere if args.quiet else sys.stderr if args.json else out): text,obj = f()
+        with open(os.devnull, 'w') as nowhere, _one_line_warnings(args, prog), redirect_stdout(nowhere if args.quiet else sys.stderr if args.json else out): text,obj = f()
         if args.json: print(json.dumps(obj, ensure_ascii=False, default=str), file=out)
         elif not args.quiet: print(text, file=out)
         return 0
@@ -45,6 +44,14 @@ def _guarded(args, prog, f):
         if os.environ.get('ADVTRAIN_TRACEBACK'): raise
         known = isinstance(e, (ValueError, OSError, FloatingPointError))
         return _say(prog, e if known else f'{type(e).__name__}: {e} (ADVTRAIN_TRACEBACK=1 shows where)', 1)
+
+@contextmanager
+def _one_line_warnings(args, prog):
+    "Warnings as one line each, none if quiet"
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', category=FutureWarning, module='torch')
+        warnings.showwarning = lambda message, *_, **__: None if args.quiet else _say(prog, f'warning: {message}', 0)
+        yield
 
 def _say(prog, what, code):
     "One line on the standard error"

@@ -78,7 +78,7 @@ class Comparison:
         self.table,self.pairs = self._make_table(),self._make_pairs()
 
     def _make_table(self):
-        differ = [f.name for f in fields(Experiment) if f.name!='name' and len({getattr(r.experiment, f.name) for r in self.runs})>1]
+        differ = [f.name for f in fields(Experiment) if f.name not in ('name',*_METRICS) and len({getattr(r.experiment, f.name) for r in self.runs})>1]
         rows = [{k: getattr(r.experiment, k) for k in differ} | r.metrics | dict(zip(('low','high'), wilson(r.metrics['test_correct'], r.metrics['test_images']))) for r in self.runs]
         return pd.DataFrame(rows, index=pd.Index(self.names, name='run'))[differ+_METRICS]
 

@@ -44,6 +44,18 @@ def test_damaged_run_is_named_and_gives_the_rest(tiny_run, tmp_path, name, fault
     assert len(run.figures())==len(FIGURES) - (name=='figures/curves.png')
     assert str(folder) in repr(run)
 
+def test_shell_warns_in_one_line(tiny_run, tmp_path, capsys):
+    "What a damaged run still has can be compared; the file is named once"
+    from advtrain.cli import advtrain_compare
+    for o in ('same','edited'): shutil.copytree(tiny_run.folder, tmp_path/o)
+    (tmp_path/'edited'/'model.csv').write_text('better')
+    words = [str(tmp_path/o) for o in ('same','edited')] + ['--out', str(tmp_path/'page.html')]
+    assert advtrain_compare(words)==0
+    out,err = capsys.readouterr()
+    assert err==f"advtrain_compare: warning: {tmp_path/'edited'}: model.csv was cut or edited after the run had finished\n"
+    assert 'chance makes such a difference easily' in out and 'p = 1,' in out
+    assert advtrain_compare([*words, '--quiet'])==0 and capsys.readouterr()==('','')
+
 def test_run_goes_on_with_its_learner(tiny_run, sample):
     "With the data: the test set, and more epochs; without: other images"
     run = Run(tiny_run.folder)
