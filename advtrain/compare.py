@@ -20,7 +20,7 @@ from scipy.stats import binomtest
 
 from .choices import Experiment
 from .figures import new_figure,short,show_pixels
-from .gradcam import CMAP
+from .gradcam import overlay
 from .interpret import wilson
 from .runs import Run
 
@@ -120,7 +120,7 @@ def sentences(self:Comparison)->list: # A sentence a pair
 def _sentence(r, n_pairs):
     n = r['both right']+r['fixed']+r['broken']+r['still wrong']
     p = f"p = {r['p_holm']:.2g}" + (f' with Holm’s correction for {n_pairs} pairs' if n_pairs>1 else '')
-    verdict = 'a difference that chance hardly makes' if r['p_holm']<.05 else 'chance makes such a difference easily'
+    verdict = 'more than chance at the 5 % level' if r['p_holm']<.05 else 'not told from chance at the 5 % level'
     return (f"{r['b']} against {r['a']}: {100*r['difference']:+.1f} points (95 % interval {100*r['low']:+.1f} to {100*r['high']:+.1f}), "
             f"{r['fixed']} of {n} images fixed and {r['broken']} broken; McNemar’s exact test: {p}, {verdict}.")
 
@@ -185,6 +185,5 @@ def plot_flipped(self:Comparison,
         row = axs[k//ncols, 3*(k%ncols):]
         show_pixels(row[0], images[k], f'{short(r.actual)}\n{r.change}')
         for ax,m,name,p in zip(row[1:], (o[k] for o in maps), (r.predicted_a, r.predicted_b), (r.p_actual_a, r.p_actual_b)):
-            show_pixels(ax, images[k], f'{short(name)}\nactual {p:.0%}', '#1a7f37' if name==r.actual else '#b3261e')
-            show_pixels(ax, m, ax.get_title(), ax.title.get_color(), interpolation='bilinear', alpha=.55, cmap=CMAP, vmin=0, vmax=1)
+            show_pixels(ax, overlay(images[k], m), f'{short(name)}\nactual {p:.0%}', '#1a7f37' if name==r.actual else '#b3261e')
     return fig

@@ -129,7 +129,7 @@ def _write_page(page, file, **beside):
 
 # %% ../nbs/05e_report.ipynb #f9e59ce4
 _FILES = { # what lies in a folder
-    'report.html': 'the run as one page, with every image of the test set', 'experiment.toml': 'every choice',
+    'report.html': 'the run as one page, with the images of the test set', 'experiment.toml': 'every choice',
     'environment.json': 'versions, hardware, commits, and what the data were', 'history.csv': 'a row an epoch', 'metrics.json': 'what came out, in numbers',
     'predictions.csv': 'a row a test image: actual and predicted class, their probabilities, the loss', 'predictions.safetensors': 'the same with all logits',
     'model.csv': 'the network, layer by layer', 'lr_find.json': "the learning-rate finder's suggestion", 'weights.safetensors': 'the weights of the best epoch', 'figures/': 'pictures',
