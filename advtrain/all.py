@@ -18,5 +18,8 @@ from .runs import *
 from .compare import *
 from .gallery import *
 from .report import *
+from .extras import *
+from .overview import *
 from .experiment import *
+from .search import *
 from .cli import *

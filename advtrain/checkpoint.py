@@ -164,7 +164,7 @@ def unpack(
 # %% ../nbs/02b_checkpoint.ipynb #868c96ea
 _ONLY_SHOW = {'progress','checkpoint','restore','csv_logger','show_graph','step_timer'}
 
-def _working(cbs): return [cb for cb in cbs if cb.name not in _ONLY_SHOW]
+def _working(cbs): return [cb for cb in cbs if cb.name not in _ONLY_SHOW and not getattr(type(cb), '_only_shows', False)]
 
 def _can_hold(value):
     try: pack(value, '', {})

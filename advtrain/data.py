@@ -10,6 +10,7 @@ __all__ = ['CIFAR10_CLASSES', 'CIFAR10_STATS', 'SPLITS', 'unpack_once', 'fashion
 
 # %% ../nbs/01_data.ipynb #9b7b581d
 import functools,hashlib,os,sys,tarfile,tempfile
+from contextlib import contextmanager,suppress
 from importlib.resources import files as package_files
 from pathlib import Path
 from urllib.error import URLError
@@ -29,6 +30,7 @@ from fastcore.basics import chunked,patch
 from fastcore.imports import IN_NOTEBOOK
 from fastprogress.fastprogress import progress_bar
 from fasttransform import Transform
+from filelock import FileLock
 from lzma import LZMAError
 from matplotlib.figure import Figure
 from PIL import Image,ImageOps
@@ -143,6 +145,17 @@ def _hold_out(
     out = np.sort(np.concatenate(out))
     return np.setdiff1d(idxs, out), out
 
+def _share(
+    files:list, # Image files, the parent folder is the class
+    idxs:np.ndarray, # Indices into `files`
+    fraction:float, # Share of each class to keep
+    rng:np.random.Generator, # Source of the draws
+)->np.ndarray: # The indices that stay; those of a smaller share are among those of a larger one
+    "Keep a share of each class, one image at least"
+    labels = np.array([files[i].parent.name for i in idxs])
+    orders = [rng.permutation(idxs[labels==c]) for c in sorted(set(labels.tolist()))]
+    return np.sort(np.concatenate([o[:max(1, round(fraction*len(o)))] for o in orders]))
+
 # %% ../nbs/01_data.ipynb #8ddb921e
 def _root(files): # `commonpath` of all files takes 42 MB for 60,000 of them; what the first and the last share, all share
     return os.path.commonpath([min(map(str, files)), max(map(str, files))])
@@ -153,10 +166,12 @@ class FolderSplitter:
         valid_pct:float=0.1, # Share of each class's training images held out for a split that has no folder
         watch:str='valid', # What training watches: 'valid', or 'test' as the references did
         seed:int=42, # The same seed holds out the same images
+        fraction:float=1., # Share of each class's training images that is used
     ):
         if watch not in ('valid','test'): raise ValueError(f"watch must be 'valid' or 'test', not {watch!r}")
         if not 0 < valid_pct < 1: raise ValueError(f'valid_pct is a share between 0 and 1, not {valid_pct}')
-        self.valid_pct,self.watch,self.seed = valid_pct,watch,seed
+        if not 0 < fraction <= 1: raise ValueError(f'fraction is a share above 0, 1 at most, not {fraction}')
+        self.valid_pct,self.watch,self.seed,self.fraction = valid_pct,watch,seed,fraction
 
     def __call__(self, files):
         files = [f if isinstance(f, Path) else Path(f) for f in files]
@@ -167,6 +182,7 @@ class FolderSplitter:
         for s in ('test','valid') if self.watch=='valid' else ('test',):
             if not len(idxs[s]): idxs['train'],idxs[s] = _hold_out(files, idxs['train'], self.valid_pct, rng)
         if self.watch=='test': idxs['valid'] = idxs['test']
+        if self.fraction<1: idxs['train'] = _share(files, idxs['train'], self.fraction, rng)
         return [idxs[s].tolist() for s in SPLITS]
 
 # %% ../nbs/01_data.ipynb #0e18c634
@@ -334,15 +350,26 @@ def decode_images(
     "Decode all images into one array, which is kept on disk until a file changes"
     root = hashlib.sha256(f'{_root(files)}|{size}'.encode()).hexdigest()[:16]
     cache,fingerprint = fastai_cfg().path('data')/'advtrain_images'/f'{root}.safetensors',_fingerprint(files, size)
-    try: return _load_images(cache, files, fingerprint)
-    except OSError: pass # there is none
-    except ValueError as e: print(f'{e}: decoding {len(files)} images again')
-    pixels,sums,n = torch.empty(len(files), size, size, 3, dtype=torch.uint8),torch.empty(len(files), 6, dtype=torch.float64),0
-    for x,s in _open_all(files, size): pixels[n:n+len(x)],sums[n:n+len(x)],n = x,s,n+len(x)
-    tensors,about = dict(pixels=pixels, sums=sums),dict(version=_CACHE_VERSION, fingerprint=fingerprint)
-    if why := _keep(cache, lambda f: save_file(tensors, f, about)):
-        _say_once(f'decoded images cannot be kept in {cache.parent} ({why}): they are decoded again at the next start')
+    with _alone(cache):
+        try: return _load_images(cache, files, fingerprint)
+        except OSError: pass # there is none
+        except ValueError as e: print(f'{e}: decoding {len(files)} images again')
+        pixels,sums,n = torch.empty(len(files), size, size, 3, dtype=torch.uint8),torch.empty(len(files), 6, dtype=torch.float64),0
+        for x,s in _open_all(files, size): pixels[n:n+len(x)],sums[n:n+len(x)],n = x,s,n+len(x)
+        why = _keep(cache, lambda f: save_file(dict(pixels=pixels, sums=sums), f, dict(version=_CACHE_VERSION, fingerprint=fingerprint)))
+    if not why: return _load_images(cache, files, fingerprint)
+    _say_once(f'decoded images cannot be kept in {cache.parent} ({why}): they are decoded again at the next start')
     return DecodedImages(files, pixels, sums.numpy())
+
+@contextmanager
+def _alone(file):
+    "One process at a time makes `file`; the others wait, and find it made"
+    lock = FileLock(f'{file}.lock')
+    with suppress(OSError): # where nothing can be written, nothing is kept either
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try: yield
+    finally: lock.release()
 
 # %% ../nbs/01_data.ipynb #860ba85c
 def _readable(
@@ -380,12 +407,13 @@ def image_block(
     seed:int=42, # The same seed holds out the same images
     on_error:str='raise', # What to do with images that cannot be read: 'raise' or 'skip'
     vocab:list|None=None, # Class names; `None` takes those of the training images
+    fraction:float=1., # Share of each class's training images that is used
 )->DataBlock: # Its source is a folder of classes
     "Make a fastai `DataBlock` for a folder of classes, for people who compose their own"
     _check_on_error(on_error)
     def _get_items(path): return _readable(files := class_files(path), scan_images(files, size), on_error)[0]
     return DataBlock(blocks=(ImageBlock(RGBImage), CategoryBlock(vocab)), get_items=_get_items, get_y=parent_label,
-        splitter=FolderSplitter(valid_pct, watch, seed), item_tfms=[FitSquare(size), AlbumentationsTransform(augs)],
+        splitter=FolderSplitter(valid_pct, watch, seed, fraction), item_tfms=[FitSquare(size), AlbumentationsTransform(augs)],
         batch_tfms=[NormalizeInPlace.from_stats(*stats)] if stats else [])
 
 # %% ../nbs/01_data.ipynb #42989043
@@ -481,6 +509,7 @@ def image_dls(
     num_workers:int|None=None, # Worker processes of the slow way; `None` is 0 on a CPU, where training needs the cores, else up to 8
     fast:bool=True, # Decode all images once and augment whole batches, where possible? `False` goes file by file
     on_error:str='raise', # What to do with images that cannot be read: 'raise' or 'skip'
+    fraction:float=1., # Share of each class's training images that is used
 )->DataLoaders: # `train`, `valid` and `test`
     "Make loaders for training, validation and testing from a folder of classes"
     _check_on_error(on_error)
@@ -491,12 +520,12 @@ def image_dls(
         fast = False
     images = decode_images(files, size) if fast else None
     files,sums,skipped = _readable(files, images.sums if fast else scan_images(files, size), on_error)
-    train,*rest = FolderSplitter(valid_pct, watch, seed)(files)
+    train,*rest = FolderSplitter(valid_pct, watch, seed, fraction)(files)
     if not 0 < bs <= len(train): raise ValueError(f'the batch size is {bs}, and there are {len(train)} training images: choose bs from 1 to {len(train)}')
     vocab = sorted({files[i].parent.name for i in train})
     if lost := sorted({f.parent.name for f in files}-set(vocab)): raise ValueError(f"no training image of {', '.join(lost)} can be read")
     stats = CIFAR10_STATS if vocab==CIFAR10_CLASSES else image_stats(sums[train])
-    block = image_block(None if fast else augs, size, stats, valid_pct, watch, seed, on_error, vocab)
+    block = image_block(None if fast else augs, size, stats, valid_pct, watch, seed, on_error, vocab, fraction)
     if fast and augs is not None: block = block.new(block.item_tfms, [BatchAlbumentations(augs), *block.batch_tfms])
     block.get_items = None # they are known, and were opened already
     device = torch.device(device or default_device())

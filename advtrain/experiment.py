@@ -5,29 +5,35 @@
 # %% auto #0
 __all__ = ['run_experiment', 'run_many']
 
-# %% ../nbs/06_experiment.ipynb #7cc1bb1d
-import json,os,platform,shutil,subprocess,sys,warnings
-from contextlib import nullcontext
+# %% ../nbs/06_experiment.ipynb #77a9f75b
+import gc,json,os,platform,shutil,signal,subprocess,sys,tempfile,threading,time,traceback,warnings
+from contextlib import contextmanager,nullcontext,redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import psutil
 import torch
+from fastai.callback.core import Callback
+from fastai.learner import Learner
+from fastcore.basics import noop
 from fastcore.imports import IN_NOTEBOOK
 from fastcore.meta import delegates
 
 import advtrain
 from .augment import AUGS,show_augmented,show_transforms
 from .checkpoint import checkpoints,Checkpoint,load_tensors
-from .choices import EXPERIMENTS,Experiment
+from .choices import CHOICES,EXPERIMENTS,Experiment,grid
 from .compare import Comparison,compare_runs
-from .data import image_dls,show_classes
+from .data import class_files,data_folder,image_dls,show_classes
+from .extras import LOGS
 from .models import ARCHS
+from .overview import Runs,write_index
 from .record import best_row,plot_history,watched
 from .report import write_report
-from .runs import _FROM_EXP,FIGURES,SUMS,Run,finished,make_learner,seal
+from .runs import _FROM_EXP,FIGURES,SUMS,Run,finished,make_learner,seal,working,write_whole
 
 # %% ../nbs/06_experiment.ipynb #5c817089
 def _shown(c, rows): return getattr(c.interp, rows)().head(c.exp.n_images)
@@ -91,18 +97,31 @@ def _environment(learn):
     data = dict(name=Path(dls.source).name, folder=str(Path(dls.source).resolve()), fingerprint=dls.fingerprint, stats=dls.stats, skipped=[str(o) for o in dls.skipped])
     return {'python': platform.python_version(), **{n: version(n) for n in names}, **commits, 'platform': platform.platform(), **hardware, 'data': data}
 
-# %% ../nbs/06_experiment.ipynb #25f29157
-def _dump(obj, file): file.write_text(json.dumps(obj, indent=2, ensure_ascii=False)+'\n', encoding='utf-8')
+# %% ../nbs/06_experiment.ipynb #a979722f
+def _json(obj): return json.dumps(obj, indent=2, ensure_ascii=False)+'\n'
+
+def _dump(obj, file): write_whole(file, _json(obj))
+
+class KeepHistory(Callback):
+    "Write `history.csv` after each epoch, for those who look on"
+    order,_only_shows = Checkpoint.order+2,True
+    def __init__(self,
+        folder:Path, # Folder of the run
+        tell, # Function to call then
+    ): self.folder,self.tell = folder,tell
+
+    def before_fit(self): self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
+    def after_epoch(self):
+        if len(self.learn.history): write_whole(self.folder/'history.csv', self.learn.history.to_csv(index=False))
+        self.tell()
 
 def _prepare(out, overwrite):
     "An empty folder for a run"
-    out = Path(out)
     if finished(out) or (out/'experiment.toml').exists():
         if not overwrite: raise FileExistsError(f"{out} holds {'a finished' if finished(out) else 'an unfinished'} run: choose another folder, or allow overwriting")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())): raise FileExistsError(f'{out} is not empty and holds no run: choose another folder')
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    return out
 
 def _metrics(learn, interp):
     "What a run comes to, in numbers"
@@ -121,23 +140,53 @@ def run_experiment(
     out:str|Path, # Folder for everything that is left of the run
     overwrite:bool=False, # Replace a run in `out`?
     resume:bool|str=False, # Go on with an unfinished run in `out`, if there is one? 'previous' starts from the checkpoint before the newest
+    log:tuple=(), # Others' tools to write to as well, names in `LOGS`
     **kwargs, # Passed on to `image_dls`
 )->Run: # The folder, read back
     "Train, test once, and fill the folder `out`"
     if resume and overwrite: raise ValueError('a run is either resumed or overwritten')
-    going_on = resume and _same_run(exp, out)
-    if resume and (Path(out)/SUMS).is_file(): return _with_page(Run(out))
-    learn = make_learner(exp, data, **kwargs)
-    out = Path(out) if going_on else _prepare(out, overwrite)
-    if not going_on:
-        (out/'experiment.toml').write_text(exp.to_toml(), encoding='utf-8')
-        _dump(_environment(learn), out/'environment.json')
-    with nullcontext() if IN_NOTEBOOK or sys.stdout.isatty() else learn.no_bar():
-        found = _find_lr(learn, out)
-        if exp.lr=='find': learn.lr = found
-        if checkpoints(out): learn.resume(exp.epochs, out, resume=='previous')
-        else: learn.fit(exp.epochs, cbs=Checkpoint(out))
-        return _finish(exp, learn, out)
+    return _run(exp, data, Path(out), overwrite, resume, log, **kwargs)
+
+# %% ../nbs/06_experiment.ipynb #045c44d3
+def _run(exp, data, out, overwrite=False, resume=False, log=(), quiet=False, tell=noop, wait=False, **kwargs):
+    "Train and finish, with or without bars; `tell` is called after each epoch"
+    with working(out, wait), _logs(log, exp, out) as logs:
+        if resume and _same_run(exp, out) and (out/SUMS).is_file(): return _with_page(Run(out))
+        learn = make_learner(exp, data, **kwargs)
+        with nullcontext() if not quiet and (IN_NOTEBOOK or sys.stdout.isatty()) else learn.no_bar():
+            train(exp, learn, out, overwrite, resume, logs, tell)
+            run = _finish(exp, learn, out)
+        for o in logs: o.finish(run)
+        return run
+
+@contextmanager
+def _logs(names, exp, out):
+    "The logs to others' tools, closed at the end; a package that is missing is an error now"
+    if unknown := [o for o in names if o not in LOGS]: raise ValueError(f"unknown log {unknown[0]!r}: choose from {', '.join(LOGS)}")
+    logs = [LOGS[o](out, exp) for o in names]
+    try: yield logs
+    finally:
+        for o in logs: o.close()
+
+def train(
+    exp:Experiment, # The choices
+    learn:Learner, # Its learner, not yet trained
+    out:Path, # Folder of the run
+    overwrite:bool=False, # Replace a run in `out`?
+    resume:bool|str=False, # Go on with an unfinished run in `out`?
+    cbs:tuple=(), # Callbacks that only look on
+    tell=noop, # Function to call after each epoch
+    find:bool=True, # Draw the learning-rate finder's curve, also where its rate is not taken?
+):
+    "Train to the end, from the newest checkpoint if there is one"
+    if not (resume and _same_run(exp, out)): _prepare(out, overwrite)
+    for name,text in (('experiment.toml', exp.to_toml), ('environment.json', lambda: _json(_environment(learn)))):
+        if not (out/name).exists(): write_whole(out/name, text())
+    (out/'stopped.json').unlink(missing_ok=True)
+    if find or exp.lr=='find': found = _find_lr(learn, out)
+    if exp.lr=='find': learn.lr = found
+    if checkpoints(out): learn.resume(exp.epochs, out, resume=='previous', cbs=[KeepHistory(out, tell), *cbs])
+    else: learn.fit(exp.epochs, cbs=[Checkpoint(out), KeepHistory(out, tell), *cbs])
 
 # %% ../nbs/06_experiment.ipynb #601fb326
 def _same_run(exp, out):
@@ -167,7 +216,7 @@ def _best_weights(learn, out):
 # %% ../nbs/06_experiment.ipynb #47242552
 def _finish(exp, learn, out):
     "Take the best weights, read the test set once, and write what came out; the digests come last, then the page"
-    learn.history.to_csv(out/'history.csv', index=False)
+    write_whole(out/'history.csv', learn.history.to_csv(index=False))
     learn.model.load_state_dict(_best_weights(learn, out))
     interp = learn.interpret('test')
     interp.save(out/'predictions.safetensors')
@@ -188,16 +237,200 @@ def _with_page(run):
     if not (run.folder/'report.html').is_file(): write_report(run)
     return run
 
+# %% ../nbs/06_experiment.ipynb #4e6651a9
+def record_stop(
+    exp:Experiment, # The choices
+    out:Path, # Folder of the run
+    state:str, # 'failed' or 'pruned'
+    reason:str, # Why, put into one line
+    trace:str='', # Where
+):
+    "Write down why a run ended before it was finished"
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out/'experiment.toml').exists(): write_whole(out/'experiment.toml', exp.to_toml())
+    _dump(dict(state=state, reason=' '.join(reason.split()), traceback=trace), out/'stopped.json')
+
+def _attempt(exp, data, out, **kwargs):
+    "Run an experiment; what goes wrong is written into its folder"
+    try:
+        with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere): _run(exp, data, out, resume=True, quiet=True, **kwargs)
+    except BlockingIOError: pass # it is another process's
+    except Exception as e: record_stop(exp, out, 'failed', f'{type(e).__name__}: {e}', traceback.format_exc())
+    gc.collect() # a learner and its callbacks know each other
+
+# %% ../nbs/06_experiment.ipynb #123bf0c4
+def _apart(experiments, jobs):
+    "The experiments as a list; raise a `ValueError` for those that cannot be run together"
+    experiments = list(experiments)
+    names = [o.name for o in experiments]
+    if not names: raise ValueError('there is no experiment to run')
+    if twice := sorted({n for n in names if names.count(n)>1}): raise ValueError(f"two experiments are called {', '.join(twice)}: give each a name of its own")
+    if not isinstance(jobs, int) or jobs<1: raise ValueError(f'jobs is a number of runs at once, from 1, not {jobs!r}')
+    own = sorted({f'{k} {v!r}' for o in experiments for k in ('arch','norm','augs') if (v := getattr(o, k)) not in CHOICES[k]})
+    if jobs>1 and own: raise ValueError(f"{', '.join(own)} is known to this process alone: with jobs=1 the runs stay in it")
+    return experiments
+
+def _over(exp, out, retry_failed):
+    "Is there nothing left to do for this run?"
+    _same_run(exp, out)
+    if (out/SUMS).is_file(): return (out/'report.html').is_file()
+    return (out/'stopped.json').is_file() and not retry_failed
+
+# %% ../nbs/06_experiment.ipynb #fe032a6d
+class Board:
+    "Lines that stay, and below them lines that change in place"
+    def __init__(self,
+        stream, # Where to, a terminal or a file
+    ): self.stream,self.n,self.stayed,self.display = stream,0,[],None
+    def show(self,
+        staying:list, # Lines that are new
+        changing:list, # Lines that take the place of those before
+    ):
+        "Write the lines"
+        if IN_NOTEBOOK: self._in_notebook(staying, changing)
+        elif self.stream.isatty():
+            lines = [o[:shutil.get_terminal_size().columns-1] for o in changing] # a line that wraps is two
+            print((f'\x1b[{self.n}F\x1b[J' if self.n else '') + '\n'.join([*staying, *lines]), file=self.stream, flush=True)
+            self.n = len(lines)
+        else:
+            for o in staying: print(o, file=self.stream, flush=True)
+
+    def _in_notebook(self, staying, changing):
+        from IPython.display import TextDisplayObject,display
+        self.stayed += staying
+        text = {'text/plain': '\n'.join([*self.stayed, *changing])}
+        if self.display: self.display.update(text, raw=True)
+        else: self.display = display(text, raw=True, display_id=True)
+
+# %% ../nbs/06_experiment.ipynb #4dae64a2
+_OVER = 'finished','trained','failed','pruned'
+
+class Progress:
+    "Tell how far the runs of a folder are: a line for each and one for all, and the index"
+    def __init__(self,
+        out:Path, # Folder of runs
+        experiments:list|None=None, # The runs to tell of; `None` for all that there are
+    ):
+        self.out,self.experiments,self.board,self.start,self.shown = out,experiments,Board(sys.stdout),time.monotonic(),0
+        table = self._table()
+        self.before,self.ended = table.epochs.sum(),{n for n,s in table.state.items() if s in _OVER}
+
+    def _table(self):
+        if self.experiments is None and not any(self.out.glob('*/experiment.toml')): return pd.DataFrame(dict(state=[], epochs=[], of=[]))
+        return Runs(self.out, self.experiments).table
+
+    def tell(self,
+        last:bool=False, # Is it over?
+    ):
+        "Say what is new, a second after the last time at the earliest"
+        if not last and time.monotonic()-self.shown < 1: return
+        table = self._table()
+        over = [n for n,s in table.state.items() if s in _OVER and n not in self.ended]
+        self.ended.update(over)
+        lines,running = [_line(table.loc[n]) for n in over],[_line(table.loc[n]) for n in table.index[table.state=='running']]
+        self.board.show([*lines, *([self._all(table)] if last else [])], [] if last else [*running, self._all(table)])
+        self.shown = time.monotonic()
+        if not len(table): return
+        try: write_index(Runs(self.out, self.experiments, others=True))
+        except Exception as e: # the runs are worth more than their page
+            if last: raise
+            warnings.warn(f"{self.out/'index.html'} cannot be written: {e}", stacklevel=2)
+
+    def _all(self, table):
+        "The line for all"
+        words,open_ = ', '.join(f'{n} {s}' for s,n in table.state.value_counts().items()),table[~table.state.isin(_OVER)]
+        done,left = table.epochs.sum()-self.before,(open_.of-open_.epochs).sum()
+        return f'{len(table)} runs: {words}' + (f'; {_duration((time.monotonic()-self.start)/done*left)} left' if done and left else '') + f"; {self.out/'index.html'}"
+
+def _duration(seconds): return f'{seconds/60:.0f} min' if seconds>=90 else f'{seconds:.0f} s'
+
+def _line(r):
+    "A run in one line"
+    if r.state in ('failed','pruned'): return f'{r.name}: {r.state}: {r.reason}'
+    best = f'best accuracy {r.best_watched_accuracy:.1%} at epoch {r.best_epoch:.0f}' if r.epochs else ''
+    if r.state=='trained': return f'{r.name}: {best} of {r.of:.0f}, {_duration(r.seconds)}'
+    if r.state=='finished': return f'{r.name}: test accuracy {r.test_accuracy:.2%} ({r.test_correct:.0f}/{r.test_images:.0f}), weights of epoch {r.best_epoch:.0f} of {r.of:.0f}, {_duration(r.seconds)}'
+    left = f', {_duration(r.seconds/r.epochs*(r.of-r.epochs))} left' if 0<r.epochs<r.of else ''
+    return f"{r.name}: epoch {r.epochs:.0f} of {r.of:.0f}{', '+best if best else ''}{left}"
+
+# %% ../nbs/06_experiment.ipynb #b1b845a0
+class _Child:
+    "A run in a process of its own"
+    def __init__(self, exp, data, folder, slot, jobs, kwargs):
+        self.exp,self.folder,self.errors = exp,folder,tempfile.TemporaryFile('w+')
+        env = os.environ | {'OMP_NUM_THREADS': str(max(1, torch.get_num_threads()//jobs))}
+        command = [sys.executable, '-c', 'from advtrain.experiment import child; child()']
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self.errors, text=True, env=env)
+        job = dict(experiment=exp.to_toml(), data=str(data), out=str(folder), slot=slot, jobs=jobs, kwargs=kwargs)
+        self.process.stdin.write(json.dumps(job, default=str)+'\n')
+        self.process.stdin.flush() # and it stays open: its end tells the child that there is nobody left to run for
+
+    def ended(self):
+        "Is it over? If it died, that is written down"
+        if (code := self.process.poll()) is None: return False
+        if code and not (self.folder/SUMS).is_file() and not (self.folder/'stopped.json').is_file():
+            self.errors.seek(0)
+            trace = self.errors.read().strip()
+            how = signal.Signals(-code).name if code<0 else f'exit code {code}'
+            record_stop(self.exp, self.folder, 'failed', f"the process ended with {how}. {trace.splitlines()[-1] if trace else ''}", trace)
+        self.close()
+        return True
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.errors.close()
+
+def _side_by_side(todo, data, out, jobs, kwargs, tell):
+    "Run experiments in processes of their own, `jobs` at a time"
+    waiting,busy = list(todo),{}
+    try:
+        while waiting or busy:
+            for slot in [o for o in range(jobs) if o not in busy][:len(waiting)]:
+                exp = waiting.pop(0)
+                busy[slot] = _Child(exp, data, out/exp.name, slot, jobs, kwargs)
+            time.sleep(.2)
+            for slot in [k for k,o in busy.items() if o.ended()]: del busy[slot]
+            tell()
+    finally:
+        for o in busy.values(): o.close()
+
+def child():
+    "Run the experiment that the standard input names, for a `run_many` in another process, and end when that does"
+    job = json.loads(os.read(0, 2**20).partition(b'\n')[0])
+    def _watch():
+        os.read(0, 1)
+        os._exit(1)
+    threading.Thread(target=_watch, daemon=True).start()
+    if n := torch.cuda.device_count():
+        torch.cuda.set_device(job['slot']%n)
+        torch.cuda.set_per_process_memory_fraction(.95/-(-job['jobs']//n))
+    _attempt(Experiment.from_toml(job['experiment']), job['data'], Path(job['out']), **job['kwargs'])
+
 # %% ../nbs/06_experiment.ipynb #8ee9c081
 @delegates(image_dls, but=_FROM_EXP)
 def run_many(
-    experiments, # `Experiment`s with different names
+    experiments, # `Experiment`s with different names, such as `grid` makes
     data:str|Path, # Folder of classes, see `image_dls`
-    out:str|Path, # Folder for a folder a run, called by its name
+    out:str|Path, # Folder for a folder a run, called by its name, and `index.html`
+    jobs:int=1, # Runs at once; more than one run in processes of their own
+    retry_failed:bool=False, # Run those again that failed in an earlier call?
+    log:tuple=(), # Others' tools to write to as well, names in `LOGS`
     **kwargs, # Passed on to `image_dls`
-)->list: # The finished runs
-    "Run experiments one after the other; finished ones are not run again, and an unfinished one goes on"
-    experiments = list(experiments)
-    names = [o.name for o in experiments]
-    if twice := sorted({n for n in names if names.count(n)>1}): raise ValueError(f"two experiments are called {', '.join(twice)}: give each a name of its own")
-    return [run_experiment(exp, data, Path(out)/exp.name, resume=True, **kwargs) for exp in experiments]
+)->Runs: # All of them; iterating gives the finished ones
+    "Run experiments that are not finished yet"
+    experiments,data,out = _apart(experiments, jobs),data_folder(data),Path(out)
+    class_files(data)
+    for exp in experiments:
+        with _logs(log, exp, out/exp.name): pass # what is missing, is missing for all
+    todo,kwargs = [exp for exp in experiments if not _over(exp, out/exp.name, retry_failed)],kwargs | dict(log=list(log))
+    out.mkdir(parents=True, exist_ok=True)
+    progress = Progress(out, experiments)
+    try:
+        if jobs>1: _side_by_side(todo, data, out, jobs, kwargs, progress.tell)
+        else:
+            for exp in todo: _attempt(exp, data, out/exp.name, tell=progress.tell, **kwargs)
+    except KeyboardInterrupt: raise KeyboardInterrupt('stopped: the same call goes on with what is not finished') from None
+    finally: progress.tell(last=True)
+    return Runs(out, experiments)

@@ -32,12 +32,12 @@ def _webp(im, **how):
     im.save(buffer := io.BytesIO(), 'WEBP', **how)
     return buffer.getvalue()
 
-def _render(template, **values):
+def _render(template, script='gallery.js', **values):
     "Fill a template of the package; everything in it is escaped"
     env = Environment(loader=PackageLoader('advtrain', '.'), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    css,script = (env.loader.get_source(env, o)[0] for o in ('page.css','gallery.js'))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return env.get_template(template).render(css=css, script=script, script_hash=digest, **values)
+    css,code = (env.loader.get_source(env, o)[0] for o in ('page.css',script))
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    return env.get_template(template).render(css=css, script=code, script_hash=digest, **values)
 
 def _html_table(df, **formats):
     "A table as header and rows of text"

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FIGURES', 'make_learner', 'Run']
 
-# %% ../nbs/05b_runs.ipynb #6b9f48ac
-import contextlib,hashlib,io,json,warnings
+# %% ../nbs/05b_runs.ipynb #1e52be75
+import contextlib,hashlib,io,json,os,warnings
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from fastai.learner import Learner
 from fastai.torch_core import no_random
 from fastcore.basics import patch
 from fastcore.meta import delegates
+from filelock import FileLock,Timeout
 
 from .augment import AUGS
 from .checkpoint import checkpoints,load_tensors,set_seed
@@ -25,8 +26,8 @@ from .interpret import ImageInterpretation
 from .models import ARCHS
 from .training import resnet_learner
 
-# %% ../nbs/05b_runs.ipynb #c0a00fbb
-_FROM_EXP = 'augs size bs valid_pct watch seed'.split() # options of the loaders that an experiment decides
+# %% ../nbs/05b_runs.ipynb #d9d10c7d
+_FROM_EXP = 'augs size bs valid_pct fraction watch seed'.split() # options of the loaders that an experiment decides
 _FOR_LEARNER = 'mom nesterov wd wd_norm_bias patience factor precision label_smoothing grad_clip ema width last_stride dropout zero_init'.split()
 
 def _learner(exp, dls):
@@ -43,11 +44,12 @@ def make_learner(
 )->Learner: # Ready for `fit`
     "Make the loaders and the learner of `exp`, its seed set"
     set_seed(exp.seed)
-    dls = image_dls(data, AUGS[exp.augs](exp.size), size=exp.size, bs=exp.bs, valid_pct=exp.valid_pct, watch=exp.watch, seed=exp.seed, **kwargs)
+    dls = image_dls(data, AUGS[exp.augs](exp.size), size=exp.size, bs=exp.bs, valid_pct=exp.valid_pct, fraction=exp.fraction, watch=exp.watch, seed=exp.seed, **kwargs)
     return _learner(exp, dls)
 
 # %% ../nbs/05b_runs.ipynb #32fcd2a8
 SUMS = 'SHA256SUMS'
+_COPIES = 'tensorboard','wandb' # folders of others' tools, which say again what the rest says
 
 def _sha256(data): return hashlib.sha256(data).hexdigest()
 
@@ -55,7 +57,7 @@ def seal(
     folder:Path, # Folder of a run
 ):
     "Write down what the files of a run hold, but for checkpoints and pages, which may be written anew; with that, it is finished"
-    files = {f for f in folder.rglob('*') if f.is_file() and f.name not in (SUMS,'report.html','README.md')}.difference(checkpoints(folder))
+    files = {f for f in folder.rglob('*') if f.is_file() and f.name not in (SUMS,'report.html','README.md') and f.relative_to(folder).parts[0] not in _COPIES}.difference(checkpoints(folder))
     lines = ''.join(f'{_sha256(f.read_bytes())}  {f.relative_to(folder).as_posix()}\n' for f in sorted(files))
     (folder/SUMS).write_text(f'# {_sha256(lines.encode())}\n{lines}', encoding='utf-8')
 
@@ -79,6 +81,39 @@ def problems(
 def _problem(file, digest):
     if not file.is_file(): return 'is missing'
     if _sha256(file.read_bytes())!=digest: return 'was cut or edited after the run had finished'
+
+# %% ../nbs/05b_runs.ipynb #55e6b660
+def _lock_file(folder): return (o := Path(folder).resolve()).with_name(f'.{o.name}.lock')
+
+@contextlib.contextmanager
+def working(
+    folder:str|Path, # Folder of a run, there or not yet
+    wait:bool=False, # Wait for a process that is at it? Otherwise a `BlockingIOError` is raised
+):
+    "Keep other processes from working on a run"
+    lock = FileLock(_lock_file(folder))
+    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    try: lock.acquire(timeout=-1 if wait else 1) # `at_work` holds it for a moment
+    except Timeout: raise BlockingIOError(f'another process is at work in {folder}: wait for it, or choose another folder') from None
+    try: yield
+    finally: lock.release()
+
+def at_work(
+    folder:str|Path, # Folder of a run
+)->bool: # Of this process or another
+    "Is someone at work on a run now?"
+    if not _lock_file(folder).exists(): return False
+    try:
+        with FileLock(_lock_file(folder), timeout=0): return False
+    except Timeout: return True
+
+def write_whole(
+    file:Path, # Text file to write
+    text:str, # Its content
+):
+    "Write a file that others may be reading: they see the old one or the new one"
+    (aside := file.with_name(f'.{file.name}.{os.getpid()}')).write_text(text, encoding='utf-8')
+    os.replace(aside, file)
 
 # %% ../nbs/05b_runs.ipynb #4b3358ea
 FIGURES = { # name -> caption

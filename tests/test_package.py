@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-ORDER = 'figures batched augment data models record checkpoint precision training profile interpret faithfulness gradcam choices runs compare gallery report experiment cli'.split()
+ORDER = 'figures batched augment data models record checkpoint precision training profile interpret faithfulness gradcam choices runs compare gallery report extras overview experiment search cli'.split()
 PROMISED = '''AlbumentationsTransform BatchAlbumentations cutout_augs flip_cutout_augs shift_gray_augs show_augmented show_transforms
 cifar10 fashion_sample image_block image_dls CachedDL show_classes
 ResNet BasicBlock resnet18 resnet34 NORMS norm_types
 resnet_learner PlateauLR Precision Checkpoint plot_history set_seed sgd EMA FiniteLoss
 ImageInterpretation GradCAM METHODS overlay deletion_insertion Faithfulness
-Experiment EXPERIMENTS run_experiment Run compare_runs Comparison mcnemar run_many
-write_report write_comparison advtrain_run advtrain_compare advtrain_lr_find advtrain_predict'''.split()
+Experiment EXPERIMENTS run_experiment Run compare_runs Comparison mcnemar run_many grid Runs write_index search TensorBoardLog WandbLog
+write_report write_comparison advtrain_run advtrain_grid advtrain_search advtrain_compare advtrain_lr_find advtrain_predict'''.split()
 
 def test_all_has_every_promised_name():
     names = {}

@@ -1,0 +1,167 @@
+// The table of runs sorts, rows and curves light each other up, and a live page reads itself anew
+'use strict';
+
+const byId = id => document.getElementById(id);
+const table = byId('runs'), body = table.tBodies[0], written = [...body.rows], heads = [...table.tHead.rows[0].cells];
+const charts = document.querySelector('.charts'), live = byId('live');
+const curves = [...document.querySelectorAll('.curve')], boxes = [...document.querySelectorAll('.scroll')];
+const details = [...document.querySelectorAll('details')];
+const EVERY = 10_000; // milliseconds between two readings
+
+function element(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
+
+// Sorting: the page's address keeps the order, so that it can be shared
+
+const ORDERS = ['ascending', 'descending'];
+
+function wanted() {
+  const words = new URLSearchParams(location.hash.slice(1)), order = words.get('order');
+  return {head: heads.find(o => o.dataset.key === words.get('sort')), order: ORDERS.includes(order) ? order : ORDERS[0]};
+}
+
+function sorted(column, order) { // Cells without a value come last, whatever the order
+  const rank = row => row.cells[column].dataset.rank, sign = order === 'ascending' ? 1 : -1;
+  return [...written].sort((a, b) => (rank(a) === '') - (rank(b) === '') || sign * (rank(a) - rank(b)));
+}
+
+function showOrder() {
+  const {head, order} = wanted();
+  for (const o of heads) o.removeAttribute('aria-sort');
+  if (head) head.setAttribute('aria-sort', order);
+  body.append(...head ? sorted(heads.indexOf(head), order) : written);
+}
+
+function changeOrder(head) { // One order, the other, none
+  const first = Number(head.classList.contains('number')); // The highest number first
+  const orders = [null, ORDERS[first], ORDERS[1 - first]];
+  const order = orders[(orders.indexOf(head.getAttribute('aria-sort')) + 1) % 3];
+  history.replaceState(history.state, '', order ? `#${new URLSearchParams({sort: head.dataset.key, order})}` : '#');
+  showOrder();
+}
+
+// Light: a row pointed at shows its curves, a curve its row; a swatch keeps them lit
+
+const pinned = new Set();
+let hovered = [];
+
+const runsOf = node => node.dataset.runs.split(' ').map(Number);
+const rows = [...document.querySelectorAll('tr[data-runs]')]; // Of both tables
+
+function shine() {
+  const lit = new Set([...pinned, ...hovered]);
+  charts?.classList.toggle('some', curves.some(o => lit.has(Number(o.dataset.run))));
+  for (const o of curves) o.classList.toggle('lit', lit.has(Number(o.dataset.run)));
+  for (const o of rows) o.classList.toggle('lit', lit.size > 0 && runsOf(o).every(run => lit.has(run)));
+  for (const o of document.querySelectorAll('button.swatch')) o.setAttribute('aria-pressed', runsOf(o.closest('tr')).every(run => pinned.has(run)));
+  const titles = [...new Set(curves.filter(o => o.classList.contains('lit')).map(o => o.querySelector('title').textContent))];
+  if (charts) byId('reading').textContent = titles.join(' · ') || 'Point at a curve, or at a row of a table, to tell it from the others.';
+}
+
+function hover(runs) {
+  if (String(runs) === String(hovered)) return;
+  hovered = runs;
+  shine();
+}
+
+function pin(row) {
+  const runs = runsOf(row), all = runs.every(run => pinned.has(run));
+  for (const run of runs) all ? pinned.delete(run) : pinned.add(run);
+  shine();
+}
+
+const pointsOf = new Map(curves.map(o => [o, [...o.querySelector('path').getAttribute('d').matchAll(/[ML](-?[\d.]+),(-?[\d.]+)/g)].map(p => [+p[1], +p[2]])]));
+
+function nearest(chart, event) { // The run whose curve has a point near the pointer
+  const {x, y} = new DOMPoint(event.clientX, event.clientY).matrixTransform(chart.getScreenCTM().inverse());
+  let best = 15, run = null;
+  for (const o of chart.querySelectorAll('.curve')) for (const [u, v] of pointsOf.get(o)) {
+    const far = Math.hypot(u - x, v - y);
+    if (far < best) [best, run] = [far, Number(o.dataset.run)];
+  }
+  return run === null ? [] : [run];
+}
+
+function startLight() {
+  for (const row of rows) {
+    row.addEventListener('pointerenter', () => hover(runsOf(row)));
+    row.addEventListener('pointerleave', () => hover([]));
+    row.addEventListener('focusin', () => hover(runsOf(row)));
+    row.addEventListener('focusout', () => hover([]));
+    const swatch = row.querySelector('.swatch[style]'), name = row.querySelector('bdi').textContent;
+    if (!swatch) continue;
+    const button = element('button', {type: 'button', class: swatch.className, style: swatch.getAttribute('style'), 'aria-label': `Highlight ${name}`, title: 'keep the curve lit'});
+    button.addEventListener('click', () => pin(row));
+    swatch.replaceWith(button);
+  }
+  for (const chart of document.querySelectorAll('.chart')) {
+    chart.addEventListener('pointermove', event => hover(nearest(chart, event)));
+    chart.addEventListener('pointerleave', () => hover([]));
+  }
+  if (charts) byId('reading').hidden = false;
+  shine();
+}
+
+// Reading anew: what the reader did is kept
+
+const nameOf = node => node?.closest('[data-name]')?.dataset.name;
+
+function remember() {
+  const focus = document.activeElement;
+  history.replaceState({
+    boxes: boxes.map(o => [o.scrollLeft, o.scrollTop]), open: details.filter(o => o.open).map(nameOf), paused: live?.querySelector('input').checked,
+    pinned: written.filter(o => pinned.has(runsOf(o)[0])).map(nameOf), focus: [focus.tagName, focus.closest('[data-key]')?.dataset.key, nameOf(focus)],
+  }, '');
+}
+
+function recall({boxes: places = [], open = [], paused = false, pinned: names = [], focus: [tag, key, name] = []}) {
+  places.forEach(([left, top], i) => boxes[i]?.scrollTo(left, top));
+  for (const o of details) if (open.includes(nameOf(o))) o.open = true;
+  for (const row of written) if (names.includes(nameOf(row))) pinned.add(runsOf(row)[0]);
+  const same = o => o.closest('[data-key]')?.dataset.key === key && nameOf(o) === name;
+  if (key || name) [...document.querySelectorAll(tag)].find(same)?.focus({preventScroll: true});
+  if (live) live.querySelector('input').checked = paused;
+  history.replaceState({paused}, '');
+  shine();
+}
+
+function age(seconds) {
+  return seconds < 100 ? `${Math.max(0, Math.round(seconds))} s` : seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
+}
+
+function startLive() {
+  const pause = live.querySelector('input'), text = live.querySelector('p');
+  const since = new Date(document.querySelector('time').dateTime);
+  const say = () => { text.textContent = `${pause.checked ? 'Paused' : 'This page reads itself anew every 10 seconds'}. It was written ${age((Date.now() - since) / 1000)} ago.`; };
+  const busy = () => document.hidden || !getSelection().isCollapsed; // Nobody looks, or someone copies
+  const read = () => {
+    if (pause.checked || busy()) return;
+    remember();
+    location.reload();
+  };
+  live.querySelector('label').hidden = false;
+  pause.addEventListener('change', () => {
+    say();
+    history.replaceState({paused: pause.checked}, '');
+  });
+  setInterval(() => { say(); read(); }, EVERY);
+  document.addEventListener('visibilitychange', () => { if (Date.now() - performance.timeOrigin > EVERY) read(); });
+  say();
+}
+
+// Start
+
+for (const head of heads) {
+  const button = element('button', {type: 'button'}, head.textContent);
+  button.addEventListener('click', () => changeOrder(head));
+  head.replaceChildren(button);
+}
+startLight();
+addEventListener('hashchange', showOrder);
+showOrder();
+recall(history.state ?? {});
+if (live) startLive();
