@@ -287,7 +287,7 @@ class Board:
         changing:list, # Lines that take the place of those before
     ):
         "Write the lines"
-        if IN_NOTEBOOK: self._in_notebook(staying, changing)
+        if IN_NOTEBOOK and type(self.stream).__name__=='OutStream': self._in_notebook(staying, changing) # Jupyter's, not redirected
         elif self.stream.isatty():
             lines = [o[:shutil.get_terminal_size().columns-1] for o in changing] # a line that wraps is two
             print((f'\x1b[{self.n}F\x1b[J' if self.n else '') + '\n'.join([*staying, *lines]), file=self.stream, flush=True)

@@ -48,7 +48,8 @@ def _distribution(name, values):
     if isinstance(values, list) and values: return optuna.distributions.CategoricalDistribution(values)
     if isinstance(values, tuple) and len(values) in (2,3) and {int,float}&set(kinds) and values[2:] in ((),('log',)):
         make = optuna.distributions.FloatDistribution if float in kinds else optuna.distributions.IntDistribution
-        return make(*values[:2], log=len(values)==3)
+        try: return make(*values[:2], log=len(values)==3)
+        except (ValueError, TypeError) as e: raise ValueError(f'{name} cannot be searched in {values!r}: {e}') from e
     raise ValueError(f"{name} is searched in a list of values, in (lowest, highest) or in (lowest, highest, 'log') if it is a number, not in {values!r}")
 
 def _suggest(trial, name, dist):
@@ -98,7 +99,7 @@ def _made(module, what):
 
 # %% ../nbs/06a_search.ipynb #5d269187
 class Turn:
-    "One process at a time: a lock in the database if it has any, else in the folder"
+    "One process at a time: a lock of PostgreSQL, else one in the folder"
     def __init__(self,
         engine, # SQLAlchemy's engine of the database
         folder:Path, # Folder of the search

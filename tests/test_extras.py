@@ -172,7 +172,8 @@ learn.history.to_csv(Path(sys.argv[3])/'history.csv', index=False)
 def killed(sample, tmp_path_factory):
     "The folder and the history of a training that was killed in its fourth epoch, with a checkpoint of the second, and went on"
     folder,env = tmp_path_factory.mktemp('killed')/'run',offline(tmp_path_factory.mktemp('home'))
-    args = [Path(__file__).parent, sample, folder, *[o for o in LOGS if importlib.util.find_spec(o)]]
+    args = [Path(__file__).parent, sample, folder, *(logs := [o for o in LOGS if importlib.util.find_spec(o)])]
+    if not logs: pytest.skip(f"none of {', '.join(LOGS)} is installed")
     res = subprocess.run([sys.executable, '-W', 'ignore', '-c', KILLED, *map(str, args)], capture_output=True, text=True, env=os.environ | env, timeout=300)
     assert res.returncode==-signal.SIGKILL, res.stderr
     python(RESUMED, *args, env=env)
