@@ -314,11 +314,11 @@ def _chart(title, lines, most=inf):
     n,low,high = max(map(len, lines.values())),min(values),max(values)
     pad = (high-low)*.04 or max(abs(high)*.05, 1e-6)
     low,high = low-pad,high+pad
-    def x(epoch): return _LEFT+8+(_RIGHT-_LEFT-16)*((epoch-1)/(n-1) if n>1 else .5)
-    def y(v): return min(max(_BOTTOM-(_BOTTOM-_TOP)*(v-low)/(high-low), -999), 999)
+    def _x(epoch): return _LEFT+8+(_RIGHT-_LEFT-16)*((epoch-1)/(n-1) if n>1 else .5)
+    def _y(v): return min(max(_BOTTOM-(_BOTTOM-_TOP)*(v-low)/(high-low), -999), 999)
     epochs = [v for v in _ticks(1, n, 6)[0] if abs(v-round(v))<1e-6] if n>1 else [1]
-    return dict(title=title, x=[(x(v),f'{v:.0f}') for v in epochs], y=[(y(v),label) for v,label in _labels(low, high)], paths={i: _path(line, x, y) for i,line in lines.items()},
-        cut=any(v>most for line in lines.values() for v in line), best={}, point=lambda epoch, v: (x(epoch),y(v)))
+    return dict(title=title, x=[(_x(v),f'{v:.0f}') for v in epochs], y=[(_y(v),label) for v,label in _labels(low, high)], paths={i: _path(line, _x, _y) for i,line in lines.items()},
+        cut=any(v>most for line in lines.values() for v in line), best={}, point=lambda epoch, v: (_x(epoch),_y(v)))
 
 def _path(line, x, y):
     "An SVG path through the values that are finite; one alone is a dot"
@@ -351,9 +351,9 @@ def intervals(
     if not ends: return [],[]
     pad = (max(ends)-min(ends))*.05 or 1
     low,high = min(ends)-pad,max(ends)+pad
-    def x(v): return round(_SPAN*min(max((v-low)/(high-low), 0), 1), 1)
-    drawn = [dict(seeds=[x(v) for v in k], mean=[x(fmean(k))] if k else [], bar=[x(v) for v in bar]) for k,bar in zip(seeds, bars)]
-    return [(x(v),label) for v,label in _labels(low, high, 4)],drawn
+    def _x(v): return round(_SPAN*min(max((v-low)/(high-low), 0), 1), 1)
+    drawn = [dict(seeds=[_x(v) for v in k], mean=[_x(fmean(k))] if k else [], bar=[_x(v) for v in bar]) for k,bar in zip(seeds, bars)]
+    return [(_x(v),label) for v,label in _labels(low, high, 4)],drawn
 
 # %% ../nbs/05g_overview.ipynb #9bd455b3
 def _count(runs):

@@ -1,5 +1,6 @@
 """What the tests share."""
 import contextlib,io,os,shutil
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +69,54 @@ def shell(capsys):
         out,err = capsys.readouterr()
         return code,out.splitlines(),err.splitlines()
     return call
+
+CHROMIUM = os.environ.get('ADVTRAIN_CHROMIUM', '/usr/bin/chromium')
+AXE = Path(__file__).parents[1]/'.browser/node_modules/axe-core/axe.min.js'
+
+def missing(reason):
+    "Skip, or fail where tests in a browser are asked for"
+    (pytest.fail if os.environ.get('ADVTRAIN_BROWSER_TESTS') else pytest.skip)(reason)
+
+@pytest.fixture(scope='session')
+def browser():
+    try: from playwright.sync_api import sync_playwright
+    except ImportError: missing('Playwright is not installed')
+    if not Path(CHROMIUM).exists(): missing(f'no browser at {CHROMIUM}')
+    args = '--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=args)
+        yield browser
+        browser.close()
+
+@pytest.fixture
+def open_page(browser):
+    "Open a file as a page; whatever a page complains of or asks the network for fails the test"
+    contexts,faults = [],[]
+    def _open(file, width=1280, ready=None, clock=False, fragment='', **kwargs):
+        context = browser.new_context(offline=True, reduced_motion='reduce', viewport={'width': width, 'height': 900}, **kwargs)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on('console', lambda o: faults.append(f'{o.type}: {o.text}'))
+        page.on('pageerror', lambda o: faults.append(str(o)))
+        page.on('dialog', lambda o: (faults.append(f'dialog: {o.message}'), o.dismiss()))
+        page.on('request', lambda o: faults.append(o.url) if not o.url.startswith(('file:','data:','blob:')) else None)
+        if clock: page.clock.install()
+        page.goto(Path(file).as_uri()+fragment)
+        if ready: page.wait_for_selector(ready)
+        return page
+    _open.faults = faults
+    yield _open
+    for context in contexts: context.close()
+    assert not faults
+
+def axe_faults(page):
+    "What axe-core finds that is serious, everything unfolded"
+    if not AXE.is_file(): missing('no axe-core: npm install --no-save --prefix .browser axe-core@4')
+    page.evaluate("document.querySelectorAll('details').forEach(o => o.open = true)")
+    page.evaluate(AXE.read_text(encoding='utf-8'))
+    found = page.evaluate('axe.run()')
+    assert len(found['passes'])>20
+    return [(o['id'], [n['html'] for n in o['nodes']]) for o in found['violations'] if o['impact'] in ('serious','critical')]
+
+def scroll_width(page): return page.evaluate('document.documentElement.scrollWidth')

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import pytest
 from scipy import stats
-from test_page import AXE,browser,missing,scroll_width # noqa: F401, `browser` is a fixture
+from conftest import axe_faults,scroll_width
 
 ODD = ['<script>document.title="owned"<script>','"quoted" & \'single\' &amp;','日本語 👟 #1','50% off? yes.html','plain-2','plain-10','x'*120,'صنف عربي','&lt;b&gt; {{ 7*7 }}']
 TRACEBACK = 'Traceback (most recent call last):\n  File "train.py", line 1\nRuntimeError: <script>alert(1)</script> at batch 17\n'
@@ -182,24 +182,7 @@ def test_a_hundred_runs_are_a_small_page(tmp_path):
 # The page
 
 @pytest.fixture
-def visit(browser):
-    "Open a file as a page; whatever it complains of or asks the network for fails the test"
-    contexts,faults = [],[]
-    def _visit(file, width=1280, fragment='', clock=False, **kwargs):
-        context = browser.new_context(offline=True, reduced_motion='reduce', viewport={'width': width, 'height': 900}, **kwargs)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(10_000)
-        page.on('console', lambda o: faults.append(f'{o.type}: {o.text}'))
-        page.on('pageerror', lambda o: faults.append(str(o)))
-        page.on('dialog', lambda o: (faults.append(f'dialog: {o.message}'), o.dismiss()))
-        page.on('request', lambda o: faults.append(o.url) if not o.url.startswith(('file:','data:')) else None)
-        if clock: page.clock.install()
-        page.goto(Path(file).as_uri()+fragment)
-        return page
-    yield _visit
-    for context in contexts: context.close()
-    assert not faults
+def visit(open_page): return open_page
 
 def names(page): return page.locator(f'{ROWS} th').all_text_contents()
 def head(page, key): return page.locator(f'#runs th[data-key="{key}"] button')
@@ -221,13 +204,8 @@ def test_no_sideways_scroll_on_a_phone(visit, request, name, scripts):
 @pytest.mark.parametrize('name', PAGES)
 @pytest.mark.parametrize('scheme,width', [('light',1280),('dark',1280),('light',375),('dark',375)])
 def test_axe_finds_nothing_serious(visit, request, name, scheme, width):
-    if not AXE.is_file(): missing('no axe-core: npm install --no-save --prefix .browser axe-core@4')
     page = visit(request.getfixturevalue(name), width=width, color_scheme=scheme)
-    page.evaluate("document.querySelectorAll('details').forEach(o => o.open = true)")
-    page.evaluate(AXE.read_text(encoding='utf-8'))
-    found = page.evaluate('axe.run()')
-    assert len(found['passes'])>20
-    assert not [(o['id'], [n['html'] for n in o['nodes']]) for o in found['violations'] if o['impact'] in ('serious','critical')]
+    assert not axe_faults(page)
 
 @pytest.mark.parametrize('name', PAGES)
 def test_headings_are_in_order(visit, request, name):

@@ -1,5 +1,6 @@
 """The pages in a browser: what they show is what the runs have written, for the eye, the keyboard and on paper."""
 import base64,csv,io,json,os,re
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -8,46 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-CHROMIUM = os.environ.get('ADVTRAIN_CHROMIUM', '/usr/bin/chromium')
-AXE = Path(__file__).parents[1]/'.browser/node_modules/axe-core/axe.min.js'
+from conftest import axe_faults,scroll_width
+
 PAGES = ['report_page','comparison_page','hostile_page']
 CARD = '#cards > li'
 
-def missing(reason):
-    "Skip, or fail where these tests are asked for"
-    (pytest.fail if os.environ.get('ADVTRAIN_BROWSER_TESTS') else pytest.skip)(reason)
-
-@pytest.fixture(scope='module')
-def browser():
-    try: from playwright.sync_api import sync_playwright
-    except ImportError: missing('Playwright is not installed')
-    if not Path(CHROMIUM).exists(): missing(f'no browser at {CHROMIUM}')
-    args = '--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=args)
-        yield browser
-        browser.close()
-
 @pytest.fixture
-def visit(browser):
-    "Open a file as a page; whatever a page complains of or asks the network for fails the test"
-    contexts,faults = [],[]
-    def _visit(file, width=1280, **kwargs):
-        context = browser.new_context(offline=True, reduced_motion='reduce', viewport={'width': width, 'height': 900}, **kwargs)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(10_000)
-        page.on('console', lambda o: faults.append(f'{o.type}: {o.text}'))
-        page.on('pageerror', lambda o: faults.append(str(o)))
-        page.on('dialog', lambda o: (faults.append(f'dialog: {o.message}'), o.dismiss()))
-        page.on('request', lambda o: faults.append(o.url) if not o.url.startswith(('file:','data:','blob:')) else None)
-        page.goto(Path(file).as_uri())
-        page.wait_for_selector('#tools:visible')
-        return page
-    _visit.faults = faults
-    yield _visit
-    for context in contexts: context.close()
-    assert not faults
+def visit(open_page):
+    "Open a page with a gallery"
+    visit = partial(open_page, ready='#tools:visible')
+    visit.faults = open_page.faults
+    return visit
 
 @pytest.fixture
 def report(visit, report_page): return visit(report_page)
@@ -84,7 +56,6 @@ def same_files(page, expected):
 
 def worst(rows): return max(rows.values(), key=lambda o: (not o['right'], o['loss']))
 def gallery_data(page): return json.loads(page.locator('#gallery-data').text_content())
-def scroll_width(page): return page.evaluate('document.documentElement.scrollWidth')
 def cell(page, actual, predicted):
     classes = gallery_data(page)['classes']
     return page.locator(f'#confusion [data-actual="{classes.index(actual)}"][data-predicted="{classes.index(predicted)}"]')
@@ -115,13 +86,8 @@ def test_no_sideways_scroll_on_a_phone(visit, request, name, size):
 @pytest.mark.parametrize('name', PAGES)
 @pytest.mark.parametrize('scheme,width', [('light',1280),('dark',1280),('light',375),('dark',375)])
 def test_axe_finds_nothing_serious(visit, request, name, scheme, width):
-    if not AXE.is_file(): missing('no axe-core: npm install --no-save --prefix .browser axe-core@4')
     page = visit(request.getfixturevalue(name), width=width, color_scheme=scheme)
-    page.evaluate("document.querySelectorAll('details').forEach(o => o.open = true)")
-    page.evaluate(AXE.read_text(encoding='utf-8'))
-    found = page.evaluate('axe.run()')
-    assert len(found['passes'])>20
-    assert not [(o['id'], [n['html'] for n in o['nodes']]) for o in found['violations'] if o['impact'] in ('serious','critical')]
+    assert not axe_faults(page)
 
 @pytest.mark.parametrize('name', PAGES)
 def test_pictures_have_words(visit, request, name):
