@@ -150,7 +150,7 @@ def run_experiment(
 # %% ../nbs/06_experiment.ipynb #045c44d3
 def _run(exp, data, out, overwrite=False, resume=False, log=(), quiet=False, tell=noop, wait=False, **kwargs):
     "Train and finish, with or without bars; `tell` is called after each epoch"
-    with working(out, wait), plt.ioff(), _logs(log, exp, out) as logs: # Jupyter keeps interactive figures until its cell is over
+    with working(out, wait), plt.rc_context({'interactive': False}), _logs(log, exp, out) as logs: # Jupyter keeps interactive figures until its cell is over
         if resume and _same_run(exp, out) and (out/SUMS).is_file(): return _with_page(Run(out))
         learn = make_learner(exp, data, **kwargs)
         with nullcontext() if not quiet and (IN_NOTEBOOK or sys.stdout.isatty()) else learn.no_bar():

@@ -255,7 +255,7 @@ def search(
     if exp.watch=='test': raise ValueError("a search that watched the test set would choose on it: take watch='valid'")
     if not isinstance(trials, int) or trials<1: raise ValueError(f'trials is a number from 1, not {trials!r}')
     space,out = distributions(exp, space),Path(out)
-    with _quiet_optuna(), plt.ioff():
+    with _quiet_optuna(), plt.rc_context({'interactive': False}):
         found = make_learner(exp, data, **kwargs).dls.fingerprint['all']
         out.mkdir(parents=True, exist_ok=True)
         storage = open_storage(storage or f"sqlite:///{(out/'study.db').resolve()}", heartbeat)
