@@ -11,7 +11,7 @@ run: .venv/installed
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --timing
-	OMP_NUM_THREADS=1 $(BIN)/pytest -x -q -n 2 --dist loadfile tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -x -q -n 2 --dist loadfile --no-loadscope-reorder tests
 
 install: .venv/installed
 
