@@ -296,7 +296,7 @@ class Board:
             for o in staying: print(o, file=self.stream, flush=True)
 
     def _in_notebook(self, staying, changing):
-        from IPython.display import TextDisplayObject,display
+        from IPython.display import display
         self.stayed += staying
         text = {'text/plain': '\n'.join([*self.stayed, *changing])}
         if self.display: self.display.update(text, raw=True)

@@ -227,13 +227,13 @@ def draw_study(
     plots = needed('optuna.visualization.matplotlib', 'search')
     folder.mkdir(parents=True, exist_ok=True)
     for name in _PLOTS:
+        before = set(plt.get_fignums())
         with warnings.catch_warnings(), plt.rc_context(), suppress(ValueError, RuntimeError, ZeroDivisionError): # too few trials for this one
             warnings.simplefilter('ignore') # Optuna calls its matplotlib plots experimental
-            axes = getattr(plots, f'plot_{name}')(study)
-            fig = plt.gcf()
-            fig.savefig(aside := folder/f'.{name}-{os.getpid()}.png', dpi=100, bbox_inches='tight')
+            getattr(plots, f'plot_{name}')(study)
+            plt.gcf().savefig(aside := folder/f'.{name}-{os.getpid()}.png', dpi=100, bbox_inches='tight')
             os.replace(aside, folder/f'{name}.png')
-        plt.close('all')
+        for o in set(plt.get_fignums())-before: plt.close(o)
 
 # %% ../nbs/06a_search.ipynb #79560db8
 @delegates(image_dls, but=_FROM_EXP)
