@@ -10,6 +10,7 @@ from .checkpoint import *
 from .precision import *
 from .training import *
 from .profile import *
+from .distributed import *
 from .interpret import *
 from .faithfulness import *
 from .gradcam import *

@@ -148,6 +148,7 @@ def augmented_pixels(
 class BatchAlbumentations(AlbumentationsTransform):
     "Apply an albumentations transform to a whole training batch, and another one, or none, to all other batches"
     order = 9 # before `IntToFloatTensor`
+    share = None # which images of a batch come, if several processes share it; the loader says so
     def __init__(self,
         train_aug, # `Compose` or single transform for training images; `None` for none
         valid_aug=None, # The same for validation and test images
@@ -161,7 +162,7 @@ class BatchAlbumentations(AlbumentationsTransform):
     )->TensorImageBase: # The same; floats, which `IntToFloatTensor` leaves alone, if the `Compose` normalises
         if self.aug is None: return x
         _check_range(x)
-        out = augment_batch(self.aug, x.as_subclass(torch.Tensor).permute(0,2,3,1), _numpy_draws()).permute(0,3,1,2).contiguous()
+        out = augment_batch(self.aug, x.as_subclass(torch.Tensor).permute(0,2,3,1), _numpy_draws(), self.share).permute(0,3,1,2).contiguous()
         return (TensorImage if out.dtype==x.dtype else TensorImageBase)(out)
 
 def _check_range(x):

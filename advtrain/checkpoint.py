@@ -23,6 +23,7 @@ from safetensors import SafetensorError,safe_open
 from safetensors.torch import save
 from torch import nn
 
+from .ranks import on_main
 from .record import best_row,epoch_of
 
 # %% ../nbs/02b_checkpoint.ipynb #e32de064
@@ -263,7 +264,7 @@ def run_config(
     res |= {f'architecture.{n}'.rstrip('.'): f'{type(m).__name__}({m.extra_repr()})' for n,m in learn.model.named_modules()}
     res |= {f'frozen.{n}': True for n,p in learn.model.named_parameters() if not p.requires_grad}
     res |= {'vocabulary': ', '.join(map(str, getattr(dls, 'vocab', [])))} | {f'data.{k}': v for k,v in _data(dls).items()}
-    for s,dl in zip(('train','valid'), dls.loaders): res |= {f'loader.{s}.{k}': v for k,v in _loader(dl).items()}
+    for s,dl in zip(('train','valid'), dls.loaders): res |= {f'loader.{s}.{k}': v for k,v in _loader(getattr(dl, 'whole', dl)).items()} # a loader of a part counts as the whole
     for cb in _working(learn.cbs): res |= {f'callback.{cb.name}': True} | {f'callback.{cb.name}.{k}': v for k in _settings(cb) if isinstance(v := getattr(cb, k), (bool,int,float,str))}
     return json.loads(json.dumps(res, default=str))
 
@@ -316,31 +317,40 @@ class Checkpoint(Callback):
         self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
         if not self.run: return
         if not hasattr(self.learn, 'epoch_log'): raise AttributeError('a checkpoint needs the record of the epochs: add the callback `EpochLog`')
-        self.config,self.saved,self.replaced = run_config(self.learn),len(self.epoch_log.rows),[]
-        if hasattr(self.learn, 'restore') or not (files := checkpoints(self.folder)) or _last_row(files[-1]) in self.epoch_log.rows[-1:]: return
+        self.config,self.saved = run_config(self.learn),len(self.epoch_log.rows)
+        self.replaced = on_main(self._others)
+
+    def _others(self):
+        "The checkpoints of another run in the folder; an error if they are to stay"
+        if hasattr(self.learn, 'restore') or not (files := checkpoints(self.folder)) or _last_row(files[-1]) in self.epoch_log.rows[-1:]: return []
         if not self.overwrite: raise FileExistsError(f'{self.folder} holds a run of {_epoch(files[-1])} epochs: go on with it, learn.resume(n_epoch, {str(self.folder)!r}), '
             'choose another folder, or allow overwriting, Checkpoint(folder, overwrite=True)')
-        self.replaced = files
+        return files
 
     def after_train(self): # not earlier: `before_fit` comes before a validation alone, too
-        for o in self.replaced: o.unlink(missing_ok=True)
+        on_main(lambda: [o.unlink(missing_ok=True) for o in self.replaced] and None)
         self.replaced = []
 
     def after_epoch(self):
         if (n := len(self.epoch_log.rows))==self.saved: return # only validated
-        if best_row(self.epoch_log.rows)['epoch']==n: self._write(evaluated_weights(self.learn), self.next_best, {'row': self.epoch_log.rows[-1]})
+        if best_row(self.epoch_log.rows)['epoch']==n: on_main(self._save_best)
         if n%self.every==0: self.save()
 
     def after_fit(self):
         if len(self.epoch_log.rows)>self.saved: self.save()
 
     def save(self):
-        "Save the state as it is"
+        "Save the state as it is; the first process writes"
+        on_main(self._save)
+        self.saved = len(self.epoch_log.rows)
+
+    def _save_best(self): self._write(evaluated_weights(self.learn), self.next_best, {'row': self.epoch_log.rows[-1]})
+
+    def _save(self):
         rows,log = self.epoch_log.rows,self.epoch_log
         packed = pack(run_state(self.learn), 'state', tensors := {})
         meta = dict(epoch=len(rows), row=rows[-1], n_before=log.n_before, n_epoch=log.n_before+self.n_epoch, every=self.every, config=self.config, state=packed)
         self._write(tensors, self.folder/f'checkpoint-{len(rows):04}.safetensors', meta)
-        self.saved = len(rows)
         self.keep_best()
         for o in checkpoints(self.folder)[:-2]: o.unlink()
 
@@ -392,15 +402,19 @@ class _Restore(Callback):
         there,here = self.meta['config'],run_config(self.learn)
         if there!=here: raise ValueError(f'{self.file} is of another run: {_differences(there, here)}')
         set_run_state(self.learn, self.state)
-        for o in checkpoints(self.file.parent):
-            if _epoch(o)>self.meta['epoch']: o.unlink() # the damaged one that is gone back behind
-        for o in self.learn.cbs:
-            if isinstance(o, Checkpoint):
-                o.saved = self.meta['epoch']
-                o.keep_best()
+        on_main(self._go_back)
+        for o in self.savers(): o.saved = self.meta['epoch']
         if bar := getattr(getattr(self.learn, 'progress', None), 'mbar', None): # it starts at 0, and reckons the time left from its start
             bar.update(0)
             bar.main_bar.start_t -= sum(r['seconds'] for r in self.epoch_log.rows[self.epoch_log.n_before:])
+
+    def savers(self): return [o for o in self.learn.cbs if isinstance(o, Checkpoint)]
+
+    def _go_back(self):
+        "Bring the files to the epoch of the checkpoint"
+        for o in checkpoints(self.file.parent):
+            if _epoch(o)>self.meta['epoch']: o.unlink() # the damaged one that is gone back behind
+        for o in self.savers(): o.keep_best()
 
 def _epochs(learn, start):
     "fastai's loop over epochs, from epoch `start`"
@@ -415,7 +429,7 @@ def resume(self:Learner,
     cbs=None, # Callbacks that were given to `fit`
 ):
     "Continue the run saved in `folder` until it has `n_epoch` epochs"
-    file,state,meta = _read(folder, previous)
+    file,state,meta = on_main(_read, folder, previous)
     if n_epoch<meta['epoch']: raise ValueError(f"{file} has {meta['epoch']} epochs already, more than {n_epoch}")
     cbs = [*L(cbs), _Restore(file, state, meta)]
     if not any(isinstance(o, Checkpoint) for o in [*self.cbs, *cbs]): cbs.append(Checkpoint(folder, meta['every']))

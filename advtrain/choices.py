@@ -27,6 +27,7 @@ CHOICES = { # field -> the names or numbers it may have
     'watch': ('valid','test'),
     'precision': ('auto','fp32','bf16','fp16'),
     'last_stride': (1,2),
+    'lr_scaling': ('none','linear','sqrt'),
 }
 
 # %% ../nbs/05a_choices.ipynb #238c2587
@@ -56,8 +57,9 @@ class Experiment:
     augs:str = 'cutout'                 # Augmentation of training images, a name in `AUGS`
     size:int = 32                       # Side of the images, pixels
     epochs:int = 40                     # Number of epochs
-    bs:int = 128                        # Batch size
+    bs:int = 128                        # Batch size, of all processes together
     lr:float|str = 0.01                 # First learning rate; 'find' takes the learning-rate finder's
+    lr_scaling:str = 'none'             # How the learning rate grows with the batch size, from 128 images: none, linear or sqrt
     mom:float = 0.9                     # Momentum of SGD
     nesterov:bool = False               # Nesterov's momentum
     wd:float = 5e-4                     # Weight decay (L2)
@@ -77,6 +79,7 @@ class Experiment:
 
     def __post_init__(self):
         for f in fields(self): object.__setattr__(self, f.name, _checked(f, getattr(self, f.name)))
+        if self.lr=='find' and self.lr_scaling!='none': raise ValueError("the learning-rate finder's rate is for the batch size that it saw: with lr 'find', lr_scaling is 'none'")
         if not self.name.strip('. ') or set(self.name) & set('/\\\n\r\0'): raise ValueError(f'name becomes a folder, and {self.name!r} cannot')
 
     def replace(self,
@@ -127,6 +130,13 @@ def _check_names(given, what):
         near = difflib.get_close_matches(k, names, 3) or [n for n in names if k.startswith(n)] or names
         raise ValueError(f"an experiment has no {what} {k!r}: did you mean {', '.join(near)}?")
 
+# %% ../nbs/05a_choices.ipynb #558efa7d
+@patch(as_prop=True)
+def scaled_lr(self:Experiment)->float|str: # 'find' stays
+    "The first learning rate for this batch size"
+    if self.lr_scaling=='none': return self.lr
+    return self.lr*(self.bs/128)**dict(linear=1, sqrt=.5)[self.lr_scaling]
+
 # %% ../nbs/05a_choices.ipynb #2a2beef8
 @patch
 def to_toml(self:Experiment)->str: # TOML with the meaning of each field
@@ -160,7 +170,7 @@ def from_toml(cls:Experiment,
         return Experiment(**values)
     except ValueError as e: raise ValueError(f'{where}{e}') from e
 
-# %% ../nbs/05a_choices.ipynb #558efa7d
+# %% ../nbs/05a_choices.ipynb #558efa7e
 @patch(as_prop=True)
 def id(self:Experiment)->str: # 8 hexadecimal digits
     "The same for the same choices"

@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['CIFAR10_CLASSES', 'CIFAR10_STATS', 'SPLITS', 'unpack_once', 'fashion_sample', 'data_folder', 'cifar10', 'class_files',
            'FolderSplitter', 'open_rgb', 'RGBImage', 'FitSquare', 'fit_square', 'scan_images', 'image_stats',
-           'DecodedImages', 'decode_images', 'NormalizeInPlace', 'image_block', 'CachedDL', 'fingerprint', 'image_dls',
-           'empty_dls', 'show_classes']
+           'DecodedImages', 'decode_images', 'NormalizeInPlace', 'image_block', 'Part', 'batch_sizes', 'CachedDL',
+           'PartDL', 'part_of', 'fingerprint', 'image_dls', 'empty_dls', 'show_classes']
 
-# %% ../nbs/01_data.ipynb #9b7b581d
-import functools,hashlib,os,sys,tarfile,tempfile
+# %% ../nbs/01_data.ipynb #946d5222
+import copy,functools,hashlib,os,sys,tarfile,tempfile
 from contextlib import contextmanager,suppress
 from importlib.resources import files as package_files
 from pathlib import Path
+from typing import NamedTuple
 from urllib.error import URLError
 
 import numpy as np
@@ -38,8 +39,9 @@ from safetensors import SafetensorError,safe_open
 from safetensors.torch import save_file
 
 from .augment import AlbumentationsTransform,BatchAlbumentations,augmented_pixels,seen_in_training
-from .batched import batch_lacks
+from .batched import Share,batch_lacks
 from .figures import image_grid,short
+from .ranks import own_device,say
 
 # %% ../nbs/01_data.ipynb #4c510ca3
 def unpack_once(
@@ -89,7 +91,8 @@ def cifar10(
     source = source or os.environ.get('ADVTRAIN_CIFAR10')
     if source: path = data_folder(source)
     else:
-        try: path = untar_data(URLs.CIFAR)
+        try:
+            with _alone(fastai_cfg().path('data')/'cifar10'): path = untar_data(URLs.CIFAR) # several processes download it once
         except (URLError, OSError) as e:
             raise ConnectionError(f'CIFAR-10 cannot be downloaded ({e}). Three ways out: connect to the network and try again; '
                 "give a folder or archive you have, cifar10('cifar10.tgz'); or name it in the environment variable ADVTRAIN_CIFAR10") from e
@@ -341,7 +344,7 @@ def _load_images(cache, files, fingerprint):
     except SafetensorError as e: raise ValueError(f'{cache} is damaged') from e
 
 @functools.cache
-def _say_once(line): print(line)
+def _say_once(line): say(line)
 
 def decode_images(
     files:list, # Image files
@@ -353,7 +356,7 @@ def decode_images(
     with _alone(cache):
         try: return _load_images(cache, files, fingerprint)
         except OSError: pass # there is none
-        except ValueError as e: print(f'{e}: decoding {len(files)} images again')
+        except ValueError as e: say(f'{e}: decoding {len(files)} images again')
         pixels,sums,n = torch.empty(len(files), size, size, 3, dtype=torch.uint8),torch.empty(len(files), 6, dtype=torch.float64),0
         for x,s in _open_all(files, size): pixels[n:n+len(x)],sums[n:n+len(x)],n = x,s,n+len(x)
         why = _keep(cache, lambda f: save_file(dict(pixels=pixels, sums=sums), f, dict(version=_CACHE_VERSION, fingerprint=fingerprint)))
@@ -383,7 +386,7 @@ def _readable(
     if skipped:
         names = ', '.join(map(str, skipped[:5])) + (f' and {len(skipped)-5} more' if len(skipped)>5 else '')
         if on_error=='raise': raise ValueError(f"{len(skipped)} of {len(files)} images cannot be read: {names}. Mend them, or leave them out with on_error='skip'")
-        print(f'skipped {len(skipped)} of {len(files)} images that cannot be read: {names}')
+        say(f'skipped {len(skipped)} of {len(files)} images that cannot be read: {names}')
     return [f for f,o in zip(files, ok) if o],sums[ok],skipped
 
 def _check_on_error(on_error):
@@ -416,6 +419,48 @@ def image_block(
         splitter=FolderSplitter(valid_pct, watch, seed, fraction), item_tfms=[FitSquare(size), AlbumentationsTransform(augs)],
         batch_tfms=[NormalizeInPlace.from_stats(*stats)] if stats else [])
 
+# %% ../nbs/01_data.ipynb #373b6571
+class Part(NamedTuple):
+    "Which part of each batch is loaded"
+    rank:int = 0 # Number of this part, from 0
+    of:int = 1 # Number of parts
+    fill:bool = False # Load the first image of a batch, if the part is empty?
+
+    def own(self,
+        n:int, # Images of a batch
+    )->range: # Their places in the batch
+        "Find the images of this part"
+        each,more = divmod(n, self.of)
+        start = self.rank*each+min(self.rank, more)
+        return range(start, start+each+(self.rank<more))
+
+    def __call__(self, n): return self.own(n) or range(min(n, self.fill))
+
+    def batches(self,
+        n:int, # Images of the data set
+        bs:int|None, # Images of a batch
+        drop_last:bool, # Leave out a last batch that is not full?
+    )->int: # Those of which there is a part
+        "Count the batches"
+        return n if bs is None else sum(len(self(o))>0 for o in batch_sizes(n, bs, drop_last))
+
+    def tell(self,
+        dl, # Loader, about to apply its batch transforms
+        n:int=0, # Images of the whole batch
+        mine:list=(), # Places of those that are loaded
+    ):
+        "Let the batch augmentation draw for the whole of a batch"
+        for f in getattr(dl.after_batch, 'fs', []):
+            if isinstance(f, BatchAlbumentations): f.share = Share(n, np.array(mine)) if n and self.of>1 else None
+
+def batch_sizes(
+    n:int, # Images
+    bs:int, # Images of a batch
+    drop_last:bool=False, # Leave out a last batch that is not full?
+)->list: # Images of each batch
+    "Sizes of the batches of `n` images"
+    return [bs]*(n//bs) + ([n%bs] if n%bs and not drop_last else [])
+
 # %% ../nbs/01_data.ipynb #42989043
 class CachedDL(TfmdDL):
     "A loader that gathers whole batches from decoded images"
@@ -423,10 +468,11 @@ class CachedDL(TfmdDL):
         dataset=None, # fastai `Datasets` of image files
         images:DecodedImages|None=None, # Their pixels; without, they are decoded at the first batch
         at_once:int=1, # Images that go through the batch transforms together, if they make more than a batch
+        part:Part=Part(), # Which part of each batch to load
         num_workers:int=0, # Not used: batches are gathered in the main process
         **kwargs, # Passed on to `TfmdDL`
     ):
-        self.images,self.at_once = images,at_once
+        self.images,self.at_once,self.part = images,at_once,part
         super().__init__(dataset, num_workers=0, **kwargs)
 
     def new(self,
@@ -438,17 +484,26 @@ class CachedDL(TfmdDL):
         return super().new(dataset, cls, **kwargs)
 
     def __getstate__(self): return {**{k: v for k,v in self.__dict__.items() if k!='_source'}, 'images': None} # the pixels stay here
+    def __len__(self): return self.part.batches(self.n, self.bs, self.drop_last)
 
     def create_batches(self,
         idxs, # Indices into the data set
     ): # Yields as many images as make several batches
-        return map(self.do_batch, chunked(idxs, self.bs*max(1, self.at_once//self.bs)))
+        for chunk in chunked(idxs, self.bs*max(1, self.at_once//self.bs)):
+            own = [[i+j for j in self.part(n)] for i,n in zip(range(0, len(chunk), self.bs), batch_sizes(len(chunk), self.bs, self.drop_last))]
+            if not (mine := sum(own, [])): continue
+            self._sizes = [len(o) for o in own if o]
+            self.part.tell(self, len(chunk), mine)
+            yield self.do_batch([chunk[i] for i in mine])
 
     def __iter__(self):
-        for b in super().__iter__():
-            for i in range(0, len(b[0]), self.bs):
-                part = tuple(o[i:i+self.bs].contiguous() for o in b) # images gathered, but not augmented, have their channels last
-                if len(part[0])==self.bs or not self.drop_last: yield part
+        try:
+            for b in super().__iter__():
+                start = 0
+                for n in self._sizes:
+                    yield tuple(o[start:start+n].contiguous() for o in b) # images gathered, but not augmented, have their channels last
+                    start += n
+        finally: self.part.tell(self)
 
     def do_item(self,
         i:int|None, # Index into the data set
@@ -474,6 +529,62 @@ class CachedDL(TfmdDL):
             return self.images,rows,[cast(torch.stack(o), type(o[0])) for o in columns]
         x,*y = [cast(torch.stack(o), type(o[0])) for o in zip(*[self.after_item(o) for o in self.dataset])]
         return DecodedImages([], x.permute(0,2,3,1).contiguous().as_subclass(torch.Tensor), None),torch.arange(len(x)),y
+
+# %% ../nbs/01_data.ipynb #157041c9
+class PartDL(TfmdDL):
+    "A loader of a part of each batch of another loader, image by image"
+    def __init__(self,
+        dataset=None, # fastai `Datasets`
+        whole:TfmdDL|None=None, # The other loader
+        part:Part=Part(), # Which part of each batch to load
+        **kwargs, # Passed on to `TfmdDL`
+    ):
+        self.whole,self.part = whole,part
+        super().__init__(dataset, **kwargs)
+
+    def new(self,
+        dataset=None, # The new loader's data; `None` for the same
+        cls=None, # The new loader's class; `None` for that of the other loader
+        **kwargs, # Passed on to the other loader's `new`
+    ):
+        return self.whole.new(dataset, cls, **kwargs)
+
+    def __len__(self): return self.part.batches(self.n, self.whole.bs, self.drop_last)
+
+    def randomize(self):
+        super().randomize()
+        self.epoch_seed = copy.copy(self.rng).getrandbits(31)
+
+    def get_idxs(self):
+        before,self.whole.rng = self.whole.rng,self.rng
+        idxs,self.whole.rng = self.whole.get_idxs(),before
+        return [b[i] for b in chunked(idxs, self.whole.bs, self.drop_last) for i in self.part(len(b))]
+
+    def do_item(self,
+        i:int, # Index into the data set
+    ):
+        if not self.part.fill: return super().do_item(i)
+        with no_random((self.epoch_seed+i)%2**32): return super().do_item(i)
+
+    def __iter__(self):
+        batches = super().__iter__()
+        try:
+            for n in filter(self.part, batch_sizes(self.n, self.whole.bs, self.drop_last)):
+                self.part.tell(self, n, self.part(n))
+                yield next(batches)
+            next(batches, None) # it cleans up after the last one
+        finally: self.part.tell(self)
+
+def part_of(
+    dl:TfmdDL, # Loader
+    part:Part, # Which part of each batch to load
+)->TfmdDL: # It shuffles as `dl` would have
+    "Make a loader of a part of each batch"
+    if not (size := len(part.own(dl.bs))): raise ValueError(f'a batch of {dl.bs} images cannot be shared by {part.of} processes: choose bs from {part.of}')
+    how = {} if isinstance(dl, CachedDL) else dict(cls=PartDL, whole=dl, bs=size)
+    with no_random(): res = dl.new(part=part, **how)
+    res.rng,res.whole = copy.copy(dl.rng),dl
+    return res
 
 # %% ../nbs/01_data.ipynb #ab3d3a8d
 def _why_slow(
@@ -516,7 +627,7 @@ def image_dls(
     if augs is not None: augmented_pixels(augs, size)
     files = class_files(path := data_folder(path))
     if fast and (why := _why_slow(augs, len(files), size)):
-        print(f'images are loaded and augmented one by one, because {why}')
+        say(f'images are loaded and augmented one by one, because {why}')
         fast = False
     images = decode_images(files, size) if fast else None
     files,sums,skipped = _readable(files, images.sums if fast else scan_images(files, size), on_error)
@@ -528,7 +639,7 @@ def image_dls(
     block = image_block(None if fast else augs, size, stats, valid_pct, watch, seed, on_error, vocab, fraction)
     if fast and augs is not None: block = block.new(block.item_tfms, [BatchAlbumentations(augs), *block.batch_tfms])
     block.get_items = None # they are known, and were opened already
-    device = torch.device(device or default_device())
+    device = torch.device(device or own_device())
     if num_workers is None: num_workers = 0 if device.type=='cpu' else min(8, os.cpu_count())
     how = dict(dl_type=CachedDL, images=images, at_once=2**18//size**2) if fast else dict(num_workers=num_workers)
     dls = block.dataloaders(files, bs=bs, device=device, drop_last=False, **how)

@@ -31,6 +31,7 @@ from .data import class_files,data_folder,image_dls,show_classes
 from .extras import LOGS
 from .models import ARCHS
 from .overview import Runs,write_index
+from .ranks import alone,is_main,on_main,place,ranks_together
 from .record import best_row,plot_history,watched
 from .report import write_report
 from .runs import _FROM_EXP,FIGURES,SUMS,Run,finished,make_learner,seal,working,write_whole
@@ -93,6 +94,7 @@ def _environment(learn):
     names,dls,device = ('advtrain','fastai','torch','torchvision','albumentations','numpy','matplotlib'),learn.dls,learn.dls.device
     commits = {f'git commit of {k}': c for k,folder in (('the working directory', os.getcwd()), ('advtrain', Path(advtrain.__file__).parent)) if (c := _commit(folder))}
     hardware = dict(device=str(device), cpu=_cpu(), cores=os.cpu_count(), threads=torch.get_num_threads(), memory_GB=round(psutil.virtual_memory().total/1e9))
+    if (n := place()[1])>1: hardware['processes'] = n
     if device.type=='cuda': hardware['gpu'] = torch.cuda.get_device_name(device)
     data = dict(name=Path(dls.source).name, folder=str(Path(dls.source).resolve()), fingerprint=dls.fingerprint, stats=dls.stats, skipped=[str(o) for o in dls.skipped])
     return {'python': platform.python_version(), **{n: version(n) for n in names}, **commits, 'platform': platform.platform(), **hardware, 'data': data}
@@ -150,20 +152,27 @@ def run_experiment(
 # %% ../nbs/06_experiment.ipynb #045c44d3
 def _run(exp, data, out, overwrite=False, resume=False, log=(), quiet=False, tell=noop, wait=False, **kwargs):
     "Train and finish, with or without bars; `tell` is called after each epoch"
-    with working(out, wait), plt.rc_context({'interactive': False}), _logs(log, exp, out) as logs: # Jupyter keeps interactive figures until its cell is over
-        if resume and _same_run(exp, out) and (out/SUMS).is_file(): return _with_page(Run(out))
+    resume,overwrite = _again(out, overwrite, resume)
+    with ranks_together(), working(out, wait), plt.rc_context({'interactive': False}), _logs(log, exp, out) as logs: # Jupyter keeps interactive figures until its cell is over
+        if resume and on_main(lambda: _same_run(exp, out) and (out/SUMS).is_file()): return _with_page(Run(out))
         learn = make_learner(exp, data, **kwargs)
         with nullcontext() if not quiet and (IN_NOTEBOOK or sys.stdout.isatty()) else learn.no_bar():
-            train(exp, learn, out, overwrite, resume, logs, tell)
+            with learn.distributed(): train(exp, learn, out, overwrite, resume, logs, tell)
             run = _finish(exp, learn, out)
         for o in logs: o.finish(run)
         return run
+
+def _again(out, overwrite, resume):
+    "Whether to resume and to overwrite: a launcher that starts its processes again wants to go on"
+    if int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) and not (overwrite and finished(out)): return resume or True,False
+    return resume,overwrite
 
 @contextmanager
 def _logs(names, exp, out):
     "The logs to others' tools, closed at the end; a package that is missing is an error now"
     if unknown := [o for o in names if o not in LOGS]: raise ValueError(f"unknown log {unknown[0]!r}: choose from {', '.join(LOGS)}")
-    logs = [LOGS[o](out, exp) for o in names]
+    logs = []
+    on_main(lambda: logs.extend(LOGS[o](out, exp) for o in names)) # one process writes
     try: yield logs
     finally:
         for o in logs: o.close()
@@ -179,14 +188,20 @@ def train(
     find:bool=True, # Draw the learning-rate finder's curve, also where its rate is not taken?
 ):
     "Train to the end, from the newest checkpoint if there is one"
+    begun = on_main(_begin, exp, learn, out, overwrite, resume)
+    if find or exp.lr=='find': found = _find_lr(learn, out)
+    if exp.lr=='find': learn.lr = found
+    cbs = [KeepHistory(out, tell), *cbs] if is_main() else list(cbs)
+    if begun: learn.resume(exp.epochs, out, resume=='previous', cbs=cbs)
+    else: learn.fit(exp.epochs, cbs=[Checkpoint(out), *cbs])
+
+def _begin(exp, learn, out, overwrite, resume):
+    "Make the folder ready; is there a checkpoint to go on from?"
     if not (resume and _same_run(exp, out)): _prepare(out, overwrite)
     for name,text in (('experiment.toml', exp.to_toml), ('environment.json', lambda: _json(_environment(learn)))):
         if not (out/name).exists(): write_whole(out/name, text())
     (out/'stopped.json').unlink(missing_ok=True)
-    if find or exp.lr=='find': found = _find_lr(learn, out)
-    if exp.lr=='find': learn.lr = found
-    if checkpoints(out): learn.resume(exp.epochs, out, resume=='previous', cbs=[KeepHistory(out, tell), *cbs])
-    else: learn.fit(exp.epochs, cbs=[Checkpoint(out), KeepHistory(out, tell), *cbs])
+    return bool(checkpoints(out))
 
 # %% ../nbs/06_experiment.ipynb #601fb326
 def _same_run(exp, out):
@@ -201,11 +216,12 @@ def _same_run(exp, out):
 def _find_lr(learn, out):
     "The learning rate that the finder suggests, found once for a run"
     file = out/'lr_find.json'
-    if not file.exists():
-        found = learn.lr_find()
-        _save(plt.gcf(), out/'figures', 'lr_find')
-        _dump({'valley': found.valley}, file)
-    return json.loads(file.read_text(encoding='utf-8'))['valley']
+    if not on_main(file.exists):
+        found = learn.lr_find(show_plot=is_main())
+        if is_main():
+            _save(plt.gcf(), out/'figures', 'lr_find')
+            _dump({'valley': found.valley}, file)
+    return on_main(lambda: json.loads(file.read_text(encoding='utf-8')))['valley']
 
 def _best_weights(learn, out):
     "The weights of the best epoch"
@@ -216,9 +232,17 @@ def _best_weights(learn, out):
 # %% ../nbs/06_experiment.ipynb #47242552
 def _finish(exp, learn, out):
     "Take the best weights, read the test set once, and write what came out; the digests come last, then the page"
+    with learn.distributed():
+        learn.model.load_state_dict(on_main(_best_weights, learn, out))
+        interp = learn.interpret('test')
+    on_main(_write, exp, learn, interp, out)
+    run = Run(out)
+    run.interpretation = interp # with its learner, and the images in memory
+    return run
+
+def _write(exp, learn, interp, out):
+    "Write everything about a trained and tested network"
     write_whole(out/'history.csv', learn.history.to_csv(index=False))
-    learn.model.load_state_dict(_best_weights(learn, out))
-    interp = learn.interpret('test')
     interp.save(out/'predictions.safetensors')
     interp.table.assign(path=[Path(o).relative_to(learn.dls.source).as_posix() for o in interp.items]).to_csv(out/'predictions.csv', index_label='index')
     table = learn.model_table()
@@ -227,14 +251,12 @@ def _finish(exp, learn, out):
     _dump(_metrics(learn, interp) | {'model_MB': table.attrs}, out/'metrics.json')
     for o in checkpoints(out)[:-1]: o.unlink()
     seal(out)
-    run = Run(out)
-    run.interpretation = interp # with its learner, and the images in memory
+    (run := Run(out)).interpretation = interp
     write_report(run)
-    return run
 
 def _with_page(run):
     "The run, its page written if it has none"
-    if not (run.folder/'report.html').is_file(): write_report(run)
+    on_main(lambda: (run.folder/'report.html').is_file() or write_report(run) and None)
     return run
 
 # %% ../nbs/06_experiment.ipynb #4e6651a9
@@ -420,6 +442,7 @@ def run_many(
     **kwargs, # Passed on to `image_dls`
 )->Runs: # All of them; iterating gives the finished ones
     "Run experiments that are not finished yet"
+    alone('run_many', 'jobs')
     experiments,data,out = _apart(experiments, jobs),data_folder(data),Path(out)
     class_files(data)
     for exp in experiments:

@@ -27,6 +27,7 @@ from .augment import to_pixels
 from .checkpoint import digest,load_tensors,save_tensors
 from .data import SPLITS,open_rgb
 from .figures import image_grid,new_figure,short
+from .ranks import gathered,together
 
 # %% ../nbs/04_interpret.ipynb #997b72c5
 class ImageInterpretation(ClassificationInterpretation):
@@ -144,8 +145,16 @@ def from_learner(cls:ImageInterpretation,
     return cls(learn, dl, logits, targs, losses)
 
 def _predict(learn, dl):
-    "Logits, targets and losses in fp32"
-    labelled = dl.n_inp<len(dl.one_batch())
+    "Logits, targets and losses in fp32; several processes predict a part each, and all have the whole"
+    labelled,(rank,n) = dl.n_inp<len(dl.one_batch()),together()
+    if n==1: return _predict_all(learn, dl, labelled)
+    own = [i for i in range(rank, dl.n, n)]
+    part = dl.new(n=len(own), get_idxs=lambda: own)
+    parts = gathered(_predict_all(learn, part, labelled) if own else None)
+    order = torch.cat([torch.arange(r, dl.n, n) for r in range(n)]).argsort()
+    return [None if o[0] is None else torch.cat(o)[order] for o in zip(*filter(None, parts))]
+
+def _predict_all(learn, dl, labelled):
     logits,targs,*losses = learn.get_preds(dl=dl, with_loss=labelled, act=lambda x: x)
     plain = lambda t: torch.as_tensor(t).as_subclass(torch.Tensor)
     return plain(logits).float(),plain(targs) if labelled else None,plain(losses[0]).float() if labelled else None

@@ -16,6 +16,8 @@ from fastcore.foundation import L
 from torch import nn
 from torch.amp import GradScaler
 
+from .ranks import say
+
 # %% ../nbs/02c_precision.ipynb #c9ab0907
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
@@ -55,7 +57,7 @@ def give_freed_memory_back():
     "Give freed memory back to the system"
     if libc := _libc(): libc.malloc_trim(0)
 
-# %% ../nbs/02c_precision.ipynb #a561d366
+# %% ../nbs/02c_precision.ipynb #e9e297f6
 def _autocast(device, dtype): return torch.autocast(device.type, DTYPES[dtype], enabled=dtype!='fp32')
 
 class Precision(MixedPrecision):
@@ -83,8 +85,8 @@ class Precision(MixedPrecision):
 
     def before_train(self):
         if not self.said and not hasattr(self.learn, 'lr_finder'):
-            self.said,say = True,self.learn.epoch_log.say if hasattr(self.learn, 'epoch_log') else print
-            say(f"training in {self.used}, {'channels-last' if self.reorder else 'the default layout'}, on {self.device}")
+            self.said,tell = True,self.learn.epoch_log.say if hasattr(self.learn, 'epoch_log') else say
+            tell(f"training in {self.used}, {'channels-last' if self.reorder else 'the default layout'}, on {self.device}")
 
     def before_batch(self):
         if self.reorder: self.learn.xb = tuple(x.contiguous(memory_format=torch.channels_last) if x.ndim==4 else x for x in self.xb)

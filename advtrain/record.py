@@ -20,6 +20,7 @@ from fastcore.imports import IN_NOTEBOOK
 from matplotlib.figure import Figure
 
 from .figures import new_figure
+from .ranks import all_sum,on_main,say
 
 # %% ../nbs/02a_record.ipynb #8469ad95
 class EpochLog(Callback):
@@ -40,9 +41,9 @@ class EpochLog(Callback):
         if not self.sums[True]: return # only validated
         row = {'epoch': len(self.rows)+1}
         for name,sums in zip(('train','valid'), (self.sums[True], self.sums[False])):
-            loss,correct,n = torch.stack(sums).double().sum(0).tolist() if sums else (np.nan,0,0)
-            row |= {f'{name}_loss': loss/max(n,1), f'{name}_correct': int(correct), f'{name}_n': int(n), f'{name}_acc': correct/max(n,1)}
-        self.rows.append(row | {'lr': self.epoch_lr, 'seconds': time.perf_counter()-self.start})
+            loss,correct,n = all_sum(torch.stack(sums).double().sum(0) if sums else torch.zeros(3).double()).tolist()
+            row |= {f'{name}_loss': loss/n if n else np.nan, f'{name}_correct': int(correct), f'{name}_n': int(n), f'{name}_acc': correct/max(n,1)}
+        self.rows.append(on_main(lambda: row | {'lr': self.epoch_lr, 'seconds': time.perf_counter()-self.start}))
         n_epoch = self.n_before+self.n_epoch
         self.say(epoch_line(self.rows[-1], n_epoch, watched(self.dls)) + _left(self.rows[-1], n_epoch))
 
@@ -52,9 +53,9 @@ class EpochLog(Callback):
     def say(self,
         text:str, # One line
     ):
-        "Print `text` above the progress bars, if there are any"
+        "Print `text` above the progress bars, if there are any, in the first process alone"
         bar = getattr(getattr(self.learn, 'progress', None), 'mbar', None)
-        bar.write(text) if bar else print(text, flush=True)
+        bar.write(text) if bar else say(text)
 
 # %% ../nbs/02a_record.ipynb #7b1b5693
 def batch_sums(

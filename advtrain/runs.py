@@ -24,6 +24,7 @@ from .data import empty_dls,image_dls
 from .gradcam import find_layer
 from .interpret import ImageInterpretation
 from .models import ARCHS
+from .ranks import on_main
 from .training import resnet_learner
 
 # %% ../nbs/05b_runs.ipynb #d9d10c7d
@@ -32,7 +33,7 @@ _FOR_LEARNER = 'mom nesterov wd wd_norm_bias patience factor precision label_smo
 
 def _learner(exp, dls):
     "The learner of `exp`; a layer that does not exist is an error now, not after training"
-    learn = resnet_learner(dls, ARCHS[exp.arch], exp.norm, lr=exp.lr if exp.lr!='find' else .01, **{k: getattr(exp, k) for k in _FOR_LEARNER})
+    learn = resnet_learner(dls, ARCHS[exp.arch], exp.norm, lr=exp.scaled_lr if exp.lr!='find' else .01, **{k: getattr(exp, k) for k in _FOR_LEARNER})
     for o in exp.layers: find_layer(learn.model, o)
     return learn
 
@@ -92,11 +93,14 @@ def working(
 ):
     "Keep other processes from working on a run"
     lock = FileLock(_lock_file(folder))
+    on_main(_take, lock, folder, wait) # the first process holds it for those that it acts together with
+    try: yield
+    finally: lock.release()
+
+def _take(lock, folder, wait):
     Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
     try: lock.acquire(timeout=-1 if wait else 1) # `at_work` holds it for a moment
     except Timeout: raise BlockingIOError(f'another process is at work in {folder}: wait for it, or choose another folder') from None
-    try: yield
-    finally: lock.release()
 
 def at_work(
     folder:str|Path, # Folder of a run

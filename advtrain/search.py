@@ -25,6 +25,7 @@ from .experiment import _logs,_run,Progress,record_stop,train
 from .extras import needed
 from .overview import write_index
 from .record import best_row
+from .ranks import alone
 from .runs import _FROM_EXP,SUMS,Run,make_learner,working
 
 # %% ../nbs/06a_search.ipynb #cd830293
@@ -252,6 +253,7 @@ def search(
     **kwargs, # Passed on to `image_dls`
 )->Run|None: # The best trial, tested; `None` if its folder is on another machine
     "Search for the choices of highest accuracy on the validation split"
+    alone('search', 'the same call in several processes')
     if exp.watch=='test': raise ValueError("a search that watched the test set would choose on it: take watch='valid'")
     if not isinstance(trials, int) or trials<1: raise ValueError(f'trials is a number from 1, not {trials!r}')
     space,out = distributions(exp, space),Path(out)

@@ -32,6 +32,7 @@ from .checkpoint import Checkpoint,kept,set_seed
 from .figures import new_figure
 from .models import resnet18
 from .precision import Precision
+from .ranks import gathered,together
 from .record import EpochLog,epoch_of,plot_history
 
 # %% ../nbs/03_training.ipynb #a49d6455
@@ -102,7 +103,7 @@ class FiniteLoss(Callback):
     order,_plain_errors,_memory = -5,True,()
     def before_fit(self):
         self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
-        self.pending,self.later = None,next(self.model.parameters()).device.type!='cpu'
+        self.pending,self.bad,self.later = None,None,next(self.model.parameters()).device.type!='cpu'
 
     def after_loss(self):
         if not len(self.yb): return
@@ -111,14 +112,24 @@ class FiniteLoss(Callback):
         if not self.later: self._check()
 
     def after_train(self): self._check()
-    def after_validate(self): self._check()
+    def after_validate(self):
+        self._check()
+        for bad in filter(None, gathered(self.bad)): self._raise(*bad) # of whichever process
+
     def _check(self):
         if self.pending is None: return
         (loss,i),self.pending = self.pending,None
         if torch.isfinite(loss).all(): return
+        if self.training or together()[1]==1: self._raise(loss.mean().item(), i)
+        self.bad = self.bad or (loss.mean().item(), i) # in validation, others may not have it
+
+    def _raise(self, loss, i):
+        "Raise an error for a loss and the number of its batch"
         lr,saver = self.opt.hypers[-1]['lr'] if self.opt else self.lr,getattr(self.learn, 'checkpoint', None)
-        where = f"the {'training' if self.training else 'validation'} loss became {loss.mean().item()} in epoch {epoch_of(self.learn)[0]}, batch {i+1} of {self.n_iter}, at a learning rate of {lr:.3g}."
-        raise FloatingPointError(f"{where}{f' {saver.where()}.' if saver else ''} Try a lower learning rate, such as {lr/10:.2g}, or clip gradients, grad_clip=1")
+        where = f"the {'training' if self.training else 'validation'} loss became {loss} in epoch {epoch_of(self.learn)[0]}, batch {i+1} of {self.n_iter}, at a learning rate of {lr:.3g}."
+        error = FloatingPointError(f"{where}{f' {saver.where()}.' if saver else ''} Try a lower learning rate, such as {lr/10:.2g}, or clip gradients, grad_clip=1")
+        error.everywhere = True # every process that takes part raises it
+        raise error
 
 # %% ../nbs/03_training.ipynb #44275e30
 class EMA(Callback):
