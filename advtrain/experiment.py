@@ -23,6 +23,7 @@ from fastcore.imports import IN_NOTEBOOK
 from fastcore.meta import delegates
 
 import advtrain
+import advtrain.distributed # it gives learners `distributed`
 from .augment import AUGS,show_augmented,show_transforms
 from .checkpoint import checkpoints,Checkpoint,load_tensors
 from .choices import CHOICES,EXPERIMENTS,Experiment,grid

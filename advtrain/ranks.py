@@ -169,10 +169,10 @@ def _start():
         atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
     if _now.group is None: _now.group,_now.stretch = dist.new_group(backend='gloo', timeout=_WAIT),0
 
-_gather_of_fastai = getattr(fastai.torch_core.maybe_gather, 'of_fastai', fastai.torch_core.maybe_gather)
+num_distrib = getattr(num_distrib, 'of_fastai', num_distrib)
 
-def _maybe_gather(x, axis=0): return x if _now.group is not None else _gather_of_fastai(x, axis)
-_maybe_gather.of_fastai,fastai.torch_core.maybe_gather = _gather_of_fastai,_maybe_gather
+def _num_distrib(): return 0 if _now.group is not None else num_distrib()
+_num_distrib.of_fastai,fastai.torch_core.num_distrib = num_distrib,_num_distrib
 
 # %% ../nbs/00c_ranks.ipynb #04e2b24b
 class LostRank(ConnectionError):
