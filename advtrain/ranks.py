@@ -88,6 +88,13 @@ def gathered(
     if _now.n>1: dist.all_gather_object(res, part, group=_now.group)
     return res
 
+# %% ../nbs/00c_ranks.ipynb #44fb170d
+def _store(name, timeout):
+    "The store where the launcher lets its processes meet, apart from what those before a restart left in it"
+    restarts = os.environ.get('TORCHELASTIC_RESTART_COUNT', 0) if os.environ.get('GROUP_WORLD_SIZE', '1')=='1' else 0 # each of several machines has its own count
+    store = dist.TCPStore(os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT']), is_master=False, timeout=timeout)
+    return dist.PrefixStore(f'advtrain/{restarts}/{name}', store)
+
 # %% ../nbs/00c_ranks.ipynb #c1cb6ab5
 _SILENCE,_GRACE = 20.,5. # seconds without a mark until a process counts as dead, and for the main thread to end by itself
 
@@ -101,8 +108,7 @@ class Pulse(threading.Thread):
         super().__init__(daemon=True)
         self.rank,self.next,self.n = rank,(rank+1)%n,n
         self.over,self.heard,self.why,self.leaving = threading.Event(),threading.Event(),None,False
-        store = dist.TCPStore(os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT']), is_master=False, timeout=timedelta(seconds=_SILENCE))
-        self.store = dist.PrefixStore(f'advtrain/{stretch}', store)
+        self.store = _store(stretch, timedelta(seconds=_SILENCE))
         self.store.set(f'who{rank}', f'process {os.getpid()} on {socket.gethostname()}')
 
     def run(self):
@@ -165,7 +171,8 @@ def _start():
     if not dist.is_initialized():
         own_device()
         own_card = torch.cuda.is_available() and int(os.environ.get('LOCAL_WORLD_SIZE', 1))<=torch.cuda.device_count()
-        dist.init_process_group('cpu:gloo,cuda:nccl' if own_card else 'gloo', timeout=_WAIT)
+        how = dict(zip(('rank','world_size'), place()), store=_store('group', _WAIT)) if os.environ.get('TORCHELASTIC_USE_AGENT_STORE')=='True' else {}
+        dist.init_process_group('cpu:gloo,cuda:nccl' if own_card else 'gloo', timeout=_WAIT, **how)
         atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
     if _now.group is None: _now.group,_now.stretch = dist.new_group(backend='gloo', timeout=_WAIT),0
 
@@ -187,7 +194,7 @@ def ranks_together(): # Yields the number of processes that act together
         return
     _start()
     _now.rank,_now.n,_now.open,_now.stretch = rank,n,True,_now.stretch+1
-    pulse = Pulse(rank, n, f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{_now.stretch}")
+    pulse = Pulse(rank, n, str(_now.stretch))
     pulse.start()
     try:
         with _one_warning(): yield n

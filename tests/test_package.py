@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ORDER = 'figures batched augment data models record checkpoint precision training profile interpret faithfulness gradcam choices runs compare gallery report extras overview experiment search cli'.split()
+ORDER = 'figures ranks batched augment data models record checkpoint precision training profile distributed interpret faithfulness gradcam choices runs compare gallery report extras overview experiment search cli'.split()
 PROMISED = '''AlbumentationsTransform BatchAlbumentations cutout_augs flip_cutout_augs shift_gray_augs show_augmented show_transforms
 cifar10 fashion_sample image_block image_dls CachedDL show_classes
 ResNet BasicBlock resnet18 resnet34 NORMS norm_types
@@ -20,7 +20,7 @@ def test_all_has_every_promised_name():
     exec('from advtrain.all import *', names)
     assert not [n for n in PROMISED if n not in names]
     from fastai.learner import Learner
-    assert all(hasattr(Learner, n) for n in ('fit','resume','interpret','lr_find','history','profile','compare_precision'))
+    assert all(hasattr(Learner, n) for n in ('fit','resume','distributed','interpret','lr_find','history','profile','compare_precision'))
     assert all(hasattr(names['ImageInterpretation'], n) for n in ('misclassified','correct','confused','per_class','calibration','save','load','gradcam','plot_gradcam','faithfulness','compare_methods'))
     from advtrain.training import Checkpoint,EpochLog,Precision,plot_history,set_seed # where the design promises them
     from advtrain.experiment import EXPERIMENTS,Experiment,Run,compare_runs,run_experiment,run_many
@@ -35,11 +35,11 @@ def test_requirements_do_not_pull_nbdev():
 
 @pytest.mark.parametrize('module', ORDER)
 def test_a_module_imports_only_from_those_above(module):
-    tree = ast.parse((files('advtrain')/f'{module}.py').read_text())
+    tree = ast.parse((files('advtrain')/('cli/__init__.py' if module=='cli' else f'{module}.py')).read_text())
     names = [('advtrain.' if n.level else '') + (n.module or '') for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
     imported = {n.split('.')[1] for n in names if n.startswith('advtrain.')}
     assert imported <= set(ORDER[:ORDER.index(module)])
-    assert imported or module in ('figures','batched','models','precision','choices')
+    assert imported or module in ('figures','ranks','batched','models','precision','choices')
 
 def test_sample_is_small_and_has_its_licence(sample):
     assert (files('advtrain')/'fashion_sample.tar.xz').stat().st_size < 2e6

@@ -1,0 +1,119 @@
+"""Train the same in one, two and four processes, kill one of two, and look at the memory of two; prints JSON.
+
+    python tests/ranks.py same DATA
+    python tests/ranks.py killed DATA FOLDER
+    python tests/ranks.py memory DATA
+
+The processes are forked from this one, which has imported everything and computed nothing.
+"""
+import json,os,re,signal,sys,time
+from pathlib import Path
+
+os.environ['OMP_NUM_THREADS'] = '1'
+import numpy as np
+import torch
+from fastai.callback.core import Callback
+from torch import nn
+
+from advtrain.all import Checkpoint,Precision,cutout_augs,image_dls,load_tensors,resnet_learner,set_seed
+from advtrain.checkpoint import checkpoints
+from advtrain.ranks import forked,ranks_together,together
+
+class Steps(Callback):
+    "Note the loss of each step; compute in double precision, if asked to"
+    def __init__(self, double): self.double = double
+    def before_fit(self): self.losses = []
+    def before_batch(self):
+        if self.double: self.learn.xb = tuple(x.double() for x in self.xb)
+    def after_loss(self):
+        if self.training: self.losses.append(self.loss.item())
+        self.learn.loss = self.loss.float()
+
+def learner(data, augmented=True, double=False, lr=2e-5, **kwargs):
+    set_seed(1)
+    learn = resnet_learner(image_dls(data, cutout_augs(16, 2, 8) if augmented else None, size=16, bs=50, fraction=.7), width=4, lr=lr, precision='fp32', **kwargs).add_cb(Steps(double))
+    if double:
+        learn.remove_cbs(Precision).model.double()
+        learn.loss_func = nn.CrossEntropyLoss() # fastai's turns double precision into single
+    return learn
+
+def trained(data, epochs=2, **kwargs):
+    "Losses of the first 50 steps, the record, and the confusion matrix of validation"
+    learn = learner(data, **kwargs)
+    with learn.no_bar(), learn.distributed():
+        learn.fit(epochs)
+        losses,n = learn.steps.losses[:50],sum(len(x) for x,_ in learn.dls.valid)
+        interp = learn.interpret('valid')
+    return dict(losses=losses, rows=learn.epoch_log.rows, own_images=n, confusion=interp.confusion_matrix().tolist(), n=len(interp.table))
+
+def same(data):
+    "How far several processes are from one, in single and in double precision"
+    res = {}
+    for name,how in dict(plain=dict(augmented=False), augmented={}, double=dict(double=True, lr=.01)).items():
+        runs = {n: forked(lambda: trained(data, **how), n, timeout=300) for n in (1,2,4)}
+        if failed := [o for ranks in runs.values() for o in ranks if not isinstance(o, dict)]: raise RuntimeError(f'{name}: {failed}')
+        one = runs[1][0]
+        res[name] = dict(steps=len(one['losses']), moved=one['losses'][0]-one['losses'][-1], valid_n=one['rows'][0]['valid_n'],
+            difference=max(float(np.abs(np.array(o['losses'])/one['losses']-1).max()) for n in (2,4) for o in runs[n]),
+            counts_equal=all([r[k] for r in o['rows']]==[r[k] for r in one['rows']] for n in (2,4) for o in runs[n] for k in ('train_n','valid_n','valid_correct','lr')),
+            ranks_equal=all(o['rows']==runs[n][0]['rows'] for n in (2,4) for o in runs[n]),
+            confusion_equal=all(o['confusion']==one['confusion'] for n in (2,4) for o in runs[n]), predicted=one['n'],
+            own_images={n: [o['own_images'] for o in runs[n]] for n in (2,4)})
+    return res
+
+class Die(Callback):
+    "Kill rank 1 in the fifth step of epoch 3"
+    order,_only_shows = 60,True
+    def after_step(self):
+        if together()[0]==1 and len(self.epoch_log.rows)==2 and self.iter==4: os.kill(os.getpid(), signal.SIGKILL)
+
+def rows(learn): return [{k: v for k,v in r.items() if k!='seconds'} for r in learn.epoch_log.rows]
+
+def fit(data, folder, epochs, cbs=()):
+    "Train from the start"
+    learn = learner(data)
+    with learn.no_bar(), learn.distributed(): learn.fit(epochs, cbs=[Checkpoint(folder), *cbs])
+    return rows(learn)
+
+def resume(data, folder, epochs):
+    "Go on"
+    learn = learner(data)
+    with learn.no_bar(), learn.distributed(): learn.resume(epochs, folder)
+    return rows(learn)
+
+def apart(a, b):
+    "The largest relative difference between two records; infinite if they have other epochs"
+    return max(abs(x[k]-y[k])/max(abs(y[k]), 1e-9) for x,y in zip(a, b) for k in y) if len(a)==len(b) else float('inf')
+
+def killed(data, folder):
+    "Kill one of two in the middle of an epoch, and go on with one; go on with two where one stopped"
+    folder = Path(folder)
+    whole, = forked(lambda: fit(data, folder/'whole', 4), 1)
+    start = time.monotonic()
+    first,second = forked(lambda: fit(data, folder/'killed', 4, [Die()]), 2)
+    seconds = time.monotonic()-start
+    kept = [load_tensors(o)[1]['epoch'] for o in checkpoints(folder/'killed')] # reading checks every bit
+    left = sorted(o.name for o in (folder/'killed').iterdir())
+    alone, = forked(lambda: resume(data, folder/'killed', 4), 1)
+    forked(lambda: fit(data, folder/'grows', 2), 1)
+    grown = forked(lambda: resume(data, folder/'grows', 4), 2)
+    return dict(first=str(first), second=second, seconds=seconds, kept=kept, left=left, resumed=apart(alone, whole), epochs=len(alone), grown=[apart(o, whole) for o in grown])
+
+def mapped(data):
+    "MB of the file of decoded images in this process, its share of them, and MB that are its own"
+    with ranks_together():
+        dls = image_dls(data, bs=100)
+        for dl in dls.loaders:
+            for _ in dl: pass # every page is read
+        torch.distributed.barrier()
+        smaps = Path('/proc/self/smaps').read_text()
+        sizes = {k: 0 for k in ('Rss','Pss','Private_Dirty')}
+        for block in re.split(r'^(?=[0-9a-f]+-[0-9a-f]+ )', smaps, flags=re.M):
+            if 'advtrain_images' in block.partition('\n')[0]:
+                for k in sizes: sizes[k] += int(re.search(rf'^{k}:\s+(\d+) kB', block, re.M)[1])/1000
+        torch.distributed.barrier()
+        return sizes | dict(array=dls.train.images.pixels.nbytes/1e6)
+
+if __name__=='__main__':
+    res = dict(same=same, killed=killed, memory=lambda data: forked(lambda: mapped(data), 2, timeout=400))[sys.argv[1]](*sys.argv[2:])
+    print(json.dumps(res, default=str))
