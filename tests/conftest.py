@@ -12,6 +12,16 @@ def sample():
     from advtrain.data import fashion_sample
     return fashion_sample()
 
+@pytest.fixture(scope='session')
+def few(sample, tmp_path_factory):
+    "Three classes of the sample with 50 images each, and 5 for the test"
+    root = tmp_path_factory.mktemp('few')
+    for split,n in (('train',50),('test',5)):
+        for c in ('Bag','Coat','Sandal'):
+            (root/split/c).mkdir(parents=True)
+            for f in sorted((sample/split/c).iterdir())[:n]: shutil.copy(f, root/split/c)
+    return root
+
 def quiet_run(exp, data, out):
     "Run an experiment without its lines"
     from advtrain.experiment import run_experiment
