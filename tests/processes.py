@@ -14,23 +14,23 @@ def _context():
     context.set_forkserver_preload([*PRELOADED])
     return context
 
-def _hold(name, held):
-    "Let this process wait for its death in the second epoch of any run in a folder like `name`"
+def hold(name, tell):
+    "Let this process tell that it is in the second epoch of a run in a folder like `name`, and wait there until it is stopped"
     from advtrain import experiment
     class Held(experiment.KeepHistory):
         def before_batch(self):
             if self.epoch==1 and self.training and self.folder.match(name):
-                held.set()
+                tell()
                 while True: signal.pause()
     experiment.KeepHistory = Held
 
-def _call(function, args, folder, hold, held):
+def _call(function, args, folder, hold_in, held):
     "Call a function with one thread; what it prints goes into files"
     import torch
     torch.set_num_threads(1)
     os.environ['OMP_NUM_THREADS'] = '1' # for processes that it starts
     for i,name in ((1,'out'),(2,'err')): os.dup2(os.open(folder/name, os.O_WRONLY | os.O_CREAT), i)
-    if hold: _hold(hold, held)
+    if hold_in: hold(hold_in, held.set)
     function(*args)
 
 class Started:
