@@ -6,16 +6,32 @@ import pytest
 
 os.environ.setdefault('MPLBACKEND', 'Agg')
 
+LONGEST = 'test_many','test_run','test_extras','test_index','test_search','test_page','test_kill','test_pipeline'
+
+def pytest_collection_modifyitems(items):
+    "Files that take long begin first, so that at the end no process waits for another one with its last file"
+    items.sort(key=lambda o: LONGEST.index(o.path.stem) if o.path.stem in LONGEST else len(LONGEST))
+
 @pytest.fixture(scope='session')
 def sample():
     "The embedded sample"
     from advtrain.data import fashion_sample
     return fashion_sample()
 
+@pytest.fixture(scope='session')
+def few(sample, tmp_path_factory):
+    "Three classes of the sample with 50 images each, and 5 for the test"
+    root = tmp_path_factory.mktemp('few')
+    for split,n in (('train',50),('test',5)):
+        for c in ('Bag','Coat','Sandal'):
+            (root/split/c).mkdir(parents=True)
+            for f in sorted((sample/split/c).iterdir())[:n]: shutil.copy(f, root/split/c)
+    return root
+
 def quiet_run(exp, data, out):
-    "Run an experiment without its lines"
+    "Run an experiment without its lines, unless it has been run"
     from advtrain.experiment import run_experiment
-    with contextlib.redirect_stdout(io.StringIO()): return run_experiment(exp, data, out)
+    with contextlib.redirect_stdout(io.StringIO()): return run_experiment(exp, data, out, resume=True)
 
 def tiny(**changes):
     "A small experiment"
@@ -23,18 +39,28 @@ def tiny(**changes):
     return EXPERIMENTS['quickstart'].replace(**dict(name='tiny', width=8, epochs=2, bs=100, n_images=6) | changes)
 
 @pytest.fixture(scope='session')
-def tiny_run(sample, tmp_path_factory):
+def shared(tmp_path_factory):
+    "Run an experiment once for all processes of pytest, which read back what the first one made"
+    from filelock import FileLock
+    root = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ: root = root.parent
+    (folder := root/'shared').mkdir(exist_ok=True)
+    def run(exp, data, name):
+        with FileLock(folder/'lock'): return quiet_run(exp, data, folder/name)
+    return run
+
+@pytest.fixture(scope='session')
+def tiny_run(sample, shared):
     "A small finished run"
-    return quiet_run(tiny(), sample, tmp_path_factory.mktemp('runs')/'tiny')
+    return shared(tiny(), sample, 'tiny')
 
 @pytest.fixture(scope='session')
 def report_page(tiny_run): return tiny_run.folder/'report.html'
 
 @pytest.fixture(scope='session')
-def compared_runs(tiny_run, sample, tmp_path_factory):
+def compared_runs(tiny_run, sample, shared):
     "Folders of three runs that differ in their norm"
-    out = tmp_path_factory.mktemp('compared')
-    return [tiny_run.folder] + [quiet_run(tiny(name=f'tiny, {norm}', norm=norm, bs=50), sample, out/norm).folder for norm in ('batch','group')]
+    return [tiny_run.folder] + [shared(tiny(name=f'tiny, {norm}', norm=norm, bs=50), sample, norm).folder for norm in ('batch','group')]
 
 @pytest.fixture(scope='session')
 def comparison_page(compared_runs, tmp_path_factory):

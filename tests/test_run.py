@@ -1,6 +1,7 @@
 """The main job from end to end."""
 import contextlib,io,json,os,re,shlex,shutil,signal,subprocess,sys
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,9 +91,9 @@ def test_every_preset_takes_a_step(name, sample):
     assert x.shape==(50,3,32,32) and torch.isfinite(loss)
 
 @pytest.mark.parametrize('fast,workers', [(True,0),(False,0),(False,2)])
-def test_same_seed_same_run(sample, fast, workers):
+def test_same_seed_same_run(few, fast, workers):
     def weights(seed):
-        learn = make_learner(EXPERIMENTS['quickstart'].replace(width=4, bs=200, epochs=1, seed=seed), sample, fast=fast, num_workers=workers)
+        learn = make_learner(EXPERIMENTS['quickstart'].replace(width=4, bs=15, epochs=1, seed=seed), few, fast=fast, num_workers=workers)
         with learn.no_bar(): learn.fit(1)
         return torch.cat([p.flatten() for p in learn.model.parameters()])
     first = weights(1)
@@ -118,33 +119,44 @@ def test_bars_in_a_terminal(sample, tmp_path):
         assert '█' in shown and re.search(rf'Epoch {n}/{n} : .*\d+/\d+ \d\d:\d\d<\d\d:\d\d', shown)
         assert re.search(rf'Epoch {n}/{n}: Train Loss .*Best Valid', shown, re.S)
 
-SMALL = 'quickstart --width 4 --bs 200 --epochs 3 --n-images 2'.split()
+SMALL = 'quickstart --width 4 --bs 15 --epochs 3 --n-images 1 --layers layer4'.split()
 
-def test_ctrl_c_says_how_to_go_on(sample, tmp_path, shell):
+HELD = '''
+import signal,sys
+sys.path.insert(0, sys.argv.pop(1))
+from processes import hold
+from advtrain.cli import advtrain_run
+hold('a', lambda: print('held', flush=True))
+signal.signal(signal.SIGINT, signal.default_int_handler) # pytest in the background ignores it
+sys.exit(advtrain_run())
+'''
+
+def test_ctrl_c_says_how_to_go_on(few, tmp_path, shell):
     "A run that is interrupted from the keyboard exits with 130; the command it names finishes it as if nothing had happened"
-    call = [sys.executable, '-W', 'ignore', '-c', 'import sys; from advtrain.cli import advtrain_run; sys.exit(advtrain_run())', *SMALL, '--out', tmp_path/'a']
+    words = [*SMALL, '--data', str(few)]
+    call = [sys.executable, '-W', 'ignore', '-c', HELD, Path(__file__).parent, *words, '--out', tmp_path/'a']
     with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as p:
         for line in p.stdout:
-            if line.startswith('Epoch 2/'): break
+            if line=='held\n': break
         p.send_signal(signal.SIGINT)
         err = p.stderr.read()
     assert p.returncode==130 and err.count('\n')==1
-    assert re.search(r'advtrain_run: stopped in epoch [23] of 3\. The checkpoint of epoch [12], .*, is whole\. Go on with: advtrain_run ', err)
+    assert re.search(r'advtrain_run: stopped in epoch 2 of 3\. The checkpoint of epoch 1, .*, is whole\. Go on with: advtrain_run ', err)
     command = shlex.split(err.split('Go on with: ')[1])
-    assert command==['advtrain_run', *SMALL, '--out', str(tmp_path/'a'), '--resume']
-    assert shell(*command[1:])[0]==0 and shell(*SMALL, '--out', tmp_path/'b')[0]==0
+    assert command==['advtrain_run', *words, '--out', str(tmp_path/'a'), '--resume']
+    assert shell(*command[1:])[0]==0 and shell(*words, '--out', tmp_path/'b')[0]==0
     a,b = (Run(tmp_path/o) for o in 'ab')
     assert a.history.drop(columns='seconds').equals(b.history.drop(columns='seconds'))
     assert a.predictions.equals(b.predictions)
     assert sorted(o.name for o in (tmp_path/'a').glob('*.safetensors'))==['checkpoint-0003.safetensors','predictions.safetensors','weights.safetensors']
 
-def test_json_and_quiet(sample, tmp_path, shell):
+def test_json_and_quiet(few, tmp_path, shell):
     "One JSON object alone on the standard output, progress on the standard error; nothing at all when quiet"
-    words = [*SMALL, '--epochs', 1, '--no-nesterov', '--out', tmp_path/'a']
+    words = [*SMALL, '--data', few, '--epochs', 1, '--no-nesterov', '--out', tmp_path/'a']
     code,out,err = shell(*words, '--json')
     assert code==0 and len(out)==1 and any(o.startswith('Epoch 1/1: Train Loss') for o in err)
     result,run = json.loads(out[0]),Run(tmp_path/'a')
-    assert (result['name'],result['id'])==('quickstart-width-4-epochs-1-bs-200',run.experiment.id) and result['test_correct']==run.metrics['test_correct']
+    assert (result['name'],result['id'])==('quickstart-width-4-epochs-1-bs-15',run.experiment.id) and result['test_correct']==run.metrics['test_correct']
     assert shell(*words, '--resume', '--quiet')==(0,[],[])
     assert shell(*words, '--quiet')[2][0].endswith('choose another folder, or allow overwriting')
 
