@@ -6,7 +6,7 @@ import pytest
 
 os.environ.setdefault('MPLBACKEND', 'Agg')
 
-LONGEST = 'test_many','test_run','test_extras','test_index','test_search','test_page','test_kill','test_pipeline'
+LONGEST = 'test_many','test_distributed','test_run','test_extras','test_index','test_search','test_page','test_kill','test_pipeline'
 
 def pytest_collection_modifyitems(items):
     "Files that take long begin first, so that at the end no process waits for another one with its last file"
