@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CIFAR10_CLASSES', 'CIFAR10_STATS', 'SPLITS', 'unpack_once', 'fashion_sample', 'data_folder', 'cifar10', 'class_files',
            'FolderSplitter', 'open_rgb', 'RGBImage', 'FitSquare', 'fit_square', 'scan_images', 'image_stats',
-           'DecodedImages', 'decode_images', 'NormalizeInPlace', 'image_block', 'Part', 'batch_sizes', 'CachedDL',
-           'PartDL', 'part_of', 'fingerprint', 'image_dls', 'empty_dls', 'show_classes']
+           'DecodedImages', 'decode_images', 'NormalizeInPlace', 'image_block', 'CachedDL', 'fingerprint', 'image_dls',
+           'empty_dls', 'show_classes']
 
 # %% ../nbs/01_data.ipynb #946d5222
 import copy,functools,hashlib,os,sys,tarfile,tempfile
@@ -419,7 +419,7 @@ def image_block(
         splitter=FolderSplitter(valid_pct, watch, seed, fraction), item_tfms=[FitSquare(size), AlbumentationsTransform(augs)],
         batch_tfms=[NormalizeInPlace.from_stats(*stats)] if stats else [])
 
-# %% ../nbs/01_data.ipynb #373b6571
+# %% ../nbs/01_data.ipynb #a8f4f976
 class Part(NamedTuple):
     "Which part of each batch is loaded"
     rank:int = 0 # Number of this part, from 0
@@ -530,7 +530,7 @@ class CachedDL(TfmdDL):
         x,*y = [cast(torch.stack(o), type(o[0])) for o in zip(*[self.after_item(o) for o in self.dataset])]
         return DecodedImages([], x.permute(0,2,3,1).contiguous().as_subclass(torch.Tensor), None),torch.arange(len(x)),y
 
-# %% ../nbs/01_data.ipynb #157041c9
+# %% ../nbs/01_data.ipynb #1a559053
 class PartDL(TfmdDL):
     "A loader of a part of each batch of another loader, image by image"
     def __init__(self,

@@ -73,7 +73,7 @@ class SharedTraining(Callback):
         if share and share*self.n!=1: self.learn.loss_grad = self.loss_grad*(share*self.n)
 
     def after_train(self):
-        for m,m.total,m.count in self.kept: pass # a mean of no images is NaN
+        for m,m.total,m.count in self.kept: pass # as before the images that only filled a part: their mean is NaN
         for m in self.recorder._train_mets[1:]: share_metric(m)
         for o in self.model.buffers(): dist.broadcast(o, 0) # such as a batch norm's averages
 

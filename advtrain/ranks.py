@@ -229,8 +229,7 @@ def forked(
     for p in processes: p.start()
     for _,out in ends: out.close()
     end = time.monotonic()+timeout
-    results = [_received(p, into, end) for p,(into,_) in zip(processes, ends)]
-    return results
+    return [_received(p, into, end) for p,(into,_) in zip(processes, ends)]
 
 def _as_rank(f, rank, n, port, out):
     "Call `f` as one of `n` processes, and send what comes of it"

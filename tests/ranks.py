@@ -29,7 +29,7 @@ class Steps(Callback):
         if self.training: self.losses.append(self.loss.item())
         self.learn.loss = self.loss.float()
 
-def learner(data, augmented=True, double=False, lr=2e-5, **kwargs):
+def learner(data, augmented=True, double=False, lr=1e-5, **kwargs):
     set_seed(1)
     learn = resnet_learner(image_dls(data, cutout_augs(16, 2, 8) if augmented else None, size=16, bs=50, fraction=.7), width=4, lr=lr, precision='fp32', **kwargs).add_cb(Steps(double))
     if double:
@@ -70,14 +70,14 @@ class Die(Callback):
 def rows(learn): return [{k: v for k,v in r.items() if k!='seconds'} for r in learn.epoch_log.rows]
 
 def fit(data, folder, epochs, cbs=()):
-    "Train from the start"
-    learn = learner(data)
+    "Train from the start, in double precision, at the preset's learning rate"
+    learn = learner(data, double=True, lr=.01)
     with learn.no_bar(), learn.distributed(): learn.fit(epochs, cbs=[Checkpoint(folder), *cbs])
     return rows(learn)
 
 def resume(data, folder, epochs):
     "Go on"
-    learn = learner(data)
+    learn = learner(data, double=True, lr=.01)
     with learn.no_bar(), learn.distributed(): learn.resume(epochs, folder)
     return rows(learn)
 
