@@ -194,18 +194,27 @@ def ranks_together(): # Yields the number of processes that act together
         return
     _start()
     _now.rank,_now.n,_now.open,_now.stretch = rank,n,True,_now.stretch+1
+    try:
+        with _watched(rank, n),_one_warning():
+            yield n
+            dist.barrier(group=_now.group)
+    finally: _now.rank,_now.n,_now.open = 0,1,False
+
+@contextmanager
+def _watched(rank, n):
+    "Watch the other processes, where the environment says how they met"
+    if 'RANK' not in os.environ:
+        yield
+        return
     pulse = Pulse(rank, n, str(_now.stretch))
     pulse.start()
-    try:
-        with _one_warning(): yield n
-        dist.barrier(group=_now.group)
+    try: yield
     except BaseException as e:
         if why := pulse.explain(e): raise LostRank(f'this process, rank {rank}, ends, because {why}') from e
         raise
     finally:
         pulse.over.set()
         pulse.join(_GRACE)
-        _now.rank,_now.n,_now.open = 0,1,False
 
 @contextmanager
 def _one_warning():
