@@ -210,7 +210,7 @@ def _watched(rank, n):
     pulse.start()
     try: yield
     except BaseException as e:
-        if why := pulse.explain(e): raise LostRank(f'this process, rank {rank}, ends, because {why}') from e
+        if why := pulse.explain(e): raise LostRank(f'this process, rank {rank}, ends, because {why}. A run with checkpoints can be resumed') from e
         raise
     finally:
         pulse.over.set()

@@ -155,13 +155,12 @@ def advtrain_run(
 # %% ../../nbs/08_cli.ipynb #36052eaa
 def _run(args, exp, argv):
     "Run an experiment; an interruption names the command that goes on"
-    from advtrain.experiment import run_experiment
-    from advtrain.ranks import LostRank
-    from advtrain.report import result_line
     try:
+        from advtrain.experiment import run_experiment
+        from advtrain.report import result_line
         out = args.out or Path('runs')/exp.name
         run = run_experiment(exp, _data(args), out, args.overwrite, args.resume, args.log, **_loading(args))
-    except (KeyboardInterrupt, LostRank) as e: raise type(e)(_go_on(str(e), argv)) from None
+    except KeyboardInterrupt as e: raise KeyboardInterrupt(_go_on(str(e), argv)) from None
     page = (run.folder/'report.html').resolve()
     return f'{result_line(run)}\n{page}', dict(name=exp.name, id=exp.id, folder=str(run.folder.resolve()), report=str(page), **run.metrics)
 
