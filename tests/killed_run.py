@@ -105,8 +105,8 @@ def main(data, folder, kills):
     res = dict(rates=len(set(rates)), kills=0, moments={m: 0 for m in (*MOMENTS,'any')}, finished=0, identical=0, damaged=[], epochs_kept=0)
     while res['kills']<kills or not res['finished']:
         run = folder/f"run{res['finished']}"
-        moment = rng.choice([*MOMENTS,'any','any']) if res['kills']<kills else None
-        how = dict(delay=rng.uniform(0, seconds)) if moment=='any' else dict(moment=moment, count=rng.randint(1, 12))
+        moment = min(res['moments'], key=lambda m: (res['moments'][m], rng.random())) if res['kills']<kills else None # where there were the fewest so far
+        how = dict(delay=rng.uniform(0, seconds)) if moment=='any' else dict(moment=moment, count=rng.randint(1, 3 if moment=='validation' else 12)) # an epoch validates in one batch
         if attempt(data, run, **how):
             res['identical'] += same(folder/'whole', run)
             res['finished'] += 1
