@@ -33,11 +33,12 @@ def cutout_augs(
     degrees:float=5, # Largest rotation either way, degrees; 0 leaves rotation out
     fill:int=128, # Colour of the hole, 0 to 255
     p_hole:float=.5, # Share of images with a hole
+    flip:bool=False, # Mirror half of the images?
 )->A.Compose:
     "Make a random crop with padding, a small rotation and a cutout"
     crop = [A.PadIfNeeded(size+2*pad, size+2*pad, border_mode=0), A.RandomCrop(size, size)]
     rotate = [A.Rotate(limit=(-degrees,degrees), border_mode=0, p=.5)] if degrees else []
-    return A.Compose([*crop, *rotate, _cutout(hole, fill, p_hole)])
+    return A.Compose([*crop, *([A.HorizontalFlip(p=.5)] if flip else []), *rotate, _cutout(hole, fill, p_hole)])
 
 # %% ../nbs/00_augment.ipynb #b1bfcf3d
 def flip_cutout_augs(
@@ -65,13 +66,14 @@ def shift_gray_augs(
     affine = A.Affine(translate_percent=(-shift,shift), scale=(1-scale,1+scale), rotate=(-degrees,degrees), border_mode=0, p=.5)
     return A.Compose([*crop, affine, A.ToGray(p=p_gray), _cutout(hole, fill, p_hole)])
 
-# %% ../nbs/00_augment.ipynb #e0348647
-AUGS = { # name -> function from the images' size to a `Compose`, or to `None`
-    'cutout':      lambda size: cutout_augs(size),
-    'crop_cutout': lambda size: cutout_augs(size, degrees=0),
-    'flip_cutout': lambda size: flip_cutout_augs(),
-    'shift_gray':  lambda size: shift_gray_augs(size),
-    'none':        lambda size: None,
+# %% ../nbs/00_augment.ipynb #5380b59a
+AUGS = { # name -> function from the images' size, and the side of the hole if it has one, to a `Compose` or `None`
+    'cutout':           lambda size, **hole: cutout_augs(size, **hole),
+    'crop_cutout':      lambda size, **hole: cutout_augs(size, degrees=0, **hole),
+    'flip_cutout':      lambda size, **hole: flip_cutout_augs(**hole),
+    'crop_flip_cutout': lambda size, **hole: cutout_augs(size, degrees=0, flip=True, **hole),
+    'shift_gray':       lambda size, **hole: shift_gray_augs(size, **hole),
+    'none':             lambda size: None,
 }
 
 # %% ../nbs/00_augment.ipynb #d9a70cb0

@@ -23,7 +23,7 @@ from tomlkit.exceptions import TOMLKitError
 CHOICES = { # field -> the names or numbers it may have
     'arch': ('resnet18','resnet34'),
     'norm': ('layer','layer2d','group','batch','instance','none'),
-    'augs': ('cutout','crop_cutout','flip_cutout','shift_gray','none'),
+    'augs': ('cutout','crop_cutout','flip_cutout','crop_flip_cutout','shift_gray','none'),
     'watch': ('valid','test'),
     'precision': ('auto','fp32','bf16','fp16'),
     'last_stride': (1,2),
@@ -33,8 +33,8 @@ CHOICES = { # field -> the names or numbers it may have
 # %% ../nbs/05a_choices.ipynb #238c2587
 _ABOVE_0,_BELOW_1 = nextafter(0, 1),nextafter(1, 0)
 _RANGES = { # lowest, highest, in words -> fields
-    (1, inf, 'from 1'): 'width size epochs bs patience n_images',
-    (0, inf, 'from 0'): 'seed',
+    (1, inf, 'from 1'): 'width size epochs bs patience n_images hole',
+    (0, inf, 'from 0'): 'seed warmup',
     (_ABOVE_0, 1e300, 'above 0'): 'lr grad_clip',
     (nextafter(1, 2), 1e300, 'above 1'): 'factor',
     (0, _BELOW_1, 'from 0 to below 1'): 'mom wd dropout label_smoothing ema',
@@ -54,12 +54,16 @@ class Experiment:
     last_stride:int = 2                 # Stride of the last stage, 1 or 2
     dropout:float = 0.                  # Share of features dropped before the last layer
     zero_init:bool = False              # Whether the last norm of each block starts at zero
+    weight_std:bool = False             # Whether the weights of convolutions are standardised
+    pre_act:bool = False                # Whether norms come before convolutions instead of after them
     augs:str = 'cutout'                 # Augmentation of training images, a name in `AUGS`
+    hole:int|None = None                # Side of the square that cutout paints over, pixels; without one the augmentation's own
     size:int = 32                       # Side of the images, pixels
     epochs:int = 40                     # Number of epochs
     bs:int = 128                        # Batch size, of all processes together
     lr:float|str = 0.01                 # First learning rate; 'find' takes the learning-rate finder's
     lr_scaling:str = 'none'             # How the learning rate grows with the batch size, from 128 images: none, linear or sqrt
+    warmup:int = 0                      # Epochs in which the learning rate rises to its first value
     mom:float = 0.9                     # Momentum of SGD
     nesterov:bool = False               # Nesterov's momentum
     wd:float = 5e-4                     # Weight decay (L2)
@@ -73,6 +77,7 @@ class Experiment:
     valid_pct:float = 0.1               # Share of training images held out for validation
     fraction:float = 1.                 # Share of the training images that is used, the same of each class
     watch:str = 'valid'                 # What decides on learning rate and best epoch: valid, or test as the references did
+    flip_tta:bool = False               # Whether the test set is also tested with each image and its mirror image together
     seed:int = 42                       # Seed of the split, the weights, the order and the augmentations
     n_images:int = 20                   # Images in each picture of right or wrong predictions
     layers:tuple = ('layer1','layer2','layer3','layer4') # Layers whose heat maps are drawn; the last one for all images
@@ -80,6 +85,8 @@ class Experiment:
     def __post_init__(self):
         for f in fields(self): object.__setattr__(self, f.name, _checked(f, getattr(self, f.name)))
         if self.lr=='find' and self.lr_scaling!='none': raise ValueError("the learning-rate finder's rate is for the batch size that it saw: with lr 'find', lr_scaling is 'none'")
+        if self.pre_act and self.zero_init: raise ValueError('zero_init zeroes the last norm of a block, and with pre_act a block ends with a convolution: choose one of them')
+        if self.hole is not None and self.augs=='none': raise ValueError("a hole is part of an augmentation, and augs is 'none'")
         if not self.name.strip('. ') or set(self.name) & set('/\\\n\r\0'): raise ValueError(f'name becomes a folder, and {self.name!r} cannot')
 
     def replace(self,

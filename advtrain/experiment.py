@@ -126,11 +126,14 @@ def _prepare(out, overwrite):
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
 
-def _metrics(learn, interp):
+def _right(interp): return int((interp.table.actual==interp.table.predicted).sum())
+
+def _metrics(learn, interp, flipped=None):
     "What a run comes to, in numbers"
     rows,t = learn.epoch_log.rows,interp.table
-    best,right = best_row(rows),int((t.actual==t.predicted).sum())
-    return dict(test_accuracy=right/len(t), test_correct=right, test_images=len(t), test_loss=float(t.loss.mean()), calibration_error=interp.calibration()[1],
+    best,right = best_row(rows),_right(interp)
+    with_flip = {} if flipped is None else dict(test_accuracy_flip=_right(flipped)/len(t), test_correct_flip=_right(flipped))
+    return with_flip | dict(test_accuracy=right/len(t), test_correct=right, test_images=len(t), test_loss=float(t.loss.mean()), calibration_error=interp.calibration()[1],
         watched=watched(learn.dls).lower(), best_epoch=best['epoch'], best_watched_accuracy=best['valid_acc'], epochs=len(rows),
         train_images=len(learn.dls.train.dataset), valid_images=len(learn.dls.valid.dataset), classes=list(map(str, learn.dls.vocab)),
         parameters=sum(p.numel() for p in learn.model.parameters()), lr=learn.lr, precision=learn.precision.used, seconds=sum(r['seconds'] for r in rows))
@@ -236,12 +239,13 @@ def _finish(exp, learn, out):
     with learn.distributed():
         learn.model.load_state_dict(on_main(_best_weights, learn, out))
         interp = learn.interpret('test')
-    on_main(_write, exp, learn, interp, out)
+        flipped = interp.with_flip() if exp.flip_tta else None
+    on_main(_write, exp, learn, interp, flipped, out)
     run = Run(out)
     run.interpretation = interp # with its learner, and the images in memory
     return run
 
-def _write(exp, learn, interp, out):
+def _write(exp, learn, interp, flipped, out):
     "Write everything about a trained and tested network"
     write_whole(out/'history.csv', learn.history.to_csv(index=False))
     interp.save(out/'predictions.safetensors')
@@ -249,7 +253,7 @@ def _write(exp, learn, interp, out):
     table = learn.model_table()
     table.to_csv(out/'model.csv', index=False)
     _save_figures(SimpleNamespace(exp=exp, learn=learn, dls=learn.dls, interp=interp), out)
-    _dump(_metrics(learn, interp) | {'model_MB': table.attrs}, out/'metrics.json')
+    _dump(_metrics(learn, interp, flipped) | {'model_MB': table.attrs}, out/'metrics.json')
     for o in checkpoints(out)[:-1]: o.unlink()
     seal(out)
     (run := Run(out)).interpretation = interp

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ImageInterpretation']
 
-# %% ../nbs/04_interpret.ipynb #8c09cc56
-import difflib,warnings
+# %% ../nbs/04_interpret.ipynb #7a848b33
+import difflib,math,warnings
 from pathlib import Path
 
 import fastai.vision.learner # it registers how fastai shows images and their losses
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import sklearn.metrics as skm
 import torch
+from fastai.callback.core import Callback
 from fastai.data.transforms import get_image_files
 from fastai.interpret import ClassificationInterpretation
 from fastai.learner import Learner
@@ -139,13 +140,17 @@ def from_learner(cls:ImageInterpretation,
     "Predict every image of a loader once"
     if act is not None: raise ValueError('act is not used: the probabilities are the softmax of the logits')
     if dl is None: dl = learn.dls.test_dl(learn.dls[ds_idx].items, with_labels=True)
-    try: logits,targs,losses = _predict(learn, dl)
-    except Exception as e: raise _unreadable(dl.items) or e
-    if not logits.isfinite().all(): raise ValueError(f'the model gives NaN or infinite logits for {(~logits.isfinite().all(1)).sum()} of {len(logits)} images: its training diverged')
-    return cls(learn, dl, logits, targs, losses)
+    return cls(learn, dl, *_predict(learn, dl))
 
 def _predict(learn, dl):
-    "Logits, targets and losses in fp32; several processes predict a part each, and all have the whole"
+    "Logits, targets and losses in fp32; raise an error that names files that cannot be read, or a network that gives no numbers"
+    try: logits,targs,losses = _predict_together(learn, dl)
+    except Exception as e: raise _unreadable(dl.items) or e
+    if not logits.isfinite().all(): raise ValueError(f'the model gives NaN or infinite logits for {(~logits.isfinite().all(1)).sum()} of {len(logits)} images: its training diverged')
+    return logits,targs,losses
+
+def _predict_together(learn, dl):
+    "Several processes predict a part each, and all have the whole"
     labelled,(rank,n) = dl.n_inp<len(dl.one_batch()),together()
     if n==1: return _predict_all(learn, dl, labelled)
     own = [i for i in range(rank, dl.n, n)]
@@ -422,7 +427,24 @@ def plot_confusion_matrix(self:ImageInterpretation,
         ax.text(j, i, f'{cm[i,j]:.{norm_dec}f}' if normalize else cm[i,j], ha='center', va='center', fontsize=8, color='white' if cm[i,j] > cm.max()/2 else 'black')
     return fig
 
+# %% ../nbs/04_interpret.ipynb #ba95e240
+class _Mirrored(Callback):
+    "Mirror the images of each batch, left and right"
+    def before_batch(self): self.learn.xb = tuple(o.flip(-1) for o in self.xb)
+
 # %% ../nbs/04_interpret.ipynb #7280cb65
+@patch
+def with_flip(self:ImageInterpretation)->ImageInterpretation: # Of the same images
+    "Predict each image together with its mirror image"
+    with self.learn.added_cbs(_Mirrored()): mirrored = _predict(self.learn, self.dl)[0]
+    logits = torch.stack([self.logits, mirrored]).log_softmax(-1).logsumexp(0) - math.log(2)
+    return ImageInterpretation(self.learn, self.dl, logits, self.targs, None if self.targs is None else _losses(self.learn, logits, self.targs))
+
+def _losses(learn, logits, targs):
+    "The loss of each image"
+    with learn.loss_not_reduced(): return torch.as_tensor(learn.loss_func(logits, targs)).as_subclass(torch.Tensor)
+
+# %% ../nbs/04_interpret.ipynb #7280cb66
 @patch
 def save(self:ImageInterpretation,
     file:str|Path, # safetensors file to write

@@ -29,7 +29,7 @@ from .training import resnet_learner
 
 # %% ../nbs/05b_runs.ipynb #d9d10c7d
 _FROM_EXP = 'augs size bs valid_pct fraction watch seed'.split() # options of the loaders that an experiment decides
-_FOR_LEARNER = 'mom nesterov wd wd_norm_bias patience factor precision label_smoothing grad_clip ema width last_stride dropout zero_init'.split()
+_FOR_LEARNER = 'mom nesterov wd wd_norm_bias patience factor precision label_smoothing grad_clip ema width last_stride dropout zero_init weight_std pre_act warmup'.split()
 
 def _learner(exp, dls):
     "The learner of `exp`; a layer that does not exist is an error now, not after training"
@@ -45,7 +45,8 @@ def make_learner(
 )->Learner: # Ready for `fit`
     "Make the loaders and the learner of `exp`, its seed set"
     set_seed(exp.seed)
-    dls = image_dls(data, AUGS[exp.augs](exp.size), size=exp.size, bs=exp.bs, valid_pct=exp.valid_pct, fraction=exp.fraction, watch=exp.watch, seed=exp.seed, **kwargs)
+    augs = AUGS[exp.augs](exp.size, **({} if exp.hole is None else {'hole': exp.hole}))
+    dls = image_dls(data, augs, size=exp.size, bs=exp.bs, valid_pct=exp.valid_pct, fraction=exp.fraction, watch=exp.watch, seed=exp.seed, **kwargs)
     return _learner(exp, dls)
 
 # %% ../nbs/05b_runs.ipynb #32fcd2a8
