@@ -1,10 +1,11 @@
-# make run    train the quickstart and write its page
-# make test   run the notebooks as tests, then pytest
-# Both make .venv and install the project first; a later call reuses it.
+# make run                    train the quickstart and write its page
+# make test                   run the notebooks as tests, then pytest
+# make figures, make readme   the README's table from benchmarks/results, and the README from nbs/index.ipynb
+# All make .venv and install the project first; a later call reuses it.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test install readme
+.PHONY: run test install figures readme
 
 run: .venv/installed
 	$(BIN)/advtrain_run quickstart --overwrite
@@ -21,5 +22,8 @@ install: .venv/installed
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
-readme: .venv/installed
+figures: .venv/installed
+	$(BIN)/python tools/make_figures.py
+
+readme: figures
 	$(BIN)/python tools/make_readme.py

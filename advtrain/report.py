@@ -52,7 +52,8 @@ def _headline(run):
     m = run.metrics
     chosen = 'test set, as in the references' if m['watched']=='test' else 'validation split'
     low,high = wilson(m['test_correct'], m['test_images'])
-    return [(f"{m['test_accuracy']:.2%}", f"test accuracy ({m['test_correct']} of {m['test_images']} images; 95 % interval {low:.1%} to {high:.1%})"),
+    with_flip = [(f"{m['test_accuracy_flip']:.2%}", f"test accuracy if each image is looked at twice, as it is and mirrored ({m['test_correct_flip']} of {m['test_images']})")] if 'test_accuracy_flip' in m else []
+    return [(f"{m['test_accuracy']:.2%}", f"test accuracy ({m['test_correct']} of {m['test_images']} images; 95 % interval {low:.1%} to {high:.1%})"), *with_flip,
             (f"{m['best_watched_accuracy']:.2%}", f"best {m['watched']} accuracy, epoch {m['best_epoch']} of {m['epochs']}; chosen on the {chosen}"),
             (f"{m['parameters']:,}", f"parameters, {run.experiment.arch} with norm {run.experiment.norm!r}"),
             (f"{m['seconds']/60:.1f} min", f"training time, {m['train_images']/(m['seconds']/m['epochs']):.0f} images a second, {m['precision']} on {run.environment['device']}")]

@@ -16,6 +16,7 @@ os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
 import pytorch_grad_cam
 import torch
 import torchcam.methods
+from keep import keep,over,with_save
 from advtrain.gradcam import GradCAM
 from advtrain.models import resnet18
 from advtrain.precision import DTYPES,fast_dtype
@@ -90,29 +91,34 @@ def measure_peak(name, n, device):
     print(_high()-before)
 
 def report(title, rounds, maps):
+    "Print milliseconds, ratios and differences of maps, and return them"
     print(f'\n{title}')
     for name in PEERS: print(f'  {name:24} {1e3*statistics.median(r[name] for r in rounds):9,.0f} ms')
-    def _ratio(of, to):
-        rs = [r[to]/r[of] for r in rounds]
-        print(f'  {of} / {to}: {statistics.median(rs):.2f} times as fast (from {min(rs):.2f} to {max(rs):.2f})')
+    ratios = {}
     for of in ('advtrain, fp32','advtrain, as trained'):
-        for to in ('pytorch-grad-cam','torch-cam'): _ratio(of, to)
+        for to in ('pytorch-grad-cam','torch-cam'):
+            r = ratios[f'{of} / {to}'] = over(r[to]/r[of] for r in rounds)
+            print(f"  {of} / {to}: {r['median']:.2f} times as fast (from {r['low']:.2f} to {r['high']:.2f})")
     for name in ('pytorch-grad-cam','advtrain, as trained'):
         d = (maps[name]-maps['advtrain, fp32']).abs()
         print(f"  maps of {name}, from advtrain's in fp32: mean {d.mean():.1e}, largest {d.max():.1e}")
+    return dict(ms={name: over(1e3*r[name] for r in rounds) for name in PEERS}, ratios=ratios)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     p.add_argument('--rounds', type=int, default=5)
     p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     p.add_argument('--peak', nargs=2, help=argparse.SUPPRESS)
-    o = p.parse_args()
+    o = with_save(p).parse_args()
     if o.peak: return measure_peak(o.peak[0], int(o.peak[1]), o.device)
     print(f"{torch.cuda.get_device_name() if o.device=='cuda' else platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
           f"grad-cam {version('grad-cam')}, torchcam {version('torchcam')}, {o.rounds} rounds, as trained: {fast_dtype(torch.device(o.device))}, channels-last")
-    report('20 images, 4 layers', *race(20, LAYERS, o.rounds, o.device))
-    report('1,000 images, layer4', *race(1000, LAYERS[-1:], max(1, o.rounds//2), o.device))
+    numbers = {}
+    for name,title,n,layers,rounds in (('four_layers','20 images, 4 layers',20,LAYERS,o.rounds), ('one_layer','1,000 images, layer4',1000,LAYERS[-1:],max(1, o.rounds//2))):
+        numbers[name] = report(title, *race(n, layers, rounds, o.device))
     print(f'\nPeak memory of a call at layer4 in batches of {BS}, MB')
-    for name in PEERS: print(f'  {name:24} ' + ', '.join(f'{n:,} images {peak(name, n, o.device):,.0f}' for n in (256,1000)))
+    numbers['peak_MB'] = {name: {n: peak(name, n, o.device) for n in (256,1000)} for name in PEERS}
+    for name,peaks in numbers['peak_MB'].items(): print(f'  {name:24} ' + ', '.join(f'{n:,} images {v:,.0f}' for n,v in peaks.items()))
+    keep(o.save, numbers, 'grad-cam', 'torchcam')
 
 if __name__=='__main__': main()

@@ -12,6 +12,7 @@ import argparse,contextlib,io,platform,statistics,time
 
 import fastai
 import torch
+from keep import keep,over,with_save
 from advtrain.data import fashion_sample,image_dls
 from advtrain.interpret import ImageInterpretation
 from advtrain.training import resnet_learner,set_seed
@@ -47,7 +48,7 @@ def main():
     p.add_argument('--images', type=int, default=10000)
     p.add_argument('--width', type=int, default=64)
     p.add_argument('--rounds', type=int, default=3)
-    o = p.parse_args()
+    o = with_save(p).parse_args()
     set_seed(0)
     learn = resnet_learner(image_dls(o.data or fashion_sample()), width=o.width)
     items = list(learn.dls.test.items)
@@ -57,10 +58,11 @@ def main():
         (fast,ours),(slow,theirs) = timed(with_advtrain, learn, dl),timed(with_fastai, learn, dl)
         rounds.append((fast,slow))
     losses = ImageInterpretation.from_learner(learn, dl=dl).losses
-    ratios = [slow/fast for fast,slow in rounds]
+    ratio,equal = over(slow/fast for fast,slow in rounds),bool(same(ours, theirs, losses))
     print(f'{platform.processor() or platform.machine()}, torch {torch.__version__}, fastai {fastai.__version__}, {learn.precision.used} on {learn.dls.device}, '
           f'ResNet-18 of width {o.width}, {o.images:,} images, {o.rounds} rounds')
     print(f'fastai {statistics.median(r[1] for r in rounds):.1f} s, advtrain {statistics.median(r[0] for r in rounds):.1f} s, '
-          f'{statistics.median(ratios):.2f} times as fast (from {min(ratios):.2f} to {max(ratios):.2f}); the same answers: {same(ours, theirs, losses)}')
+          f"{ratio['median']:.2f} times as fast (from {ratio['low']:.2f} to {ratio['high']:.2f}); the same answers: {equal}")
+    keep(o.save, dict(images=o.images, seconds=dict(advtrain=over(r[0] for r in rounds), fastai=over(r[1] for r in rounds)), ratio=ratio, same_answers=equal), 'fastai')
 
 if __name__=='__main__': main()

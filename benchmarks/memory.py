@@ -11,6 +11,7 @@ from pathlib import Path
 
 import advtrain.data as data
 import psutil
+from keep import keep,with_save
 import torch
 from advtrain.augment import cutout_augs
 
@@ -39,13 +40,15 @@ class Peak:
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     p.add_argument('--data', help='folder or archive of CIFAR-10')
-    o = p.parse_args()
+    o = with_save(p).parse_args()
     torch.set_num_threads(1)
     path = data.cifar10(o.data)
     files = data.class_files(path)
     array = len(files)*32*32*3
     print(f'{len(files)} images, array {array/1e6:.1f} MB; 10 % of it and a batch of floats: {(.1*array+128*32*32*3*4)/1e6:.1f} MB')
+    numbers = dict(images=len(files), array_MB=array/1e6, steps={})
     def report(what, peak, less=0):
+        numbers['steps'][what] = dict(seconds=peak.seconds, above_MB=(peak.above-less)/1e6, workers_MB=peak.children/1e6)
         print(f'{what:40} {peak.seconds:6.2f} s, {(peak.above-less)/1e6:6.1f} MB above' + (f', and {peak.children/1e6:.1f} MB in worker processes' if peak.children else ''))
     with tempfile.TemporaryDirectory() as home:
         class Config:
@@ -63,5 +66,6 @@ def main():
             for _ in range(3):
                 for _ in dls.train: pass
         report('three epochs of augmented batches', peak)
+    keep(o.save, numbers)
 
 if __name__=='__main__': main()

@@ -13,6 +13,7 @@ import argparse,platform,statistics,time
 import cv2
 import numpy as np
 import torch
+from keep import keep,over,with_save
 from advtrain.augment import AlbumentationsTransform
 from advtrain.batched import A,augment_batch
 from advtrain.data import CIFAR10_STATS,cifar10,image_dls
@@ -124,7 +125,7 @@ def main():
     p.add_argument('--always', action='store_true', help='apply every transform to every image')
     p.add_argument('--rounds', type=int, default=3)
     p.add_argument('--seconds', type=float, default=2)
-    o = p.parse_args()
+    o = with_save(p).parse_args()
     torch.set_num_threads(1); cv2.setNumThreads(1)
     path = cifar10(o.data)
     dls = peers(path, o.always)
@@ -132,9 +133,10 @@ def main():
     print(f'{platform.processor() or platform.machine()}, torch {torch.__version__}, OpenCV {cv2.__version__}, albumentations {A.__version__}, '
           f"{o.rounds} rounds of {o.seconds} s, transforms meet {'every image' if o.always else 'half of the images'}")
     for k in dls: print(f'{k:40} {statistics.median(r[k] for r in rounds):9,.0f} images/s')
+    ratios = {}
     def ratio(what, of, to):
-        rs = [of(r)/to(r) for r in rounds]
-        print(f'{what:40} {statistics.median(rs):9.1f}  (from {min(rs):.1f} to {max(rs):.1f})')
+        r = ratios[what] = over(of(r)/to(r) for r in rounds)
+        print(f"{what:40} {r['median']:9.1f}  (from {r['low']:.1f} to {r['high']:.1f})")
     fast = lambda r: r['advtrain, fast']
     ratio('fast / fastai with 0 workers', fast, lambda r: r['fastai, tutorial transform, 0 workers'])
     ratio('fast / best of the others with 2 workers', fast, lambda r: max(v for k,v in r.items() if k.endswith('2 workers')))
@@ -144,6 +146,7 @@ def main():
     res['the rest: shuffling, splitting, calls'] = whole - sum(v for k,v in res.items() if k in ('gather','augmentation in all','IntToFloatTensor','NormalizeInPlace'))
     print(f'\nfast path, {whole:.1f} µs an image: ' + ', '.join(f'{k} {v:.2f}' for k,v in res.items()))
     print(f'copying the 3,072 bytes of an image takes {copy:.2f} µs; reading them once and writing 12,288 bytes of floats would take {copy*2.5:.2f} µs')
+    keep(o.save, dict(images_per_second={k: over(r[k] for r in rounds) for k in dls}, ratios=ratios, us_an_image=res), 'fastai', 'albumentations', 'opencv-python-headless')
     if torch.cuda.is_available(): on_gpu(path, o.always)
 
 if __name__=='__main__': main()

@@ -6,20 +6,24 @@ with fastai's defaults is told by step.py.
 
     python benchmarks/precision.py
 """
-import platform
+import argparse,platform
 
 import torch
+from keep import keep,with_save
 
 from advtrain.all import EXPERIMENTS,fashion_sample,image_dls,resnet_learner
 
 ROUNDS = 5
 
 def main():
-    quick = EXPERIMENTS['quickstart']
+    o = with_save(argparse.ArgumentParser(description=__doc__.split('\n')[0])).parse_args()
+    quick,numbers = EXPERIMENTS['quickstart'],{}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads'
     print(f'{device}, torch {torch.__version__}, {ROUNDS} rounds')
     for name,bs,width in (('ResNet-18',128,64), ('quickstart',quick.bs,quick.width)):
         table = resnet_learner(image_dls(fashion_sample(), bs=bs), width=width).compare_precision(ROUNDS)
+        numbers[name] = dict(ms={str(k): v for k,v in table.ms.items()}, used=[str(k) for k in table.index[table.used]])
         print(name, table.round(1), f'chosen: {table.ms.min()/table.ms[table.used].item():.2f} of the speed of the fastest', sep='\n')
+    keep(o.save, numbers, 'fastai')
 
 if __name__=='__main__': main()

@@ -13,6 +13,7 @@ import argparse,contextlib,io,platform,shutil,statistics,tempfile,time
 from pathlib import Path
 
 import torch
+from keep import keep,over,with_save
 from advtrain import experiment
 from advtrain.choices import EXPERIMENTS
 from advtrain.data import cifar10,data_folder
@@ -56,7 +57,7 @@ def main():
     p.add_argument('--width', type=int, default=64)
     p.add_argument('--rounds', type=int, default=3)
     p.add_argument('--chromium', default='/usr/bin/chromium')
-    args = p.parse_args()
+    args = with_save(p).parse_args()
     print(f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, {args.rounds} rounds')
     with tempfile.TemporaryDirectory() as tmp:
         data = some_images(data_folder(args.data) if args.data else cifar10(), Path(tmp)/'data', args.train)
@@ -81,5 +82,8 @@ def main():
         opened = open_times(page, args.chromium, args.rounds) if shutil.which(args.chromium) else []
         print(f'page                                   {page.stat().st_size/1e6:6.2f} MB, opens in '
               + (f'{statistics.median(opened):.2f} s ({min(opened):.2f} to {max(opened):.2f})' if opened else f'not measured: no {args.chromium}'))
+        m = run.metrics
+        keep(args.save, dict(predictions=m['test_images'], misclassified=m['test_images']-m['test_correct'], inference_s=over(infer), after_training_beyond_inference_s=after[0]-inference,
+            write_report_s=over(write), page_MB=page.stat().st_size/1e6, opens_s=over(opened) if opened else None))
 
 if __name__=='__main__': main()

@@ -10,6 +10,7 @@ import argparse,contextlib,io,platform,time
 
 import numpy as np
 import torch
+from keep import keep,with_save
 from advtrain.augment import cutout_augs
 from advtrain.data import fashion_sample,image_dls
 from advtrain.training import resnet_learner,set_seed
@@ -29,7 +30,7 @@ def main():
     p.add_argument('--seeds', type=int, default=5)
     p.add_argument('--epochs', type=int, default=15)
     p.add_argument('--width', type=int, default=16)
-    o = p.parse_args()
+    o = with_save(p).parse_args()
     print(f'{platform.processor() or platform.machine()}, torch {torch.__version__}, ResNet-18 of width {o.width}, {o.epochs} epochs, {o.seeds} seeds')
     found = {True: [], False: []}
     for seed in range(o.seeds):
@@ -37,6 +38,8 @@ def main():
     for fast,runs in found.items():
         acc,seconds = np.array(runs).T
         print(f"{'fast path' if fast else 'item by item':13} {acc.mean():.1%} ± {acc.std(ddof=1):.1%}  ({', '.join(f'{a:.1%}' for a in acc)}), {seconds.mean():.0f} s a run")
-    print(f'Welch t-test: p = {ttest_ind(*[[a for a,_ in r] for r in found.values()], equal_var=False).pvalue:.2f}')
+    p = float(ttest_ind(*[[a for a,_ in r] for r in found.values()], equal_var=False).pvalue)
+    print(f'Welch t-test: p = {p:.2f}')
+    keep(o.save, dict(accuracies={'fast path' if k else 'item by item': [a for a,_ in r] for k,r in found.items()}, p=p), 'fastai', 'albumentations')
 
 if __name__=='__main__': main()

@@ -17,6 +17,7 @@ import argparse,contextlib,os,platform,statistics,time
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np
+from keep import keep,over,with_save
 import torch
 import torch.distributed as dist
 from fastai.callback.core import Callback
@@ -99,7 +100,7 @@ def main():
     p.add_argument('--n', type=int, nargs='+', default=[1,2,4,8])
     p.add_argument('--bs', type=int, default=128)
     p.add_argument('--rounds', type=int, default=3, help='measurements of two processes and one, in turn')
-    o = p.parse_args()
+    o = with_save(p).parse_args()
     given = {k: v for k in ('draws','loader','compute','fixed','link') if (v := getattr(o, k)) is not None}
     if len(given)==5: return table(given, o.n, o.bs)
     print(f'{platform.processor() or platform.machine()}, {os.cpu_count()} cores, one thread a process, torch {torch.__version__}, {PARAMETERS:,} parameters')
@@ -107,8 +108,10 @@ def main():
     seconds = forked(exchange, 2)[0]
     constants |= dict(link=PARAMETERS*4/seconds/1e9) | given
     print(', '.join(f'{k} {v:.3g}' for k,v in constants.items()))
-    ratios = [forked(lambda: steps(o.bs), 2, timeout=600)[0]/forked(lambda: steps(o.bs), 1, timeout=600)[0] for _ in range(o.rounds)]
-    print(f'two processes / one, ms a step at a batch of {o.bs}: measured {statistics.median(ratios):.3f} (from {min(ratios):.3f} to {max(ratios):.3f}), the model {model(constants, 2, o.bs)/model(constants, 1, o.bs):.3f}')
+    ratio = over(forked(lambda: steps(o.bs), 2, timeout=600)[0]/forked(lambda: steps(o.bs), 1, timeout=600)[0] for _ in range(o.rounds))
+    says = model(constants, 2, o.bs)/model(constants, 1, o.bs)
+    print(f"two processes / one, ms a step at a batch of {o.bs}: measured {ratio['median']:.3f} (from {ratio['low']:.3f} to {ratio['high']:.3f}), the model {says:.3f}")
+    keep(o.save, dict(constants=constants, two_processes_against_one=ratio, model=says))
     table(constants, o.n, o.bs)
 
 if __name__=='__main__': main()

@@ -24,6 +24,8 @@ from fastai.metrics import accuracy
 from fastai.optimizer import SGD
 from fastai.vision.data import ImageBlock
 
+from keep import keep,over,with_save
+
 from advtrain.all import A,AlbumentationsTransform,CIFAR10_STATS,Precision,class_files,cutout_augs,data_folder,fashion_sample,image_dls,resnet18,resnet_learner,set_seed
 
 BS = 128
@@ -109,16 +111,17 @@ class Peer:
     def end(self): return [float(o) for o in self.process.communicate()[0].split()]
 
 def compare(path, steps, rounds):
-    "Print speeds, memory and their ratios"
+    "Print speeds, memory and their ratios, and return them"
     peers = {name: Peer(name, path, steps) for name in PEERS}
     rates = [{name: BS*steps/o.round() for name,o in peers.items()} for _ in range(rounds)]
     peaks = {name: o.end() for name,o in peers.items()}
     for name in PEERS:
         print(f'{name:10} {statistics.median(r[name] for r in rates):8.0f} images/s, {peaks[name][0]:6.0f} MB' + (f', {peaks[name][1]:.0f} MB on the GPU' if peaks[name][1] else ''))
+    res = {}
     for peer in ('fastai','bare'):
-        ratios = [r['advtrain']/r[peer] for r in rates]
-        memory = [f'{a/b:.3f}' for a,b in zip(peaks['advtrain'], peaks[peer]) if b]
-        print(f"advtrain / {peer:8} speed {statistics.median(ratios):6.3f}  (from {min(ratios):.3f} to {max(ratios):.3f}), memory {' and '.join(memory)}")
+        res[peer] = dict(speed=over(r['advtrain']/r[peer] for r in rates), memory=[a/b for a,b in zip(peaks['advtrain'], peaks[peer]) if b])
+        print(f"advtrain / {peer:8} speed {res[peer]['speed']['median']:6.3f}  (from {res[peer]['speed']['low']:.3f} to {res[peer]['speed']['high']:.3f}), memory {' and '.join(f'{v:.3f}' for v in res[peer]['memory'])}")
+    return dict(images_per_second={name: over(r[name] for r in rates) for name in PEERS}, ratios=res)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -127,12 +130,12 @@ def main():
     p.add_argument('--rounds', type=int, default=5)
     p.add_argument('--profile', action='store_true')
     p.add_argument('--only', choices=list(PEERS), help=argparse.SUPPRESS)
-    o = p.parse_args()
+    o = with_save(p).parse_args()
     path = data_folder(o.data) if o.data else fashion_sample()
     if o.only: return serve(o.only, path, o.steps)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads'
     print(f'{device}, torch {torch.__version__}, {o.rounds} rounds of {o.steps} steps of {BS} images')
     if o.profile: return print(resnet_learner(image_dls(path, AUGS, bs=BS)).profile(o.steps).round(3))
-    compare(path, o.steps, o.rounds)
+    keep(o.save, compare(path, o.steps, o.rounds), 'fastai', 'albumentations')
 
 if __name__=='__main__': main()

@@ -18,8 +18,7 @@ def plain(output):
     else: keep = {'text/plain': text}
     return nbformat.v4.new_output('display_data', keep)
 
-ALT = ('Four misclassified images, where the network looked for the predicted class, where for the actual one, and the difference', # of the pictures, in their order
-       'Two misclassified images with heat maps at four layers', 'One image, transformed by each transform of the augmentation alone')
+ALT = ('Six misclassified images with heat maps at four layers',) # of the pictures that code makes, in their order
 
 def main():
     nb = nbformat.read(ROOT/'nbs/index.ipynb', 4)
@@ -33,7 +32,7 @@ def main():
         (ROOT/name).write_bytes(data)
     for alt in ALT: text = text.replace('![png]', f'![{alt}]', 1)
     if '![png]' in text: raise SystemExit('there are more pictures than descriptions in ALT')
-    text = re.sub(r'\]\((images|tutorials)/', r'](nbs/\1/', text).replace('](../', '](') # links of the notebook, as seen from the root
+    text = re.sub(r'\]\((images|tutorials|00_augment)', r'](nbs/\1', text).replace('](../', '](') # links of the notebook, as seen from the root
     (ROOT/'README.md').write_text(re.sub(r'\n{3,}', '\n\n', text).strip()+'\n', encoding='utf-8')
 
 if __name__=='__main__': main()

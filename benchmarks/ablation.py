@@ -1,0 +1,64 @@
+"""What each choice of `layernorm-40-ws` is worth: take it back, train again, and compare with the whole recipe image by image.
+
+All runs are shorter and narrower than the preset, on a share of the training images; the validation split and the test set
+are whole. A line is one choice changed, or a norm with and without standardised weights. Its difference is that of the
+test accuracy, with the 95 % interval of McNemar's table, which judges two trained networks; with several seeds the mean
+and the range tell what luck does. Runs that are finished are not run again.
+
+    python benchmarks/ablation.py --data cifar10.tgz [--out runs/ablation] [--width 16] [--images 20000] [--epochs 12] [--ema 0.99] [--seeds 1] [--jobs 1]
+"""
+import argparse,statistics
+from pathlib import Path
+
+from keep import keep,with_save
+
+from advtrain.choices import EXPERIMENTS,name_after
+from advtrain.compare import compare_runs,holm
+from advtrain.data import cifar10
+from advtrain.experiment import run_many
+
+NORMS = 'layer','layer2d','group','batch','instance'
+CHANGES = [*({'norm': n, 'weight_std': ws} for ws in (True,False) for n in NORMS), dict(pre_act=True, zero_init=False), dict(zero_init=False), dict(label_smoothing=0), dict(nesterov=False), dict(wd_norm_bias=True),
+    dict(warmup=0), dict(ema=None), dict(augs='crop_cutout'), dict(augs='flip_cutout'), dict(augs='none', hole=None), dict(hole=16), dict(bs=64), dict(lr=.05), dict(lr=.2), dict(wd=1e-4), dict(last_stride=1), dict(patience=3, factor=10)]
+
+def experiments(base, changes, seeds):
+    "The recipe, and each change of it, for each seed, by the change's name"
+    res = {'the recipe': [base.replace(seed=s, name=f'recipe-seed-{s}') for s in seeds]}
+    for o in changes:
+        if all(getattr(base, k)==v for k,v in o.items()): continue # it is the recipe
+        res[', '.join(f"{k.replace('_', ' ')} {v}" for k,v in o.items())] = [base.replace(**o, seed=s, name=name_after(base.replace(name='recipe'), o | {'seed': s})) for s in seeds]
+    return res
+
+def line(runs, recipes):
+    "Accuracies and differences of one change"
+    pairs = [compare_runs([a, b]).pairs.iloc[0] for a,b in zip(recipes, runs)]
+    return dict(test_accuracy=[o.metrics['test_accuracy'] for o in runs], watched_accuracy=[o.metrics['best_watched_accuracy'] for o in runs], seconds=[o.metrics['seconds'] for o in runs],
+        difference=[float(o.difference) for o in pairs], low=[float(o.low) for o in pairs], high=[float(o.high) for o in pairs], p=[float(o.p) for o in pairs])
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    p.add_argument('--data', help='folder or archive of CIFAR-10')
+    p.add_argument('--out', default='runs/ablation')
+    p.add_argument('--width', type=int, default=16)
+    p.add_argument('--images', type=int, default=20000, help='training images')
+    p.add_argument('--epochs', type=int, default=12)
+    p.add_argument('--ema', type=float, default=.99, help='decay of the averaged weights; there are fewer steps than in the preset')
+    p.add_argument('--seeds', type=int, default=1)
+    p.add_argument('--jobs', type=int, default=1)
+    o = with_save(p).parse_args()
+    base = EXPERIMENTS['layernorm-40-ws'].replace(width=o.width, fraction=o.images/45000, epochs=o.epochs, ema=o.ema, flip_tta=False, n_images=2)
+    wanted = experiments(base, CHANGES, range(1, o.seeds+1))
+    runs = {r.experiment.name: r for r in run_many([e for es in wanted.values() for e in es], cifar10(o.data), o.out, jobs=o.jobs)}
+    found = {name: [runs[e.name] for e in es] for name,es in wanted.items() if all(e.name in runs for e in es)}
+    recipes = found.pop('the recipe')
+    lines = {name: line(rs, recipes) for name,rs in found.items()}
+    for o2,p_holm in zip(lines.values(), holm([r['p'][0] for r in lines.values()])): o2['p_holm'] = float(p_holm)
+    mean = statistics.fmean
+    print(f"the recipe: {mean(r.metrics['test_accuracy'] for r in recipes):.2%} of {recipes[0].metrics['test_images']:,} test images")
+    for name,r in sorted(lines.items(), key=lambda x: mean(x[1]['difference'])):
+        print(f"{name:40} {mean(r['test_accuracy']):.2%}, {100*mean(r['difference']):+.2f} points (95 % interval {100*r['low'][0]:+.2f} to {100*r['high'][0]:+.2f}, p = {r['p_holm']:.1g} with Holm's correction)")
+    numbers = dict(recipe=dict(test_accuracy=[r.metrics['test_accuracy'] for r in recipes], watched_accuracy=[r.metrics['best_watched_accuracy'] for r in recipes], choices=base.to_toml()), lines=lines,
+        test_images=recipes[0].metrics['test_images'], train_images=recipes[0].metrics['train_images'], width=o.width, epochs=o.epochs, data=Path(recipes[0].environment['data']['name']).name)
+    keep(o.save, numbers, 'fastai')
+
+if __name__=='__main__': main()

@@ -1,0 +1,46 @@
+"""What a benchmark measured becomes a file in `benchmarks/results/`, with the command and the machine that made it.
+
+A script gives its parser to `with_save` and its numbers to `keep`. The README's table is made from those files, by `make figures`.
+"""
+import json,os,platform,shlex,statistics,sys
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from advtrain.experiment import _cpu
+
+RESULTS = Path(__file__).with_name('results')
+
+def with_save(parser):
+    "Add the option `--save`"
+    parser.add_argument('--save', action='store_true', help='keep the numbers in benchmarks/results')
+    return parser
+
+def over(values):
+    "Median, lowest and highest"
+    values = list(values)
+    return dict(median=statistics.median(values), low=min(values), high=max(values), n=len(values))
+
+def machine():
+    "What the numbers depend on"
+    return dict(cpu=_cpu(), cores=os.cpu_count(), threads=torch.get_num_threads(), **(dict(gpu=torch.cuda.get_device_name()) if torch.cuda.is_available() else {}), python=platform.python_version())
+
+def command():
+    "The command that was given, the data by its name alone"
+    words = [Path(o).name if os.sep in o else o for o in sys.argv[1:] if o!='--save']
+    return shlex.join(['python', f'benchmarks/{Path(sys.argv[0]).name}', *words])
+
+def keep(
+    asked, # Were the numbers asked for with `--save`?
+    numbers, # What JSON can hold, by name
+    *packages, # Packages whose versions count, beside torch
+):
+    "Write `numbers` to the file that has the name of the script"
+    if not asked: return
+    about = dict(command=command(), date=date.today().isoformat(), machine=machine(), versions={o: version(o) for o in ('torch',*packages)})
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS/f'{Path(sys.argv[0]).stem}.json'
+    file.write_text(json.dumps(about | dict(numbers=numbers), indent=2, ensure_ascii=False)+'\n', encoding='utf-8')
+    print(f'kept in benchmarks/results/{file.name}')

@@ -1,0 +1,50 @@
+"""Documents: links lead somewhere, and the README's numbers are those of the files beside them."""
+import importlib.util,json,re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXTS = [*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), ROOT/'benchmarks/README.md']
+NOTEBOOKS = sorted(o for o in ROOT.glob('nbs/**/*.ipynb') if '.ipynb_checkpoints' not in o.parts)
+
+def prose(file):
+    "The Markdown of a text or a notebook, without blocks of code"
+    if file.suffix=='.md': text = file.read_text(encoding='utf-8')
+    else: text = '\n\n'.join(''.join(c['source']) for c in json.loads(file.read_text(encoding='utf-8'))['cells'] if c['cell_type']=='markdown')
+    return re.sub('```.*?```', '', text, flags=re.S)
+
+def anchors(file):
+    "Names of headings, as GitHub makes them"
+    return [re.sub(r'[^\w\- ]', '', o.lower()).replace(' ', '-') for o in re.findall(r'^#+ (.*)', prose(file), re.M)]
+
+@pytest.mark.parametrize('file', [*TEXTS, *NOTEBOOKS], ids=lambda o: str(o.relative_to(ROOT)))
+def test_links_lead_somewhere(file):
+    for target in re.findall(r'\]\(([^)\s]+)\)', prose(file)):
+        if re.match('https?:', target): continue
+        path,_,anchor = target.partition('#')
+        there = (file.parent/path).resolve() if path else file
+        assert there.exists(), f'{target} does not exist'
+        if anchor: assert anchor in anchors(there), f'{there.name} has no heading {anchor}'
+
+@pytest.fixture(scope='module')
+def make_figures():
+    spec = importlib.util.spec_from_file_location('make_figures', ROOT/'tools/make_figures.py')
+    spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+    return module
+
+def test_the_readme_has_the_numbers_of_the_files(make_figures):
+    cell, = [''.join(c['source']) for c in json.loads(make_figures.INDEX.read_text(encoding='utf-8'))['cells'] if make_figures.BEGIN in ''.join(c['source'])]
+    assert make_figures.measured(cell)==cell, 'benchmarks/results/ has changed: make readme'
+    readme = (ROOT/'README.md').read_text(encoding='utf-8')
+    lines = [o.replace('](../', '](') for o in make_figures.table().splitlines()]
+    assert len(lines)>5 and not [o for o in lines if o not in readme.splitlines()]
+
+def test_a_number_that_changes_changes_the_table(make_figures, tmp_path, monkeypatch):
+    before = make_figures.table()
+    monkeypatch.setattr(make_figures, 'RESULTS', tmp_path)
+    assert 'not measured' in make_figures.table() and make_figures.table()!=before
+    old = json.loads((ROOT/'benchmarks/results/step.json').read_text())
+    old['numbers']['ratios']['fastai']['speed']['median'] = 123.4
+    (tmp_path/'step.json').write_text(json.dumps(old))
+    assert '123.4 times as fast' in make_figures.table()

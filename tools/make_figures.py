@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""Make the README's table of measured results from the files in `benchmarks/results/`: `make figures`.
+
+It is written into `nbs/index.ipynb`, where `make readme` takes it from. A figure that has no file is called not measured.
+"""
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RESULTS,INDEX = ROOT/'benchmarks/results',ROOT/'nbs/index.ipynb'
+
+def read(name):
+    "The content of a file of results; `None` if there is none"
+    file = RESULTS/name
+    return json.loads(file.read_text(encoding='utf-8')) if file.is_file() else None
+
+def times(r, digits=1, peer=''):
+    "A ratio over some rounds, in words"
+    return f"{r['median']:.{digits}f} times as fast{peer and f' as {peer}'} ({r['low']:.{digits}f} to {r['high']:.{digits}f} in {r['n']} rounds)"
+
+def percent(v): return f'{100*v:.1f} %'
+
+def of_step(r):
+    ratios,memory = r['numbers']['ratios'],r['numbers']['ratios']['bare']['memory']
+    yield '`learn.fit` of ResNet-18, LayerNorm, batches of 128, against fastai as it comes',times(ratios['fastai']['speed'])
+    yield 'the same against a bare PyTorch loop with the same precision, layout, optimiser and augmentation',f"{times(ratios['bare']['speed'], 2)}, in {memory[0]:.2f} of its memory"
+
+def of_pipeline(r):
+    speeds,ratios = r['numbers']['images_per_second'],r['numbers']['ratios']
+    yield ('loading CIFAR-10 files, crop, flip, rotation, cutout, normalisation, one core, against fastai with the usual albumentations transform',
+           f"{times(ratios['fast / fastai with 0 workers'], 0)}: {speeds['advtrain, fast']['median']:,.0f} images/s")
+    yield 'the same against the best of three others with two workers',times(ratios['fast / best of the others with 2 workers'])
+
+def of_gradcam(r):
+    for what,k in (('heat maps of 20 images at 4 layers, ResNet-18, fp32','four_layers'), ('of 1,000 images at one layer','one_layer')):
+        ratios = r['numbers'][k]['ratios']
+        yield what,', '.join(times(ratios[f'advtrain, fp32 / {o}'], 1 if o=='pytorch-grad-cam' else 2, o) for o in ('pytorch-grad-cam','torch-cam'))
+    peaks = r['numbers']['peak_MB']
+    yield 'memory of the latter, in batches of 128',', '.join(f'{name} {v["1000"]:,.0f} MB' for name,v in peaks.items())
+
+def of_interpret(r):
+    n = r['numbers']
+    yield f"confusion matrix, most confused, report, top losses, misclassified, {n['images']:,} images, against fastai",f"{times(n['ratio'])}, {'the same answers' if n['same_answers'] else 'other answers'}"
+
+def of_report(r):
+    n = r['numbers']
+    yield (f"the page of a run with {n['predictions']:,} test predictions, {n['misclassified']:,} of them wrong",
+           f"written in {n['write_report_s']['median']:.0f} s from the folder (the inference takes {n['inference_s']['median']:.0f} s); {n['page_MB']:.1f} MB; opens in {n['opens_s']['median']:.1f} s")
+
+def of_memory(r):
+    n = r['numbers']
+    yield f"decoding {n['images']:,} images of CIFAR-10 once, and starting again",', '.join(f"{v['seconds']:.2g} s" for k,v in list(n['steps'].items())[:2]) + f", an array of {n['array_MB']:.0f} MB"
+
+def of_scaling(r):
+    n = r['numbers']
+    yield 'a step of two processes on two cores against one of one process',f"{n['two_processes_against_one']['median']:.2f} of its time ({n['two_processes_against_one']['low']:.2f} to {n['two_processes_against_one']['high']:.2f}); [the model](../docs/scaling.md) says {n['model']:.2f}"
+
+SCRIPTS = dict(step=of_step, pipeline=of_pipeline, gradcam=of_gradcam, interpret=of_interpret, report=of_report, memory=of_memory, scaling=of_scaling)
+
+def of_run(folder):
+    "What a kept run came to"
+    m,about = json.loads((folder/'metrics.json').read_text()),json.loads((folder/'about.json').read_text())
+    chosen = 'the test set, as the references did it' if m['watched']=='test' else f"{m['valid_images']:,} validation images"
+    flip = f"; {percent(m['test_accuracy_flip'])} with mirror images" if 'test_accuracy_flip' in m else ''
+    what = f"`{folder.name}`: {m['epochs']} epochs on {m['train_images']:,} images ({about['data']}), one seed"
+    return what,f"**{percent(m['test_accuracy'])}** of {m['test_images']:,} test images{flip}; epoch {m['best_epoch']}, chosen on {chosen}; {m['seconds']/60:,.0f} min of training on {about.get('gpu') or str(about['threads'])+' threads'}"
+
+def rows():
+    "What, result, command, file"
+    for folder in sorted((RESULTS/'runs').glob('*/')):
+        words = ' --data cifar10.tgz' if len(json.loads((folder/'metrics.json').read_text())['classes'])==10 and folder.name!='quickstart' else ''
+        yield *of_run(folder),f'advtrain_run {folder.name}{words}',f'runs/{folder.name}/metrics.json'
+    for name,tell in SCRIPTS.items():
+        r = read(f'{name}.json')
+        for what,result in tell(r) if r else [(f'what `{name}.py` measures', 'not measured')]: yield what,result,r['command'] if r else f'python benchmarks/{name}.py',f'{name}.json'
+
+def table():
+    "The table, as Markdown"
+    lines = ['| what | result | command | file |','|---|---|---|---|']
+    return '\n'.join(lines + [f'| {what} | {result} | `{command}` | [{Path(file).name}](../benchmarks/results/{file}) |' for what,result,command,file in rows()])
+
+def machines():
+    "The processors that the files name"
+    about = [r['machine'] for r in map(read, (f'{o}.json' for o in SCRIPTS)) if r]
+    return sorted({f"{o['cores']} cores of {o['cpu']}" + (f", {o['gpu']}" if 'gpu' in o else '') for o in about})
+
+BEGIN,END = '<!-- made by `make figures`: change benchmarks/results/ instead -->','<!-- end of what `make figures` makes -->'
+
+def measured(
+    text:str, # A cell with the two marks
+)->str:
+    "The cell with its table made anew"
+    before,_,rest = text.partition(BEGIN)
+    _,end,after = rest.partition(END)
+    if not end: raise SystemExit('nbs/index.ipynb has lost the marks of the table')
+    return f'{before}{BEGIN}\n\nOn {"; ".join(machines())} (shared with others), without a GPU.\n\n{table()}\n\n{END}{after}'
+
+def main():
+    nb = json.loads(INDEX.read_text(encoding='utf-8'))
+    for cell in nb['cells']:
+        if BEGIN in (text := ''.join(cell['source'])): cell['source'] = measured(text).splitlines(keepends=True)
+    INDEX.write_text(json.dumps(nb, indent=1, ensure_ascii=False)+'\n', encoding='utf-8')
+
+if __name__=='__main__': main()
