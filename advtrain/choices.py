@@ -37,7 +37,7 @@ _RANGES = { # lowest, highest, in words -> fields
     (0, inf, 'from 0'): 'seed warmup',
     (_ABOVE_0, 1e300, 'above 0'): 'lr grad_clip',
     (nextafter(1, 2), 1e300, 'above 1'): 'factor',
-    (0, _BELOW_1, 'from 0 to below 1'): 'mom wd dropout label_smoothing ema',
+    (0, _BELOW_1, 'from 0 to below 1'): 'mom wd min_delta dropout label_smoothing ema',
     (_ABOVE_0, _BELOW_1, 'between 0 and 1'): 'valid_pct',
     (_ABOVE_0, 1, 'above 0, 1 at most'): 'fraction',
 }
@@ -73,6 +73,7 @@ class Experiment:
     ema:float|None = None               # Decay of the averaged weights a step; without one they are not averaged
     patience:int = 3                    # Epochs without a lower loss before the learning rate drops
     factor:float = 10.                  # What the learning rate is then divided by
+    min_delta:float = 0.                # Share of the loss that it must fall by to count as lower
     precision:str = 'auto'              # Type of the computation: bf16, fp16, fp32, or auto for what suits the hardware
     valid_pct:float = 0.1               # Share of training images held out for validation
     fraction:float = 1.                 # Share of the training images that is used, the same of each class
@@ -184,7 +185,8 @@ def id(self:Experiment)->str: # 8 hexadecimal digits
     chosen = {f.name: v for f in fields(self) if (v := getattr(self, f.name))!=f.default and f.name!='name'}
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
 
-# %% ../nbs/05a_choices.ipynb #41cab04f
+# %% ../nbs/05a_choices.ipynb #6ab826cf
+_forty = dict(pre_act=True, augs='crop_flip_cutout', warmup=1, nesterov=True, wd_norm_bias=False, label_smoothing=.1, ema=.998, patience=2, factor=2, min_delta=.01, flip_tta=True)
 _presets = [
     Experiment('layernorm-40'),
     Experiment('cutout-50', norm='batch', augs='flip_cutout', epochs=50, bs=64, lr='find', n_images=25),
@@ -192,6 +194,8 @@ _presets = [
     Experiment('resnet18-20', norm='batch', augs='crop_cutout', epochs=20),
     Experiment('layernorm-40-modules', augs='shift_gray'),
     Experiment('layernorm-40-modules-resnet34', arch='resnet34', augs='shift_gray'),
+    Experiment('layernorm-40-best', lr=.02, **_forty),
+    Experiment('layernorm-40-ws', weight_std=True, lr=.1, **_forty),
     Experiment('quickstart', width=32, augs='flip_cutout', epochs=15, bs=32, lr=.005),
 ]
 EXPERIMENTS = {o.name: o for o in _presets} # name -> preset

@@ -29,7 +29,7 @@ from .training import resnet_learner
 
 # %% ../nbs/05b_runs.ipynb #d9d10c7d
 _FROM_EXP = 'augs size bs valid_pct fraction watch seed'.split() # options of the loaders that an experiment decides
-_FOR_LEARNER = 'mom nesterov wd wd_norm_bias patience factor precision label_smoothing grad_clip ema width last_stride dropout zero_init weight_std pre_act warmup'.split()
+_FOR_LEARNER = 'mom nesterov wd wd_norm_bias patience factor min_delta precision label_smoothing grad_clip ema width last_stride dropout zero_init weight_std pre_act warmup'.split()
 
 def _learner(exp, dls):
     "The learner of `exp`; a layer that does not exist is an error now, not after training"

@@ -200,6 +200,7 @@ def resnet_learner(
     wd:float=5e-4, # Weight decay (L2)
     patience:int=3, # Epochs without a lower validation loss before the learning rate drops
     factor:float=10, # What the learning rate is then divided by
+    min_delta:float=0., # Share of the validation loss that it must fall by to count as lower
     precision:str='auto', # 'bf16', 'fp16', 'fp32', or 'auto' for bf16 where the hardware computes in it
     nesterov:bool=False, # Nesterov's momentum?
     wd_norm_bias:bool=True, # Decay norms and biases too?
@@ -211,7 +212,7 @@ def resnet_learner(
 )->Learner: # Ready for `fit`
     "Make a `Learner`: cross-entropy, SGD with momentum, and a learning rate that drops on a plateau"
     model,opt = arch(n_out=len(dls.vocab), norm=norm, **kwargs),partial(sgd, mom=mom, wd=wd, nesterov=nesterov, wd_norm_bias=wd_norm_bias)
-    cbs = [EpochLog(), PlateauLR(patience=patience, factor=factor), Precision(precision), FiniteLoss()]
+    cbs = [EpochLog(), PlateauLR(patience=patience, factor=factor, min_delta=min_delta, relative=True), Precision(precision), FiniteLoss()]
     if grad_clip is not None: cbs.append(GradientClip(grad_clip))
     if ema is not None: cbs.append(EMA(ema))
     if warmup: cbs.append(WarmUp(warmup))

@@ -83,7 +83,7 @@ def _add_choices(parser, many):
     for f in fields(Experiment):
         flag,text = '--'+f.name.replace('_','-'),docments(Experiment)[f.name].replace('%', '%%')
         if f.name in CHOICES: text = f"{text}: {', '.join(map(str, CHOICES[f.name]))}"
-        how,name = dict(dest=f.name, default=argparse.SUPPRESS, help=text),'N' if f.type is int else 'X' if float in _kinds(f) else 'NAMES' if f.type is tuple else 'YES|NO' if f.type is bool else 'NAME'
+        how,name = dict(dest=f.name, default=argparse.SUPPRESS, help=text),'N' if int in _kinds(f) else 'X' if float in _kinds(f) else 'NAMES' if f.type is tuple else 'YES|NO' if f.type is bool else 'NAME'
         if many and f.name!='name': group.add_argument(flag, type=_yes_no if f.type is bool else _converter(f), nargs='+', metavar=name, **how)
         elif f.type is bool: group.add_argument(flag, action=argparse.BooleanOptionalAction, **how)
         else: group.add_argument(flag, type=_converter(f), metavar=name, **how)
