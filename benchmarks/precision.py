@@ -22,7 +22,7 @@ def main():
     print(f'{device}, torch {torch.__version__}, {ROUNDS} rounds')
     for name,bs,width in (('ResNet-18',128,64), ('quickstart',quick.bs,quick.width)):
         table = resnet_learner(image_dls(fashion_sample(), bs=bs), width=width).compare_precision(ROUNDS)
-        numbers[name] = dict(ms={str(k): v for k,v in table.ms.items()}, used=[str(k) for k in table.index[table.used]])
+        numbers[name] = table.to_dict('records')
         print(name, table.round(1), f'chosen: {table.ms.min()/table.ms[table.used].item():.2f} of the speed of the fastest', sep='\n')
     keep(o.save, numbers, 'fastai')
 

@@ -62,8 +62,9 @@ def of_run(folder):
     m,about = json.loads((folder/'metrics.json').read_text()),json.loads((folder/'about.json').read_text())
     chosen = 'the test set, as the references did it' if m['watched']=='test' else f"{m['valid_images']:,} validation images"
     flip = f"; {percent(m['test_accuracy_flip'])} with mirror images" if 'test_accuracy_flip' in m else ''
-    what = f"`{folder.name}`: {m['epochs']} epochs on {m['train_images']:,} images ({about['data']}), one seed"
-    return what,f"**{percent(m['test_accuracy'])}** of {m['test_images']:,} test images{flip}; epoch {m['best_epoch']}, chosen on {chosen}; {m['seconds']/60:,.0f} min of training on {about.get('gpu') or str(about['threads'])+' threads'}"
+    minutes = m['seconds']/60
+    what = f"`{folder.name}`: {m['epochs']} epochs on {m['train_images']:,} images ({about['data'].split('-')[0]}), one seed"
+    return what,f"**{percent(m['test_accuracy'])}** of {m['test_images']:,} test images{flip}; epoch {m['best_epoch']}, chosen on {chosen}; {f'{minutes/60:.1f} h' if minutes>100 else f'{minutes:.1f} min'} of training on {about.get('gpu') or str(about['threads'])+' threads'}"
 
 def rows():
     "What, result, command, file"
@@ -72,12 +73,20 @@ def rows():
         yield *of_run(folder),f'advtrain_run {folder.name}{words}',f'runs/{folder.name}/metrics.json'
     for name,tell in SCRIPTS.items():
         r = read(f'{name}.json')
-        for what,result in tell(r) if r else [(f'what `{name}.py` measures', 'not measured')]: yield what,result,r['command'] if r else f'python benchmarks/{name}.py',f'{name}.json'
+        for what,result in tell(r) if r else []: yield what,result,r['command'],f'{name}.json'
+
+GOALS = { # what has no file yet: name of a run -> what it is
+    'layernorm-40-ws': 'LayerNorm and standardised weights, 40 epochs on CIFAR-10',
+    'layernorm-40-best': 'LayerNorm and nothing else, 40 epochs on CIFAR-10',
+    'layernorm-40': "the references' run, 40 epochs on CIFAR-10",
+}
 
 def table():
     "The table, as Markdown"
     lines = ['| what | result | command | file |','|---|---|---|---|']
-    return '\n'.join(lines + [f'| {what} | {result} | `{command}` | [{Path(file).name}](../benchmarks/results/{file}) |' for what,result,command,file in rows()])
+    lines += [f'| {what} | {result} | `{command}` | [{Path(file).name}](../benchmarks/results/{file}) |' for what,result,command,file in rows()]
+    lines += [f'| {what} | not measured | `advtrain_run {name}` | |' for name,what in GOALS.items() if not (RESULTS/'runs'/name).is_dir()]
+    return '\n'.join([*lines, '| anything on a GPU | not measured | | |'])
 
 def machines():
     "The processors that the files name"
@@ -93,7 +102,7 @@ def measured(
     before,_,rest = text.partition(BEGIN)
     _,end,after = rest.partition(END)
     if not end: raise SystemExit('nbs/index.ipynb has lost the marks of the table')
-    return f'{before}{BEGIN}\n\nOn {"; ".join(machines())} (shared with others), without a GPU.\n\n{table()}\n\n{END}{after}'
+    return f'{before}{BEGIN}\n\nOn {"; ".join(machines())}, a machine shared with others, without a GPU; PyTorch {read("step.json")["versions"]["torch"]}.\n\n{table()}\n\n{END}{after}'
 
 def main():
     nb = json.loads(INDEX.read_text(encoding='utf-8'))
