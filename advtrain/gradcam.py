@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from .faithfulness import Faithfulness,deletion_insertion
 from .figures import new_figure,show_pixels
-from .interpret import ImageInterpretation,row_colors,row_titles,weights_id
+from .interpret import ImageInterpretation,row_colors,row_titles
 from .precision import precision_of
 
 # %% ../nbs/05_gradcam.ipynb #b4dcea05
@@ -227,9 +227,6 @@ def _target_classes(interp, rows, targets):
     targets = [targets]*len(rows) if np.ndim(targets)==0 else targets
     return torch.tensor([interp._label(o) if isinstance(o, str) else int(o) for o in targets])
 
-def _check_weights(interp):
-    if interp.weights!=weights_id(interp.learn.model): raise ValueError('the model has other weights than when it predicted these images: call learn.interpret() again')
-
 # %% ../nbs/05_gradcam.ipynb #e1f02649
 @patch
 def gradcam(self:ImageInterpretation,
@@ -242,7 +239,7 @@ def gradcam(self:ImageInterpretation,
 )->torch.Tensor: # Maps on the CPU, shape (layers, rows, height, width)
     "Where the network looked for what it predicted, or for another class"
     rows = self.rows(rows)
-    _check_weights(self)
+    self._check_weights()
     targets = _target_classes(self, rows, targets)
     cam,n = GradCAM(self.learn.model, layers, method, average),1024
     with precision_of(self.learn): parts = [cam(self.inputs(rows[i:i+n]), targets[i:i+n], raw).cpu() for i in range(0, len(rows), n)]
@@ -275,7 +272,7 @@ def faithfulness(self:ImageInterpretation,
 )->Faithfulness: # Its `table` has the rows' numbers
     "Measure how much the network depends on what the maps show"
     rows = self.rows(rows)
-    _check_weights(self)
+    self._check_weights()
     maps = _order_maps(self, rows, method, layers, targets)
     res = _judge(self, rows, maps, _target_classes(self, rows, targets), steps, baseline)
     res.table.index = rows.index

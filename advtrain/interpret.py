@@ -66,6 +66,10 @@ class ImageInterpretation(ClassificationInterpretation):
         if self.weights!=weights_id(learn.model): raise ValueError('these predictions were made with other weights than the learner has: load those, or interpret again')
         return learn
 
+    def _check_weights(self):
+        "Raise a `ValueError` if the model has been trained since"
+        if self.weights!=weights_id(self.learn.model): raise ValueError('the model has other weights than when it predicted these images: call learn.interpret() again')
+
     def _make_table(self):
         pred,rows,names = self.logits.argmax(1),torch.arange(len(self.logits)),np.array(list(map(str, self.vocab)), dtype=object)
         columns = dict(path=[str(o) for o in self.items], predicted=names[pred.numpy()], p_predicted=self.probs[rows,pred].numpy())
@@ -436,6 +440,7 @@ class _Mirrored(Callback):
 @patch
 def with_flip(self:ImageInterpretation)->ImageInterpretation: # Of the same images
     "Predict each image together with its mirror image"
+    self._check_weights()
     with self.learn.added_cbs(_Mirrored()): mirrored = _predict(self.learn, self.dl)[0]
     logits = torch.stack([self.logits, mirrored]).log_softmax(-1).logsumexp(0) - math.log(2)
     return ImageInterpretation(self.learn, self.dl, logits, self.targs, None if self.targs is None else _losses(self.learn, logits, self.targs))
