@@ -69,8 +69,8 @@ def of_run(folder):
 def rows():
     "What, result, command, file"
     for folder in sorted((RESULTS/'runs').glob('*/')):
-        words = ' --data cifar10.tgz' if len(json.loads((folder/'metrics.json').read_text())['classes'])==10 and folder.name!='quickstart' else ''
-        yield *of_run(folder),f'advtrain_run {folder.name}{words}',f'runs/{folder.name}/metrics.json'
+        data = json.loads((folder/'about.json').read_text())['data']
+        yield *of_run(folder),f"advtrain_run {folder.name}{' --data cifar10.tgz' if data.startswith('cifar10') else ''}",f'runs/{folder.name}/metrics.json'
     for name,tell in SCRIPTS.items():
         r = read(f'{name}.json')
         for what,result in tell(r) if r else []: yield what,result,r['command'],f'{name}.json'
