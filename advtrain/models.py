@@ -53,8 +53,10 @@ class WSConv2d(nn.Conv2d):
     def forward(self,
         x:torch.Tensor, # Activations, shape (images, channels, height, width)
     )->torch.Tensor: # Shape (images, channels', height', width')
-        var,mean = torch.var_mean(self.weight, (1,2,3), correction=0, keepdim=True)
-        return self._conv_forward(x, (self.weight-mean) * torch.rsqrt(var*self.weight[0].numel() + 1e-8), self.bias)
+        w = self.weight.permute(0,2,3,1) # as it lies in memory in channels-last layout
+        n = w[0].numel()
+        w = F.layer_norm(w, w.shape[1:], eps=1e-8/n) / n**.5
+        return self._conv_forward(x, w.permute(0,3,1,2), self.bias)
 
 # %% ../nbs/02_models.ipynb #8cafa0c8
 def _conv(c_in, c_out, side, stride, weight_std):
