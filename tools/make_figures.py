@@ -3,7 +3,7 @@
 
 It is written into `nbs/index.ipynb`, where `make readme` takes it from. A figure that has no file is called not measured.
 """
-import json
+import json,statistics
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +55,13 @@ def of_scaling(r):
     n = r['numbers']
     yield 'a step of two processes on two cores against one of one process',f"{n['two_processes_against_one']['median']:.2f} of its time ({n['two_processes_against_one']['low']:.2f} to {n['two_processes_against_one']['high']:.2f}); [the model](../docs/scaling.md) says {n['model']:.2f}"
 
-SCRIPTS = dict(step=of_step, pipeline=of_pipeline, gradcam=of_gradcam, interpret=of_interpret, report=of_report, memory=of_memory, scaling=of_scaling)
+def of_ablation(r):
+    n = r['numbers']
+    lines = sorted((statistics.fmean(v['difference']), k) for k,v in n['lines'].items() if not k.startswith('norm '))
+    yield (f"choices of `layernorm-40-ws` that are worth most, each taken back: width {n['width']}, {n['epochs']} epochs on {n['train_images']:,} images, {len(n['recipe']['test_accuracy'])} seed",
+           ', '.join(f'{name} {100*v:+.1f} points' for v,name in lines[:4]) + '; [all of them](../nbs/tutorials/cifar10.ipynb)')
+
+SCRIPTS = dict(step=of_step, pipeline=of_pipeline, gradcam=of_gradcam, interpret=of_interpret, report=of_report, memory=of_memory, scaling=of_scaling, ablation=of_ablation)
 
 def of_run(folder):
     "What a kept run came to"
