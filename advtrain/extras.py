@@ -6,7 +6,7 @@
 __all__ = ['LOGS', 'TensorBoardLog', 'WandbLog']
 
 # %% ../nbs/05f_extras.ipynb #b1149c3a
-import contextlib,importlib,io,json,os,secrets,time,warnings
+import contextlib,importlib,io,json,logging,os,secrets,time,warnings
 from importlib.metadata import version
 from math import inf
 from pathlib import Path
@@ -202,10 +202,18 @@ class _FromPixels(nn.Module):
     )->torch.Tensor: # Logits, shape (images, classes)
         return self.model(((images.to(torch.float32)/255-self.mean)/self.std).permute(0,3,1,2))
 
+@contextlib.contextmanager
+def _only_errors(logger):
+    "A logger without its warnings"
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try: yield
+    finally: logger.setLevel(level)
+
 def _to_onnx(net, size):
     "`net` as an ONNX model, without where its code lies on this machine"
     batch,images = torch.export.Dim('batch', min=1),torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    with warnings.catch_warnings(),contextlib.redirect_stdout(io.StringIO()):
+    with warnings.catch_warnings(),contextlib.redirect_stdout(io.StringIO()),_only_errors(logging.getLogger('onnxscript')):
         warnings.simplefilter('ignore')
         model = torch.onnx.export(net, (images,), input_names=['images'], output_names=['logits'], opset_version=18, dynamo=True, dynamic_shapes=({0: batch},), verbose=False).model_proto
     for node in model.graph.node: node.ClearField('metadata_props')
