@@ -186,7 +186,7 @@ def id(self:Experiment)->str: # 8 hexadecimal digits
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
 
 # %% ../nbs/05a_choices.ipynb #6ab826cf
-_forty = dict(pre_act=True, augs='crop_flip_cutout', warmup=1, nesterov=True, wd_norm_bias=False, label_smoothing=.1, ema=.998, patience=2, factor=5, min_delta=.01, flip_tta=True)
+_forty = dict(pre_act=True, augs='crop_flip_cutout', warmup=1, nesterov=True, wd_norm_bias=False, label_smoothing=.1, ema=.998, patience=2, factor=2, min_delta=.01, flip_tta=True)
 _presets = [
     Experiment('layernorm-40'),
     Experiment('cutout-50', norm='batch', augs='flip_cutout', epochs=50, bs=64, lr='find', n_images=25),
