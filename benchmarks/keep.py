@@ -36,11 +36,12 @@ def keep(
     asked, # Were the numbers asked for with `--save`?
     numbers, # What JSON can hold, by name
     *packages, # Packages whose versions count, beside torch
+    name=None, # Name of the file; without one that of the script
 ):
-    "Write `numbers` to the file that has the name of the script"
+    "Write `numbers` to a file of results"
     if not asked: return
     about = dict(command=command(), date=date.today().isoformat(), machine=machine(), versions={o: version(o) for o in ('torch',*packages)})
     RESULTS.mkdir(exist_ok=True)
-    file = RESULTS/f'{Path(sys.argv[0]).stem}.json'
+    file = RESULTS/f'{name or Path(sys.argv[0]).stem}.json'
     file.write_text(json.dumps(about | dict(numbers=numbers), indent=2, ensure_ascii=False)+'\n', encoding='utf-8')
     print(f'kept in benchmarks/results/{file.name}')
