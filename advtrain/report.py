@@ -16,7 +16,7 @@ from jinja2 import Environment,PackageLoader,StrictUndefined
 from PIL import Image
 
 from .choices import Experiment
-from .compare import Comparison,compare_runs
+from .compare import Comparison,compare_runs,p_words
 from .gallery import comparison_gallery,report_gallery
 from .interpret import wilson
 from .record import epoch_line
@@ -158,10 +158,12 @@ def _runs_table(c):
     names = dict(accuracy='test accuracy', interval='95 % interval', best='best epoch')
     return _html_table(pd.concat([t.loc[:, :'test_accuracy'].iloc[:, :-1], pd.DataFrame(rest).rename(columns=names)], axis=1))
 
+def _p(p): return p_words(p).removeprefix('= ')
+
 def _pairs_table(c):
     "The table of pairs as it fits a page"
     t = c.pairs
-    rest = dict(points=[f'{100*o:+.1f}' for o in t.difference], interval=[f'{100*r.low:+.1f} to {100*r.high:+.1f}' for r in t.itertuples()], p=t.p.map('{:.2g}'.format), p_holm=t.p_holm.map('{:.2g}'.format))
+    rest = dict(points=[f'{100*o:+.1f}' for o in t.difference], interval=[f'{100*r.low:+.1f} to {100*r.high:+.1f}' for r in t.itertuples()], p=t.p.map(_p), p_holm=t.p_holm.map(_p))
     return _html_table(pd.concat([t.loc[:, :'still wrong'].rename(columns=dict(a='A', b='B')), pd.DataFrame(rest).rename(columns=dict(points='B − A, points', interval='95 % interval', p_holm='p, Holm'))], axis=1))
 
 def write_comparison(

@@ -3,11 +3,12 @@
 
 It is written into `nbs/index.ipynb`, where `make readme` takes it from. A figure that has no file is called not measured.
 """
-import json,statistics
+import csv,json,statistics
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RESULTS,INDEX = ROOT/'benchmarks/results',ROOT/'nbs/index.ipynb'
+REFERENCE = 'reference_layernorm40.csv' # in RESULTS
 
 def read(name):
     "The content of a file of results; `None` if there is none"
@@ -19,6 +20,15 @@ def times(r, digits=1, peer=''):
     return f"{r['median']:.{digits}f} times as fast{peer and f' as {peer}'} ({r['low']:.{digits}f} to {r['high']:.{digits}f} in {r['n']} rounds)"
 
 def percent(v): return f'{100*v:.1f} %'
+
+def code(text): return f'`{text}`' if text else ''
+
+DATA = { # name of a run's data, with its digest -> what it is
+    'fashion_sample-7028e603': 'of the Fashion-MNIST sample',
+    'cifar10-b215d45e': 'of CIFAR-10 as JPEG files, quality 75',
+}
+
+def images(n, data): return f'{n:,} images {DATA.get(data, data)}'
 
 def of_step(r):
     ratios,memory = r['numbers']['ratios'],r['numbers']['ratios']['bare']['memory']
@@ -58,12 +68,12 @@ def of_scaling(r):
 def of_ablation(r):
     n = r['numbers']
     lines = sorted((statistics.fmean(v['difference']), k) for k,v in n['lines'].items() if not k.startswith('norm '))
-    yield (f"choices of `layernorm-40-ws` that are worth most, each taken back: width {n['width']}, {n['epochs']} epochs on {n['train_images']:,} images, {len(n['recipe']['test_accuracy'])} seed",
+    yield (f"choices of `layernorm-40-ws` that are worth most, each taken back: width {n['width']}, {n['epochs']} epochs on {images(n['train_images'], n['data'])}, {len(n['recipe']['test_accuracy'])} seed",
            ', '.join(f'{name} {100*v:+.1f} points' for v,name in lines[:4]) + '; [all of them](../nbs/tutorials/cifar10.ipynb)')
 
 def of_schedule(r):
     n = r['numbers']
-    yield (f"how its learning rate drops, against halving after two epochs without 1 % less loss: width {n['width']}, {n['epochs']} epochs on {n['train_images']:,} images, {len(n['recipe']['test_accuracy'])} seed",
+    yield (f"how its learning rate drops, against halving after two epochs without 1 % less loss: width {n['width']}, {n['epochs']} epochs on {images(n['train_images'], n['data'])}, {len(n['recipe']['test_accuracy'])} seed",
            ', '.join(f"{name} {100*statistics.fmean(v['difference']):+.1f} points" for name,v in n['lines'].items()))
 
 SCRIPTS = dict(step=of_step, pipeline=of_pipeline, gradcam=of_gradcam, interpret=of_interpret, report=of_report, memory=of_memory, scaling=of_scaling, ablation=of_ablation, schedule=of_schedule)
@@ -74,14 +84,20 @@ def of_run(folder):
     chosen = 'the test set, as the references did it' if m['watched']=='test' else f"{m['valid_images']:,} validation images"
     flip = f"; {percent(m['test_accuracy_flip'])} with mirror images" if 'test_accuracy_flip' in m else ''
     minutes = m['seconds']/60
-    what = f"`{folder.name}`: {m['epochs']} epochs on {m['train_images']:,} images ({about['data'].split('-')[0]}), one seed"
+    what = f"`{folder.name}`: {m['epochs']} epochs on {images(m['train_images'], about['data'])}, one seed"
     return what,f"**{percent(m['test_accuracy'])}** of {m['test_images']:,} test images{flip}; epoch {m['best_epoch']}, chosen on {chosen}; {f'{minutes/60:.1f} h' if minutes>100 else f'{minutes:.1f} min'} of training on {about.get('gpu') or str(about['threads'])+' threads'}"
+
+def of_reference(file):
+    "The best epoch of a write-up's log"
+    best = max(csv.DictReader(file.read_text(encoding='utf-8').splitlines()), key=lambda o: int(o['test_correct']))
+    return 'for comparison, the log of a write-up: LayerNorm, 40 epochs on CIFAR-10',f"{percent(int(best['test_correct'])/10000)} of 10,000 test images; epoch {best['epoch']}, chosen on the test set"
 
 def rows():
     "What, result, command, file"
     for folder in sorted((RESULTS/'runs').glob('*/')):
         data = json.loads((folder/'about.json').read_text())['data']
         yield *of_run(folder),f"advtrain_run {folder.name}{' --data cifar10.tgz' if data.startswith('cifar10') else ''}",f'runs/{folder.name}/metrics.json'
+    if (RESULTS/REFERENCE).is_file(): yield *of_reference(RESULTS/REFERENCE),'',REFERENCE
     for name,tell in SCRIPTS.items():
         r = read(f'{name}.json')
         for what,result in tell(r) if r else []: yield what,result,r['command'],f'{name}.json'
@@ -95,7 +111,7 @@ GOALS = { # what has no file yet: name of a run -> what it is
 def table():
     "The table, as Markdown"
     lines = ['| what | result | command | file |','|---|---|---|---|']
-    lines += [f'| {what} | {result} | `{command}` | [{Path(file).name}](../benchmarks/results/{file}) |' for what,result,command,file in rows()]
+    lines += [f'| {what} | {result} | {code(command)} | [{Path(file).name}](../benchmarks/results/{file}) |' for what,result,command,file in rows()]
     lines += [f'| {what} | not measured | `advtrain_run {name}` | |' for name,what in GOALS.items() if not (RESULTS/'runs'/name).is_dir()]
     return '\n'.join([*lines, '| anything on a GPU | not measured | | |'])
 
