@@ -4,10 +4,10 @@ All runs are shorter and narrower than the preset, on a share of the training im
 are whole. A line is one choice changed, or a norm with and without standardised weights. Its difference is that of the
 test accuracy, with the 95 % interval of McNemar's table, which judges two trained networks; with several seeds the mean
 and the range tell what luck does. Runs that are finished are not run again. In runs that are so short the learning rate
-never drops; `--schedule` takes back how it drops instead, which wants all forty epochs.
+never drops, and there is little to overfit; `--long` judges what needs all forty epochs instead.
 
     python benchmarks/ablation.py --data cifar10.tgz [--out runs/ablation] [--width 16] [--images 20000] [--epochs 10] [--ema 0.99] [--seeds 1] [--jobs 1]
-    python benchmarks/ablation.py --data cifar10.tgz --schedule --out runs/schedule --images 15000 --epochs 40
+    python benchmarks/ablation.py --data cifar10.tgz --long --out runs/long --images 15000 --epochs 40
 """
 import argparse,statistics
 from pathlib import Path
@@ -23,7 +23,8 @@ NORMS = 'layer','layer2d','group','batch','instance'
 CHANGES = [*({'norm': n, 'weight_std': ws} for ws in (True,False) for n in NORMS),
     dict(weight_std=False, lr=.02), dict(pre_act=False), dict(pre_act=False, zero_init=True), dict(ema=None), dict(label_smoothing=0), dict(nesterov=False), dict(wd_norm_bias=True), dict(wd=1e-4), dict(warmup=0), dict(lr=.05), dict(lr=.2), dict(bs=64),
     dict(hole=8), dict(augs='crop_cutout'), dict(augs='flip_cutout'), dict(augs='none'), dict(last_stride=1)]
-SCHEDULE = [dict(factor=5), dict(factor=10), dict(min_delta=.03), dict(min_delta=.03, factor=5), dict(patience=3, factor=10, min_delta=0)]
+LONG = [dict(norm='batch'), dict(hole=8), dict(augs='flip_cutout'), dict(lr=.05), dict(wd=2e-3),
+    dict(factor=5), dict(factor=10), dict(min_delta=.03), dict(min_delta=.03, factor=5), dict(patience=3, factor=10, min_delta=0)]
 
 def experiments(base, changes, seeds):
     "The recipe, and each change of it, for each seed, by the change's name"
@@ -49,10 +50,10 @@ def main():
     p.add_argument('--ema', type=float, default=.99, help='decay of the averaged weights; there are fewer steps than in the preset')
     p.add_argument('--seeds', type=int, default=1)
     p.add_argument('--jobs', type=int, default=1)
-    p.add_argument('--schedule', action='store_true', help='how the learning rate drops, instead of the other choices')
+    p.add_argument('--long', action='store_true', help='the changes that need all forty epochs, instead of the others')
     o = with_save(p).parse_args()
     base = EXPERIMENTS['layernorm-40-ws'].replace(width=o.width, fraction=o.images/45000, epochs=o.epochs, ema=o.ema, flip_tta=False, n_images=2)
-    wanted = experiments(base, SCHEDULE if o.schedule else CHANGES, range(1, o.seeds+1))
+    wanted = experiments(base, LONG if o.long else CHANGES, range(1, o.seeds+1))
     runs = {r.experiment.name: r for r in run_many([e for es in wanted.values() for e in es], cifar10(o.data), o.out, jobs=o.jobs)}
     found = {name: [runs[e.name] for e in es] for name,es in wanted.items() if all(e.name in runs for e in es)}
     recipes = found.pop('the recipe')
@@ -64,6 +65,6 @@ def main():
         print(f"{name:40} {mean(r['test_accuracy']):.2%}, {100*mean(r['difference']):+.2f} points (95 % interval {100*r['low'][0]:+.2f} to {100*r['high'][0]:+.2f}, p = {r['p_holm']:.1g} with Holm's correction)")
     numbers = dict(recipe=dict(test_accuracy=[r.metrics['test_accuracy'] for r in recipes], watched_accuracy=[r.metrics['best_watched_accuracy'] for r in recipes], choices=base.to_toml()), lines=lines,
         test_images=recipes[0].metrics['test_images'], train_images=recipes[0].metrics['train_images'], width=o.width, epochs=o.epochs, data=Path(recipes[0].environment['data']['name']).name)
-    keep(o.save, numbers, 'fastai', name='schedule' if o.schedule else 'ablation')
+    keep(o.save, numbers, 'fastai', name='ablation_long' if o.long else 'ablation')
 
 if __name__=='__main__': main()

@@ -27,6 +27,10 @@ def test_links_lead_somewhere(file):
         assert there.exists(), f'{target} does not exist'
         if anchor: assert anchor in anchors(there), f'{there.name} has no heading {anchor}'
 
+def test_notebooks_are_small():
+    large = [o.name for o in NOTEBOOKS if o.stat().st_size>=500_000]
+    assert NOTEBOOKS and not large, f'{large}: show less, or python tools/small_pictures.py'
+
 @pytest.fixture(scope='module')
 def make_figures():
     spec = importlib.util.spec_from_file_location('make_figures', ROOT/'tools/make_figures.py')

@@ -71,12 +71,12 @@ def of_ablation(r):
     yield (f"choices of `layernorm-40-ws` that are worth most, each taken back: width {n['width']}, {n['epochs']} epochs on {images(n['train_images'], n['data'])}, {len(n['recipe']['test_accuracy'])} seed",
            ', '.join(f'{name} {100*v:+.1f} points' for v,name in lines[:4]) + '; [all of them](../nbs/tutorials/cifar10.ipynb)')
 
-def of_schedule(r):
+def of_ablation_long(r):
     n = r['numbers']
-    yield (f"how its learning rate drops, against halving after two epochs without 1 % less loss: width {n['width']}, {n['epochs']} epochs on {images(n['train_images'], n['data'])}, {len(n['recipe']['test_accuracy'])} seed",
+    yield (f"other choices in forty epochs: width {n['width']}, {images(n['train_images'], n['data'])}, {len(n['recipe']['test_accuracy'])} seed",
            ', '.join(f"{name} {100*statistics.fmean(v['difference']):+.1f} points" for name,v in n['lines'].items()))
 
-SCRIPTS = dict(step=of_step, pipeline=of_pipeline, gradcam=of_gradcam, interpret=of_interpret, report=of_report, memory=of_memory, scaling=of_scaling, ablation=of_ablation, schedule=of_schedule)
+SCRIPTS = dict(step=of_step, pipeline=of_pipeline, gradcam=of_gradcam, interpret=of_interpret, report=of_report, memory=of_memory, scaling=of_scaling, ablation=of_ablation, ablation_long=of_ablation_long)
 
 def of_run(folder):
     "What a kept run came to"
