@@ -4,7 +4,7 @@ All runs are shorter and narrower than the preset, on a share of the training im
 are whole. A line is one choice changed, or a norm with and without standardised weights. Its difference is that of the
 test accuracy, with the 95 % interval of McNemar's table, which judges two trained networks; with several seeds the mean
 and the range tell what luck does. Runs that are finished are not run again. In runs that are so short the learning rate
-never drops, and there is little to overfit; `--long` judges what needs all forty epochs instead.
+hardly ever drops, and there is little time to overfit; `--long` judges what needs all forty epochs instead.
 
     python benchmarks/ablation.py --data cifar10.tgz [--out runs/ablation] [--width 16] [--images 20000] [--epochs 10] [--ema 0.99] [--seeds 1] [--jobs 1]
     python benchmarks/ablation.py --data cifar10.tgz --long --out runs/long --images 15000 --epochs 40
@@ -15,7 +15,7 @@ from pathlib import Path
 from keep import keep,with_save
 
 from advtrain.choices import EXPERIMENTS,name_after
-from advtrain.compare import compare_runs,holm
+from advtrain.compare import compare_runs,holm,p_words
 from advtrain.data import cifar10
 from advtrain.experiment import run_many
 
@@ -62,7 +62,7 @@ def main():
     mean = statistics.fmean
     print(f"the recipe: {mean(r.metrics['test_accuracy'] for r in recipes):.2%} of {recipes[0].metrics['test_images']:,} test images")
     for name,r in sorted(lines.items(), key=lambda x: mean(x[1]['difference'])):
-        print(f"{name:40} {mean(r['test_accuracy']):.2%}, {100*mean(r['difference']):+.2f} points (95 % interval {100*r['low'][0]:+.2f} to {100*r['high'][0]:+.2f}, p = {r['p_holm']:.1g} with Holm's correction)")
+        print(f"{name:40} {mean(r['test_accuracy']):.2%}, {100*mean(r['difference']):+.2f} points (95 % interval {100*r['low'][0]:+.2f} to {100*r['high'][0]:+.2f}, p {p_words(r['p_holm'])} with Holm's correction)")
     numbers = dict(recipe=dict(test_accuracy=[r.metrics['test_accuracy'] for r in recipes], watched_accuracy=[r.metrics['best_watched_accuracy'] for r in recipes], choices=base.to_toml()), lines=lines,
         test_images=recipes[0].metrics['test_images'], train_images=recipes[0].metrics['train_images'], width=o.width, epochs=o.epochs, data=Path(recipes[0].environment['data']['name']).name)
     keep(o.save, numbers, 'fastai', name='ablation_long' if o.long else 'ablation')
