@@ -24,7 +24,7 @@ CHANGES = [*({'norm': n, 'weight_std': ws} for ws in (True,False) for n in NORMS
     dict(weight_std=False, lr=.02), dict(pre_act=False), dict(pre_act=False, zero_init=True), dict(ema=None), dict(label_smoothing=0), dict(nesterov=False), dict(wd_norm_bias=True), dict(wd=1e-4), dict(warmup=0), dict(lr=.05), dict(lr=.2), dict(bs=64),
     dict(hole=8), dict(augs='crop_cutout'), dict(augs='flip_cutout'), dict(augs='none'), dict(last_stride=1)]
 LONG = [dict(norm='batch'), dict(hole=8), dict(augs='flip_cutout'), dict(lr=.05), dict(wd=2e-3),
-    dict(factor=5), dict(factor=10), dict(min_delta=.03), dict(min_delta=.03, factor=5), dict(patience=3, factor=10, min_delta=0)]
+    dict(factor=5), dict(factor=10), dict(min_delta=.03), dict(patience=3, factor=10, min_delta=0)]
 
 def experiments(base, changes, seeds):
     "The recipe, and each change of it, for each seed, by the change's name"
