@@ -88,6 +88,7 @@ class Experiment:
         if self.lr=='find' and self.lr_scaling!='none': raise ValueError("the learning-rate finder's rate is for the batch size that it saw: with lr 'find', lr_scaling is 'none'")
         if self.pre_act and self.zero_init: raise ValueError('zero_init zeroes the last norm of a block, and with pre_act a block ends with a convolution: choose one of them')
         if self.hole is not None and self.augs=='none': raise ValueError("a hole is part of an augmentation, and augs is 'none'")
+        if self.warmup>self.epochs: raise ValueError(f'a warm-up of {self.warmup} epochs does not end within {self.epochs}, so the learning rate never gets to lr')
         if not self.name.strip('. ') or set(self.name) & set('/\\\n\r\0'): raise ValueError(f'name becomes a folder, and {self.name!r} cannot')
 
     def replace(self,

@@ -33,6 +33,7 @@ from .ranks import gathered,together
 # %% ../nbs/04_interpret.ipynb #997b72c5
 class ImageInterpretation(ClassificationInterpretation):
     "Everything about one pass over a data set, kept"
+    with_mirrored = False # are mirror images in the predictions?
     def __init__(self,
         learn:Learner, # Learner whose model predicted
         dl, # Loader without augmentation or shuffling
@@ -440,10 +441,13 @@ class _Mirrored(Callback):
 @patch
 def with_flip(self:ImageInterpretation)->ImageInterpretation: # Of the same images
     "Predict each image together with its mirror image"
+    if self.with_mirrored: raise ValueError('mirror images are in these predictions already')
     self._check_weights()
     with self.learn.added_cbs(_Mirrored()): mirrored = _predict(self.learn, self.dl)[0]
     logits = torch.stack([self.logits, mirrored]).log_softmax(-1).logsumexp(0) - math.log(2)
-    return ImageInterpretation(self.learn, self.dl, logits, self.targs, None if self.targs is None else _losses(self.learn, logits, self.targs))
+    both = ImageInterpretation(self.learn, self.dl, logits, self.targs, None if self.targs is None else _losses(self.learn, logits, self.targs))
+    both.with_mirrored = True
+    return both
 
 def _losses(learn, logits, targs):
     "The loss of each image"
@@ -459,7 +463,7 @@ def save(self:ImageInterpretation,
     root = getattr(self.learn.dls, 'source', None)
     if root and not all(Path(o).is_relative_to(root) for o in self.items): root = None
     paths = [Path(o).relative_to(root).as_posix() if root else str(o) for o in self.items]
-    save_tensors(known, file, dict(root=root and str(root), paths=paths, vocab=[str(o) for o in self.vocab], weights=self.weights))
+    save_tensors(known, file, dict(root=root and str(root), paths=paths, vocab=[str(o) for o in self.vocab], weights=self.weights, with_mirrored=self.with_mirrored))
 
 @patch(cls_method=True)
 def load(cls:ImageInterpretation,
@@ -473,7 +477,7 @@ def load(cls:ImageInterpretation,
     if root is None and isinstance(learn, Learner): root = getattr(learn.dls, 'source', None)
     root = root or about['root']
     self = cls.__new__(cls)
-    self._learn,self._dl,self.vocab,self.weights = learn,None,about['vocab'],about['weights']
+    self._learn,self._dl,self.vocab,self.weights,self.with_mirrored = learn,None,about['vocab'],about['weights'],about.get('with_mirrored', False)
     self.items = [Path(root)/o if about['root'] else Path(o) for o in about['paths']]
     self._know(**known)
     if isinstance(learn, Learner): self._check_learner(learn)

@@ -6,7 +6,7 @@
 __all__ = ['FIGURES', 'make_learner', 'Run']
 
 # %% ../nbs/05b_runs.ipynb #1e52be75
-import contextlib,hashlib,io,json,os,warnings
+import contextlib,hashlib,inspect,io,json,os,warnings
 from functools import cached_property
 from pathlib import Path
 
@@ -37,6 +37,13 @@ def _learner(exp, dls):
     for o in exp.layers: find_layer(learn.model, o)
     return learn
 
+def _augs(exp):
+    "The augmentation of `exp`"
+    make,options = AUGS[exp.augs],{} if exp.hole is None else {'hole': exp.hole}
+    try: inspect.signature(make).bind(exp.size, **options)
+    except TypeError: raise ValueError(f"the augmentation {exp.augs!r} cannot be called with {', '.join(['the size', *options])}: AUGS holds functions of size, and of hole where hole is set") from None
+    return make(exp.size, **options)
+
 @delegates(image_dls, but=_FROM_EXP)
 def make_learner(
     exp:Experiment, # The choices
@@ -45,8 +52,7 @@ def make_learner(
 )->Learner: # Ready for `fit`
     "Make the loaders and the learner of `exp`, its seed set"
     set_seed(exp.seed)
-    augs = AUGS[exp.augs](exp.size, **({} if exp.hole is None else {'hole': exp.hole}))
-    dls = image_dls(data, augs, size=exp.size, bs=exp.bs, valid_pct=exp.valid_pct, fraction=exp.fraction, watch=exp.watch, seed=exp.seed, **kwargs)
+    dls = image_dls(data, _augs(exp), size=exp.size, bs=exp.bs, valid_pct=exp.valid_pct, fraction=exp.fraction, watch=exp.watch, seed=exp.seed, **kwargs)
     return _learner(exp, dls)
 
 # %% ../nbs/05b_runs.ipynb #32fcd2a8

@@ -145,8 +145,10 @@ class FiniteLoss(Callback):
     def _raise(self, loss, i):
         "Raise an error for a loss and the number of its batch"
         lr,saver = self.opt.hypers[-1]['lr'] if self.opt else self.lr,getattr(self.learn, 'checkpoint', None)
+        warm_up = getattr(self.learn, 'warm_up', None)
+        highest = max(warm_up.rates) if warm_up and warm_up.run and self.epoch<warm_up.epochs else lr # where it would have gone
         where = f"the {'training' if self.training else 'validation'} loss became {loss} in epoch {epoch_of(self.learn)[0]}, batch {i+1} of {self.n_iter}, at a learning rate of {lr:.3g}."
-        error = FloatingPointError(f"{where}{f' {saver.where()}.' if saver else ''} Try a lower learning rate, such as {lr/10:.2g}, or clip gradients, grad_clip=1")
+        error = FloatingPointError(f"{where}{f' {saver.where()}.' if saver else ''} Try a lower learning rate, such as {highest/10:.2g}, or clip gradients, grad_clip=1")
         error.everywhere = True # every process that takes part raises it
         raise error
 
@@ -211,6 +213,7 @@ def resnet_learner(
     **kwargs, # Passed on to `arch`
 )->Learner: # Ready for `fit`
     "Make a `Learner`: cross-entropy, SGD with momentum, and a learning rate that drops on a plateau"
+    if not 0<=min_delta<1: raise ValueError(f'min_delta is a share of the validation loss, from 0 to below 1, not {min_delta}')
     model,opt = arch(n_out=len(dls.vocab), norm=norm, **kwargs),partial(sgd, mom=mom, wd=wd, nesterov=nesterov, wd_norm_bias=wd_norm_bias)
     cbs = [EpochLog(), PlateauLR(patience=patience, factor=factor, min_delta=min_delta, relative=True), Precision(precision), FiniteLoss()]
     if grad_clip is not None: cbs.append(GradientClip(grad_clip))

@@ -30,8 +30,9 @@ def experiments(base, changes, seeds):
     "The recipe, and each change of it, for each seed, by the change's name"
     res = {'the recipe': [base.replace(seed=s, name=f'recipe-seed-{s}') for s in seeds]}
     for o in changes:
-        if all(getattr(base, k)==v for k,v in o.items()): continue # it is the recipe
-        res[', '.join(f"{k.replace('_', ' ')} {v}" for k,v in o.items())] = [base.replace(**o, seed=s, name=name_after(base.replace(name='recipe'), o | {'seed': s})) for s in seeds]
+        differs = {k: v for k,v in o.items() if getattr(base, k)!=v}
+        if not differs: continue # it is the recipe
+        res[', '.join(f"{k.replace('_', ' ')} {v}" for k,v in differs.items())] = [base.replace(**o, seed=s, name=name_after(base.replace(name='recipe'), o | {'seed': s})) for s in seeds]
     return res
 
 def line(runs, recipes):
@@ -55,16 +56,20 @@ def main():
     base = EXPERIMENTS['layernorm-40-ws'].replace(width=o.width, fraction=o.images/45000, epochs=o.epochs, ema=o.ema, flip_tta=False, n_images=2)
     wanted = experiments(base, LONG if o.long else CHANGES, range(1, o.seeds+1))
     runs = {r.experiment.name: r for r in run_many([e for es in wanted.values() for e in es], cifar10(o.data), o.out, jobs=o.jobs)}
-    found = {name: [runs[e.name] for e in es] for name,es in wanted.items() if all(e.name in runs for e in es)}
+    if missing := [e.name for es in wanted.values() for e in es if e.name not in runs]: raise SystemExit(f"not finished: {', '.join(missing)}; {o.out}/index.html says why")
+    found = {name: [runs[e.name] for e in es] for name,es in wanted.items()}
     recipes = found.pop('the recipe')
     lines = {name: line(rs, recipes) for name,rs in found.items()}
-    for o2,p_holm in zip(lines.values(), holm([r['p'][0] for r in lines.values()])): o2['p_holm'] = float(p_holm)
+    if o.seeds==1:
+        for r,p_holm in zip(lines.values(), holm([r['p'][0] for r in lines.values()])): r['p_holm'] = float(p_holm)
     mean = statistics.fmean
     print(f"the recipe: {mean(r.metrics['test_accuracy'] for r in recipes):.2%} of {recipes[0].metrics['test_images']:,} test images")
     for name,r in sorted(lines.items(), key=lambda x: mean(x[1]['difference'])):
-        print(f"{name:40} {mean(r['test_accuracy']):.2%}, {100*mean(r['difference']):+.2f} points (95 % interval {100*r['low'][0]:+.2f} to {100*r['high'][0]:+.2f}, p {p_words(r['p_holm'])} with Holm's correction)")
+        sure = (f"95 % interval {100*r['low'][0]:+.2f} to {100*r['high'][0]:+.2f}, p {p_words(r['p_holm'])} with Holm's correction" if o.seeds==1 else
+            f"{100*min(r['difference']):+.2f} to {100*max(r['difference']):+.2f} in {o.seeds} seeds")
+        print(f"{name:40} {mean(r['test_accuracy']):.2%}, {100*mean(r['difference']):+.2f} points ({sure})")
     numbers = dict(recipe=dict(test_accuracy=[r.metrics['test_accuracy'] for r in recipes], watched_accuracy=[r.metrics['best_watched_accuracy'] for r in recipes], choices=base.to_toml()), lines=lines,
-        test_images=recipes[0].metrics['test_images'], train_images=recipes[0].metrics['train_images'], width=o.width, epochs=o.epochs, data=Path(recipes[0].environment['data']['name']).name)
+        test_images=recipes[0].metrics['test_images'], train_images=recipes[0].metrics['train_images'], width=o.width, epochs=o.epochs, ema=o.ema, data=Path(recipes[0].environment['data']['name']).name)
     keep(o.save, numbers, 'fastai', name='ablation_long' if o.long else 'ablation')
 
 if __name__=='__main__': main()

@@ -2,7 +2,7 @@
 
 A script gives its parser to `with_save` and its numbers to `keep`. The README's table is made from those files, by `make figures`.
 """
-import json,os,platform,shlex,statistics,sys
+import json,os,platform,re,shlex,statistics,sys
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -29,8 +29,9 @@ def machine():
 
 def command():
     "The command that was given, the data by its name alone"
-    words = [Path(o).name if os.sep in o else o for o in sys.argv[1:] if o!='--save']
-    return shlex.join(['python', f'benchmarks/{Path(sys.argv[0]).name}', *words])
+    words = ' '.join(shlex.quote(o) for o in sys.argv[1:] if o!='--save')
+    words = re.sub(r'--data[ =]\S*/', '--data ', words)
+    return f'python benchmarks/{Path(sys.argv[0]).name} {words}'.strip()
 
 def keep(
     asked, # Were the numbers asked for with `--save`?

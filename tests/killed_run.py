@@ -61,7 +61,7 @@ def train(data, folder, fuse):
     checkpoint.open,checkpoint.os,Watch.fuse = lambda file,mode: SlowFile(open(file, mode), fuse) if mode=='wb' else open(file, mode),FusedOS(fuse),fuse
     set_seed(3)
     learn = resnet_learner(image_dls(data, AUGS, bs=34), width=4, lr=.3, patience=2, factor=2, dropout=.1, ema=.9).add_cb(Watch())
-    learn.plateau_lr.min_delta = 1 # so that the rate waits, and drops
+    learn.plateau_lr.min_delta = .9 # so that the rate waits, and drops
     if checkpoint.checkpoints(folder): learn.resume(EPOCHS, folder)
     else: learn.fit(EPOCHS, cbs=Checkpoint(folder))
     rows = [{k: v for k,v in r.items() if k!='seconds'} for r in learn.epoch_log.rows]

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from advtrain.choices import EXPERIMENTS,Experiment
+
 ROOT = Path(__file__).parents[1]
 TEXTS = [*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), ROOT/'benchmarks/README.md']
 NOTEBOOKS = sorted(o for o in ROOT.glob('nbs/**/*.ipynb') if '.ipynb_checkpoints' not in o.parts)
@@ -41,14 +43,22 @@ def test_the_readme_has_the_numbers_of_the_files(make_figures):
     cell, = [''.join(c['source']) for c in json.loads(make_figures.INDEX.read_text(encoding='utf-8'))['cells'] if make_figures.BEGIN in ''.join(c['source'])]
     assert make_figures.measured(cell)==cell, 'benchmarks/results/ has changed: make readme'
     readme = (ROOT/'README.md').read_text(encoding='utf-8')
-    lines = [o.replace('](../', '](') for o in make_figures.table().splitlines()]
+    lines = [o.replace('](../', '](') for o in [make_figures.machine(), *make_figures.table().splitlines()]]
     assert len(lines)>5 and not [o for o in lines if o not in readme.splitlines()]
+
+@pytest.mark.parametrize('folder', sorted((ROOT/'benchmarks/results/runs').glob('*/')), ids=lambda o: o.name)
+def test_a_kept_run_is_what_its_command_does_today(folder):
+    assert Experiment.from_toml(folder/'experiment.toml')==EXPERIMENTS[folder.name]
 
 def test_a_number_that_changes_changes_the_table(make_figures, tmp_path, monkeypatch):
     before = make_figures.table()
     monkeypatch.setattr(make_figures, 'RESULTS', tmp_path)
-    assert 'not measured' in make_figures.table() and make_figures.table()!=before
+    assert '**' in before and '**' not in make_figures.table() # no accuracy without its file
+    assert make_figures.table().count('not measured')==1+len(make_figures.GOALS)
     old = json.loads((ROOT/'benchmarks/results/step.json').read_text())
     old['numbers']['ratios']['fastai']['speed']['median'] = 123.4
     (tmp_path/'step.json').write_text(json.dumps(old))
     assert '123.4 times as fast' in make_figures.table()
+    assert 'without a GPU' in make_figures.machine() and 'anything on a GPU' in make_figures.table()
+    (tmp_path/'step.json').write_text(json.dumps(old | dict(machine=dict(cores=16, cpu='Xeon', gpu='H200'))))
+    assert 'On 16 cores of Xeon, H200, shared' in make_figures.machine() and 'anything on a GPU' not in make_figures.table()

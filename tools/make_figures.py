@@ -55,7 +55,7 @@ def of_interpret(r):
 def of_report(r):
     n = r['numbers']
     yield (f"the page of a run with {n['predictions']:,} test predictions, {n['misclassified']:,} of them wrong",
-           f"written in {n['write_report_s']['median']:.0f} s from the folder (the inference takes {n['inference_s']['median']:.0f} s); {n['page_MB']:.1f} MB; opens in {n['opens_s']['median']:.1f} s")
+           f"written in {n['write_report_s']['median']:.0f} s from the folder (the inference takes {n['inference_s']['median']:.0f} s); {n['page_MB']:.1f} MB; {'opens in {median:.1f} s'.format(**n['opens_s']) if n['opens_s'] else 'opening it: not measured'}")
 
 def of_memory(r):
     n = r['numbers']
@@ -69,7 +69,7 @@ def of_ablation(r):
     n = r['numbers']
     lines = sorted((statistics.fmean(v['difference']), k) for k,v in n['lines'].items())
     worst,best = ('; '.join(f'{name}: {100*v:+.1f}' for v,name in o) for o in (lines[:3], lines[:-4:-1]))
-    yield (f"one change to `layernorm-40-ws`, in points of test accuracy, the three worst and the three best: width {n['width']}, {n['epochs']} epochs on {images(n['train_images'], n['data'])}, seeds: {len(n['recipe']['test_accuracy'])}",
+    yield (f"changes to `layernorm-40-ws`, in points of test accuracy, the three worst and the three best: width {n['width']}, {n['epochs']} epochs, `ema` {n['ema']}, on {images(n['train_images'], n['data'])}, seeds: {len(n['recipe']['test_accuracy'])}",
            f'{worst}; … {best}; [all of them](../nbs/tutorials/cifar10.ipynb)')
 
 SCRIPTS = dict(step=of_step, pipeline=of_pipeline, gradcam=of_gradcam, interpret=of_interpret, report=of_report, memory=of_memory, scaling=of_scaling, ablation=of_ablation, ablation_long=of_ablation)
@@ -109,12 +109,17 @@ def table():
     lines = ['| what | result | command | file |','|---|---|---|---|']
     lines += [f'| {what} | {result} | {code(command)} | [{Path(file).name}](../benchmarks/results/{file}) |' for what,result,command,file in rows()]
     lines += [f'| {what} | not measured | `advtrain_run {name}` | |' for name,what in GOALS.items() if not (RESULTS/'runs'/name).is_dir()]
-    return '\n'.join([*lines, '| anything on a GPU | not measured | | |'])
+    if not any('gpu' in o['machine'] for o in files()): lines.append('| anything on a GPU | not measured | | |')
+    return '\n'.join(lines)
 
-def machines():
-    "The processors that the files name"
-    about = [r['machine'] for r in map(read, (f'{o}.json' for o in SCRIPTS)) if r]
-    return sorted({f"{o['cores']} cores of {o['cpu']}" + (f", {o['gpu']}" if 'gpu' in o else '') for o in about})
+def files():
+    "What the scripts have left"
+    return [r for o in SCRIPTS if (r := read(f'{o}.json'))]
+
+def machine():
+    "Where the scripts ran, and with what, in a sentence"
+    about = [f"{o['cores']} cores of {o['cpu']}{', '+o['gpu'] if 'gpu' in o else ' without a GPU'}" for o in (r['machine'] for r in files())]
+    return f"On {'; '.join(sorted(set(about)))}, shared with others; PyTorch {', '.join(sorted({r['versions']['torch'] for r in files()}))}."
 
 BEGIN,END = '<!-- made by `make figures`: change benchmarks/results/ instead -->','<!-- end of what `make figures` makes -->'
 
@@ -125,7 +130,7 @@ def measured(
     before,_,rest = text.partition(BEGIN)
     _,end,after = rest.partition(END)
     if not end: raise SystemExit('nbs/index.ipynb has lost the marks of the table')
-    return f'{before}{BEGIN}\n\nOn {"; ".join(machines())}, a machine shared with others, without a GPU; PyTorch {read("step.json")["versions"]["torch"]}.\n\n{table()}\n\n{END}{after}'
+    return f'{before}{BEGIN}\n\n{machine()}\n\n{table()}\n\n{END}{after}'
 
 def main():
     nb = json.loads(INDEX.read_text(encoding='utf-8'))
