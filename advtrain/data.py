@@ -385,7 +385,7 @@ def _readable(
     skipped = [f for f,o in zip(files, ok) if not o]
     if skipped:
         names = ', '.join(map(str, skipped[:5])) + (f' and {len(skipped)-5} more' if len(skipped)>5 else '')
-        if on_error=='raise': raise ValueError(f"{len(skipped)} of {len(files)} images cannot be read: {names}. Mend them, or leave them out with on_error='skip'")
+        if on_error=='raise': raise ValueError(f"{len(skipped)} of {len(files)} images cannot be read: {names}. Mend them, or leave them out with on_error='skip', in a shell with --skip-unreadable")
         say(f'skipped {len(skipped)} of {len(files)} images that cannot be read: {names}')
     return [f for f,o in zip(files, ok) if o],sums[ok],skipped
 
