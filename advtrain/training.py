@@ -93,7 +93,7 @@ class WarmUp(Callback):
 
     def before_fit(self):
         self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
-        self.rates = [h['lr'] for h in self.opt.hypers]
+        self.rates = [h['lr'] for h in self.opt.hypers] if self.run else () # a prediction needs no optimiser
 
     def before_batch(self):
         if not self.training or self.epoch>=self.epochs: return
