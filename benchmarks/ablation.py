@@ -68,7 +68,7 @@ def main():
         sure = (f"95 % interval {100*r['low'][0]:+.2f} to {100*r['high'][0]:+.2f}, p {p_words(r['p_holm'])} with Holm's correction" if o.seeds==1 else
             f"{100*min(r['difference']):+.2f} to {100*max(r['difference']):+.2f} in {o.seeds} seeds")
         print(f"{name:40} {mean(r['test_accuracy']):.2%}, {100*mean(r['difference']):+.2f} points ({sure})")
-    numbers = dict(recipe=dict(test_accuracy=[r.metrics['test_accuracy'] for r in recipes], watched_accuracy=[r.metrics['best_watched_accuracy'] for r in recipes], choices=base.to_toml()), lines=lines,
+    numbers = dict(recipe=dict(test_accuracy=[r.metrics['test_accuracy'] for r in recipes], watched_accuracy=[r.metrics['best_watched_accuracy'] for r in recipes], choices=recipes[0].experiment.to_toml()), lines=lines,
         test_images=recipes[0].metrics['test_images'], train_images=recipes[0].metrics['train_images'], width=o.width, epochs=o.epochs, ema=o.ema, data=Path(recipes[0].environment['data']['name']).name)
     keep(o.save, numbers, 'fastai', name='ablation_long' if o.long else 'ablation')
 

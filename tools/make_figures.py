@@ -37,7 +37,7 @@ def of_step(r):
 
 def of_pipeline(r):
     speeds,ratios = r['numbers']['images_per_second'],r['numbers']['ratios']
-    yield ('loading CIFAR-10 files, crop, flip, rotation, cutout, normalisation, one core, against fastai with the usual albumentations transform',
+    yield ('batches of CIFAR-10 with crop, flip, rotation, cutout and normalisation, from images decoded once, one core, against fastai with the usual albumentations transform, which decodes each time',
            f"{times(ratios['fast / fastai with 0 workers'], 0)}: {speeds['advtrain, fast']['median']:,.0f} images/s")
     yield 'the same against the best of three others with two workers',times(ratios['fast / best of the others with 2 workers'])
 
@@ -55,7 +55,7 @@ def of_interpret(r):
 def of_report(r):
     n = r['numbers']
     yield (f"the page of a run with {n['predictions']:,} test predictions, {n['misclassified']:,} of them wrong",
-           f"written in {n['write_report_s']['median']:.0f} s from the folder (the inference takes {n['inference_s']['median']:.0f} s); {n['page_MB']:.1f} MB; {'opens in {median:.1f} s'.format(**n['opens_s']) if n['opens_s'] else 'opening it: not measured'}")
+           f"written in {n['write_report_s']['median']:.0f} s from the folder (inference takes {n['inference_s']['median']:.0f} s, and all that a run does after it {n['after_training_beyond_inference_s']:.0f} s); {n['page_MB']:.1f} MB; {'opens in {median:.1f} s'.format(**n['opens_s']) if n['opens_s'] else 'opening it: not measured'}")
 
 def of_memory(r):
     n = r['numbers']
@@ -69,16 +69,21 @@ def of_ablation(r):
     n = r['numbers']
     lines = sorted((statistics.fmean(v['difference']), k) for k,v in n['lines'].items())
     worst,best = ('; '.join(f'{name}: {100*v:+.1f}' for v,name in o) for o in (lines[:3], lines[:-4:-1]))
-    yield (f"changes to `layernorm-40-ws`, in points of test accuracy, the three worst and the three best: width {n['width']}, {n['epochs']} epochs, `ema` {n['ema']}, on {images(n['train_images'], n['data'])}, seeds: {len(n['recipe']['test_accuracy'])}",
+    yield (f"changes to `layernorm-40-ws`, in points of test accuracy, the three lowest and the three highest: width {n['width']}, {n['epochs']} epochs, `ema` {n['ema']}, on {images(n['train_images'], n['data'])}, seeds: {len(n['recipe']['test_accuracy'])}",
            f'{worst}; … {best}; [all of them](../nbs/tutorials/cifar10.ipynb)')
 
-SCRIPTS = dict(step=of_step, pipeline=of_pipeline, gradcam=of_gradcam, interpret=of_interpret, report=of_report, memory=of_memory, scaling=of_scaling, ablation=of_ablation, ablation_long=of_ablation)
+def of_same_training(r):
+    n = r['numbers']
+    means = ' and '.join(f'{percent(statistics.fmean(v))} ± {100*statistics.stdev(v):.1f}' for v in (n['accuracies'][o] for o in ('fast path','item by item')))
+    yield "the same training, augmented a batch at a time and image by image: the sample's validation images",f"{means}, mean ± standard deviation of {len(n['accuracies']['fast path'])} seeds; Welch's t-test: p = {n['p']:.2f}"
+
+SCRIPTS = dict(step=of_step, pipeline=of_pipeline, gradcam=of_gradcam, interpret=of_interpret, report=of_report, memory=of_memory, scaling=of_scaling, same_training=of_same_training, ablation=of_ablation, ablation_long=of_ablation)
 
 def of_run(folder):
     "What a kept run came to"
     m,about = json.loads((folder/'metrics.json').read_text()),json.loads((folder/'about.json').read_text())
     chosen = 'the test set, as the references did it' if m['watched']=='test' else f"{m['valid_images']:,} validation images"
-    flip = f"; {percent(m['test_accuracy_flip'])} with mirror images" if 'test_accuracy_flip' in m else ''
+    flip = f"; {percent(m['test_accuracy_flip'])} together with their mirror images" if 'test_accuracy_flip' in m else ''
     minutes = m['seconds']/60
     what = f"`{folder.name}`: {m['epochs']} epochs on {images(m['train_images'], about['data'])}, one seed"
     return what,f"**{percent(m['test_accuracy'])}** of {m['test_images']:,} test images{flip}; epoch {m['best_epoch']}, chosen on {chosen}; {f'{minutes/60:.1f} h' if minutes>100 else f'{minutes:.1f} min'} of training on {about.get('gpu') or str(about['threads'])+' threads'}"
@@ -100,7 +105,7 @@ def rows():
 
 GOALS = { # what has no file yet: name of a run -> what it is
     'layernorm-40-ws': 'LayerNorm and standardised weights, 40 epochs on CIFAR-10',
-    'layernorm-40-best': 'LayerNorm and nothing else, 40 epochs on CIFAR-10',
+    'layernorm-40-best': 'the recipe of `layernorm-40-ws` without standardised weights, 40 epochs on CIFAR-10',
     'layernorm-40': "the references' run, 40 epochs on CIFAR-10",
 }
 
