@@ -42,23 +42,20 @@ def peer_maps(name, model, layers, x, targets):
     targets = [peer.utils.model_targets.ClassifierOutputTarget(t) for t in targets] if targets else None
     with getattr(peer, name)(model, [find_layer(model, o) for o in layers]) as cam: return torch.as_tensor(cam(x, targets))
 
-def needs_relu(method, model):
-    "GradCAM++ divides by a sum that can be 0 where activations can be negative: two implementations then differ"
-    if method=='gradcam++' and getattr(model, 'pre_act', False): pytest.skip('layers end without a ReLU')
+# GradCAM++ divides by a sum that can be 0 where activations can be negative, and two implementations then differ
+PAIRS = [(model, method) for model in MODELS for method in PEERS if (model, method)!=('standardised weights, norms before convolutions', 'gradcam++')]
 
-@pytest.mark.parametrize('method', PEERS)
+@pytest.mark.parametrize('case,method', PAIRS, indirect=['case'])
 def test_maps_equal_those_of_pytorch_grad_cam(case, method):
     model,layers,x = case
-    needs_relu(method, model)
     targets = [1,5,9,5]
     ours = GradCAM(model, layers, method)(x, targets)
     for layer,maps in zip(layers, ours): assert (maps-peer_maps(PEERS[method], model, [layer], x, targets)).abs().max() < 1e-4, layer
     assert ours.std() > .05 # there is something to compare
 
-@pytest.mark.parametrize('method', PEERS)
+@pytest.mark.parametrize('case,method', PAIRS, indirect=['case'])
 def test_the_average_over_layers_equals_that_of_pytorch_grad_cam(case, method):
     model,layers,x = case
-    needs_relu(method, model)
     average = GradCAM(model, layers, method, average=True)(x, [1,5,9,5])[0]
     assert (average-peer_maps(PEERS[method], model, layers, x, [1,5,9,5])).abs().max() < 1e-4
 
