@@ -1,4 +1,5 @@
 """Every public name of advtrain, and albumentations as `A`, for interactive use: `from advtrain.all import *`."""
+from .lazy import * # first: what it lets wait would be imported in full otherwise
 from .figures import *
 from .batched import *
 from .batched import A

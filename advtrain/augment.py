@@ -11,8 +11,6 @@ import copy,random
 
 import numpy as np
 import torch
-from .batched import A,augment_batch,batch_lacks
-from albumentations.augmentations.crops.transforms import BaseCrop,CropSizeError
 from fastai.data.core import DataLoaders
 from fastai.data.transforms import Normalize
 from fastai.torch_core import TensorImageBase,no_random,to_device
@@ -21,7 +19,12 @@ from fastai.vision.core import PILImage,TensorImage
 from matplotlib.figure import Figure
 from PIL import Image
 
+from .batched import A,augment_batch,batch_lacks
 from .figures import image_grid,new_figure,show_pixels
+from .lazy import LazyModule
+
+# %% ../nbs/00_augment.ipynb #48404791
+crops = LazyModule('albumentations.augmentations.crops.transforms')
 
 # %% ../nbs/00_augment.ipynb #97a915d3
 def _cutout(hole, fill, p): return A.CoarseDropout(num_holes_range=(1,1), hole_height_range=(hole,hole), hole_width_range=(hole,hole), fill=fill, p=p)
@@ -34,7 +37,7 @@ def cutout_augs(
     fill:int=128, # Colour of the hole, 0 to 255
     p_hole:float=.5, # Share of images with a hole
     flip:bool=False, # Mirror half of the images?
-)->A.Compose:
+)->'A.Compose':
     "Make a random crop with padding, a small rotation and a cutout"
     crop = [A.PadIfNeeded(size+2*pad, size+2*pad, border_mode=0), A.RandomCrop(size, size)]
     rotate = [A.Rotate(limit=(-degrees,degrees), border_mode=0, p=.5)] if degrees else []
@@ -45,7 +48,7 @@ def flip_cutout_augs(
     hole:int=16, # Side of the square that is painted over, pixels
     fill:int=128, # Colour of the hole, 0 to 255
     p_hole:float=.5, # Share of images with a hole
-)->A.Compose:
+)->'A.Compose':
     "Make a random horizontal flip and a cutout"
     return A.Compose([A.HorizontalFlip(p=.5), _cutout(hole, fill, p_hole)])
 
@@ -60,7 +63,7 @@ def shift_gray_augs(
     p_gray:float=.1, # Share of images that lose their colour
     fill:int=128, # Colour of the hole, 0 to 255
     p_hole:float=.5, # Share of images with a hole
-)->A.Compose:
+)->'A.Compose':
     "Make a random crop with padding, a shift, zoom and rotation, now and then gray, and a cutout"
     crop = [A.PadIfNeeded(size+2*pad, size+2*pad, border_mode=0), A.RandomCrop(size, size)]
     affine = A.Affine(translate_percent=(-shift,shift), scale=(1-scale,1+scale), rotate=(-degrees,degrees), border_mode=0, p=.5)
@@ -144,7 +147,7 @@ def augmented_pixels(
     "Check that `aug` makes an image of a `size`×`size` image"
     _images_only(aug)
     try: return _augmented(A.Compose([copy.deepcopy(aug)], seed=0), np.zeros((size,size,3), np.uint8))
-    except CropSizeError as e: raise ValueError(f'a crop is larger than the images, which are {size}×{size}: make it smaller, or give it pad_if_needed=True') from e
+    except crops.CropSizeError as e: raise ValueError(f'a crop is larger than the images, which are {size}×{size}: make it smaller, or give it pad_if_needed=True') from e
 
 # %% ../nbs/00_augment.ipynb #92d4a1d2
 class BatchAlbumentations(AlbumentationsTransform):
@@ -212,14 +215,14 @@ def _training_image(dls, index):
 
 # %% ../nbs/00_augment.ipynb #8dcf2945
 def _alone(
-    aug:A.Compose, # Augmentation of training images
+    aug, # albumentations `Compose`, the augmentation of training images
 )->list: # Name and `Compose` of each
     "Take the transforms of `aug` apart"
     parts,pads = [],[]
     for t in copy.deepcopy(aug).transforms:
         name,t.p = type(t).__name__ + (f'\np={t.p:.2g}' if t.p<1 else ''),1
         parts.append((name, A.Compose([*pads, t])))
-        pads = [*pads, t] if isinstance(t, A.Pad) else [] if isinstance(t, BaseCrop) else pads
+        pads = [*pads, t] if isinstance(t, A.Pad) else [] if isinstance(t, crops.BaseCrop) else pads
     return parts
 
 def show_transforms(

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from matplotlib.figure import Figure
-from scipy.stats import binomtest
 
 from .choices import Experiment
 from .figures import new_figure,short,show_pixels
 from .gradcam import overlay
 from .interpret import wilson
+from .lazy import stats
 from .runs import Run
 
 # %% ../nbs/05c_compare.ipynb #cbd92e0b
@@ -36,7 +36,7 @@ def mcnemar(
     fixed,broken,n = counts['fixed'],counts['broken'],len(a)
     up,down = (fixed+1)/(n+2),(broken+1)/(n+2)
     half = 1.959964*sqrt((up+down-(up-down)**2)/(n+2))
-    p = binomtest(fixed, fixed+broken).pvalue if fixed+broken else 1.
+    p = stats.binomtest(fixed, fixed+broken).pvalue if fixed+broken else 1.
     return counts | {'difference': (fixed-broken)/n, 'low': max(up-down-half, -1.), 'high': min(up-down+half, 1.), 'p': float(p)}
 
 # %% ../nbs/05c_compare.ipynb #e031c0ad

@@ -12,7 +12,6 @@ from pathlib import Path
 import fastai.vision.learner # it registers how fastai shows images and their losses
 import numpy as np
 import pandas as pd
-import sklearn.metrics as skm
 import torch
 from fastai.callback.core import Callback
 from fastai.data.transforms import get_image_files
@@ -22,12 +21,12 @@ from fastai.vision.core import TensorImage
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
-from scipy.stats import binomtest
 
 from .augment import to_pixels
 from .checkpoint import digest,load_tensors,save_tensors
 from .data import SPLITS,open_rgb
 from .figures import image_grid,new_figure,short
+from .lazy import skm,stats
 from .ranks import gathered,together
 
 # %% ../nbs/04_interpret.ipynb #997b72c5
@@ -292,7 +291,7 @@ def wilson(
 )->tuple: # Lower and upper end
     "Wilson's 95 % interval of a share; the whole of [0, 1] without any image"
     if not n: return 0.,1.
-    interval = binomtest(int(correct), int(n)).proportion_ci(.95, method='wilson')
+    interval = stats.binomtest(int(correct), int(n)).proportion_ci(.95, method='wilson')
     return interval.low,interval.high
 
 @patch

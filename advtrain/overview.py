@@ -17,11 +17,11 @@ from urllib.parse import quote
 
 import pandas as pd
 from fastcore.basics import patch
-from scipy.stats import t as student
 
 from .choices import Experiment
 from .figures import short
 from .interpret import wilson
+from .lazy import stats
 from .record import best_row
 from .report import _picture_url,_render
 from .runs import Run,at_work,finished,write_whole
@@ -143,7 +143,7 @@ def mean_interval(
     n,mean = len(values),fmean(values)
     if n<2: return mean,nan,nan,nan
     sd = stdev(values)
-    half = float(student.ppf(.975, n-1))*sd/sqrt(n)
+    half = float(stats.t.ppf(.975, n-1))*sd/sqrt(n)
     return mean,sd,max(mean-half, 0.),min(mean+half, 1.)
 
 # %% ../nbs/05g_overview.ipynb #3e8db466
