@@ -47,16 +47,23 @@ def norm_types(
     "Find the classes of the norms in `model`"
     return {type(m) for m in model.modules() if isinstance(m, (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm))}
 
+# %% ../nbs/02_models.ipynb #e156ce62
+def standardized(
+    weight:torch.Tensor, # Weights of a convolution, shape (channels', channels, height, width)
+)->torch.Tensor: # Weights of the same shape and memory layout
+    "Weights whose mean is 0 and whose sum of squares is 1 for each channel that comes out"
+    n = weight[0].numel()
+    def standardize(w): return F.layer_norm(w, w.shape[1:], eps=1e-8/n) / n**.5
+    if weight.is_contiguous(): return standardize(weight)
+    return standardize(weight.permute(0,2,3,1)).permute(0,3,1,2) # channels-last
+
 # %% ../nbs/02_models.ipynb #65f13047
 class WSConv2d(nn.Conv2d):
     "Convolution with standardised weights"
     def forward(self,
         x:torch.Tensor, # Activations, shape (images, channels, height, width)
     )->torch.Tensor: # Shape (images, channels', height', width')
-        w = self.weight.permute(0,2,3,1) # as it lies in memory in channels-last layout
-        n = w[0].numel()
-        w = F.layer_norm(w, w.shape[1:], eps=1e-8/n) / n**.5
-        return self._conv_forward(x, w.permute(0,3,1,2), self.bias)
+        return self._conv_forward(x, standardized(self.weight), self.bias)
 
 # %% ../nbs/02_models.ipynb #8cafa0c8
 def _conv(c_in, c_out, side, stride, weight_std):
