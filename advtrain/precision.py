@@ -23,12 +23,23 @@ DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 def fast_dtype(
     device:torch.device, # Device that trains
-)->str: # 'bf16' where the hardware computes in it, else 'fp32'
+)->str: # 'bf16' where the hardware computes in it, else 'fp32'; or what the environment variable `ADVTRAIN_PRECISION` says
     "Choose the precision that is fast on `device`"
+    forced = os.environ.get('ADVTRAIN_PRECISION')
+    if forced and forced not in DTYPES: raise ValueError(f"ADVTRAIN_PRECISION is {forced!r}: choose from {', '.join(DTYPES)}")
+    if forced: return forced
     if device.type=='cuda': return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp32'
-    if device.type!='cpu': return 'fp32'
+    return 'bf16' if device.type=='cpu' and _cpu_has_bf16() else 'fp32'
+
+def _cpu_has_bf16():
+    "Has the processor instructions for bf16, and do PyTorch and oneDNN use them?"
     checks = [getattr(torch.cpu, n, lambda: False) for n in ('_is_avx512_bf16_supported','_is_amx_tile_supported')]
-    return 'bf16' if any(f() for f in checks) else 'fp32'
+    return any(f() for f in checks) and 'AVX512' in torch.backends.cpu.get_cpu_capability() and _onednn_uses_bf16()
+
+def _onednn_uses_bf16():
+    "Is oneDNN, which computes PyTorch's convolutions, free to use such instructions?"
+    isa = os.environ.get('ONEDNN_MAX_CPU_ISA') or os.environ.get('DNNL_MAX_CPU_ISA') or 'ALL'
+    return isa.upper() in ('ALL','DEFAULT') or any(o in isa.upper() for o in ('BF16','FP16','AMX','AVX10'))
 
 # %% ../nbs/02c_precision.ipynb #86931659
 def channels_last_is_safe(
