@@ -193,7 +193,7 @@ def train(
 ):
     "Train to the end, from the newest checkpoint if there is one"
     begun = on_main(_begin, exp, learn, out, overwrite, resume)
-    if find or exp.lr=='find': found = _find_lr(learn, out)
+    if find or exp.lr=='find': found = _find_lr(exp, learn, out)
     if exp.lr=='find': learn.lr = found
     cbs = [KeepHistory(out, tell), *cbs] if is_main() else list(cbs)
     if begun: learn.resume(exp.epochs, out, resume=='previous', cbs=cbs)
@@ -217,11 +217,13 @@ def _same_run(exp, out):
     if differ: raise ValueError(f"{out} holds a run with other choices: {', '.join(differ)}")
     return True
 
-def _find_lr(learn, out):
+def _find_lr(exp, learn, out):
     "The learning rate that the finder suggests, found once for a run"
     file = out/'lr_find.json'
     if not on_main(file.exists):
-        found = learn.lr_find(show_plot=is_main())
+        epoch = len(learn.dls.train.dataset)//exp.bs
+        steps = 100 if exp.lr=='find' else min(max(epoch, 40), 100) # a curve that decides nothing takes an epoch at most
+        found = learn.lr_find(num_it=steps, show_plot=is_main())
         if is_main():
             _save(plt.gcf(), out/'figures', 'lr_find')
             _dump({'valley': found.valley}, file)
@@ -386,7 +388,7 @@ class _Child:
     def __init__(self, exp, data, folder, slot, jobs, kwargs):
         self.exp,self.folder,self.errors = exp,folder,tempfile.TemporaryFile('w+')
         env = os.environ | {'OMP_NUM_THREADS': str(max(1, torch.get_num_threads()//jobs))}
-        command = [sys.executable, '-c', 'from advtrain.experiment import child; child()']
+        command = [sys.executable, '-c', 'import advtrain.all; from advtrain.experiment import child; child()']
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self.errors, text=True, env=env)
         job = dict(experiment=exp.to_toml(), data=str(data), out=str(folder), slot=slot, jobs=jobs, kwargs=kwargs)
         self.process.stdin.write(json.dumps(job, default=str)+'\n')

@@ -54,7 +54,7 @@ def show_pixels(
     **kwargs, # Passed on to `Axes.imshow`
 ):
     "Draw `image` in `ax`, each pixel a sharp square, without ticks"
-    ax.set_title(title, fontsize=fontsize, color=color, pad=3, parse_math=False)
+    ax.set_title(title, fontsize=fontsize, color=color, pad=3, y=1, parse_math=False) # with a `y`, matplotlib does not search for a place
     ax.axis('off')
     if image is not None: return ax.imshow(image, interpolation=interpolation, **kwargs)
 

@@ -370,8 +370,9 @@ def plot_gradcam(self:ImageInterpretation,
 def _legend(fig, axs, drawn, against, areas):
     "A colour bar for the maps, one for their differences, and a line on the areas"
     width,height = fig.get_size_inches()
+    corners = [axs[0,0],axs[-1,-1]] # they span all axes, and layout takes a while for each
     for artist,label in [(drawn[0],'importance')] + ([(drawn[2],f'predicted − {against}')] if against else []):
-        bar = fig.colorbar(artist, ax=axs, shrink=min(1, 1.7/height*1.3), aspect=16, fraction=.3/width, pad=.1/width)
+        bar = fig.colorbar(artist, ax=corners, shrink=min(1, 1.7/height*1.3), aspect=16, fraction=.3/width, pad=.1/width)
         bar.ax.tick_params(labelsize=6)
         bar.set_label(label, fontsize=6.5)
         bar.solids.set_alpha(1)

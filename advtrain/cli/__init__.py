@@ -80,8 +80,9 @@ def _converter(field):
 def _add_choices(parser, many):
     "An option for each choice, with one value or many"
     group = parser.add_argument_group('choices', 'what is given here replaces the choice of the preset' + (', and each of several values is combined with each of the others' if many else ''))
+    meanings = docments(Experiment)
     for f in fields(Experiment):
-        flag,text = '--'+f.name.replace('_','-'),docments(Experiment)[f.name].replace('%', '%%')
+        flag,text = '--'+f.name.replace('_','-'),meanings[f.name].replace('%', '%%')
         if f.name in CHOICES: text = f"{text}: {', '.join(map(str, CHOICES[f.name]))}"
         how,name = dict(dest=f.name, default=argparse.SUPPRESS, help=text),'N' if int in _kinds(f) else 'X' if float in _kinds(f) else 'NAMES' if f.type is tuple else 'YES|NO' if f.type is bool else 'NAME'
         if many and f.name!='name': group.add_argument(flag, type=_yes_no if f.type is bool else _converter(f), nargs='+', metavar=name, **how)
@@ -156,7 +157,7 @@ def advtrain_run(
 def _run(args, exp, argv):
     "Run an experiment; an interruption names the command that goes on"
     try:
-        from advtrain.experiment import run_experiment
+        from advtrain.all import run_experiment
         from advtrain.report import result_line
         out = args.out or Path('runs')/exp.name
         run = run_experiment(exp, _data(args), out, args.overwrite, args.resume, args.log, **_loading(args))
@@ -200,7 +201,7 @@ def _experiments(args, parser):
     except (ValueError, OSError) as e: parser.error(str(e))
 
 def _grid(args, exps):
-    from advtrain.experiment import run_many
+    from advtrain.all import run_many
     out = args.out or Path('runs')/f'{_preset(args).name}-grid'
     runs = run_many(exps, _data(args), out, args.jobs, args.retry_failed, args.log, **_loading(args))
     page,table = (out/'index.html').resolve(),runs.table.reset_index()
@@ -243,8 +244,8 @@ def _space(text):
     except argparse.ArgumentTypeError as e: raise ValueError(f'--space {text}: {e}') from None
 
 def _search(args, exp, space):
+    from advtrain.all import search
     from advtrain.report import result_line
-    from advtrain.search import search
     out = args.out or Path('runs')/f'{exp.name}-search'
     best = search(exp, space, _data(args), out, args.trials, args.storage, args.study, args.sampler, args.pruner, log=args.log, **_loading(args))
     page = (out/'index.html').resolve()
@@ -266,8 +267,7 @@ def advtrain_compare(
 
 # %% ../../nbs/08_cli.ipynb #f24d6d30
 def _compare(args):
-    from advtrain.compare import compare_runs
-    from advtrain.report import write_comparison
+    from advtrain.all import compare_runs,write_comparison
     c = compare_runs(args.folders)
     page = write_comparison(c, args.out).resolve()
     return '\n'.join([c.table.to_string(), *c.sentences(), str(page)]), dict(runs=c.table.reset_index().to_dict('records'), pairs=c.pairs.to_dict('records'), page=str(page))
@@ -286,8 +286,8 @@ def advtrain_lr_find(
 
 # %% ../../nbs/08_cli.ipynb #9667598a
 def _lr_find(args, exp):
+    from advtrain.all import make_learner
     import matplotlib.pyplot as plt
-    from advtrain.runs import make_learner
     learn = make_learner(exp, _data(args), **_loading(args))
     with learn.no_bar(): found = learn.lr_find()
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -311,8 +311,8 @@ def advtrain_predict(
 
 # %% ../../nbs/08_cli.ipynb #0851aac0
 def _predict(args):
+    from advtrain.all import Run
     from fastai.data.transforms import get_image_files
-    from advtrain.runs import Run
     run = Run(args.run)
     if lost := [str(o) for o in args.images if not o.exists()]: raise FileNotFoundError(f"no such image: {', '.join(lost[:5])}")
     files = [f for o in args.images for f in (sorted(get_image_files(o)) if o.is_dir() else [o])]
