@@ -1,28 +1,34 @@
 # make run                    train the quickstart and write its page
 # make test                   run the notebooks as tests, then pytest
 # make figures, make readme   the README's table from benchmarks/results, and the README from nbs/index.ipynb
-# All make .venv and install the project first; a later call reuses it.
+# The first call of each makes .venv and installs what it needs; a later call starts at once.
 PYTHON ?= python3
+export PYTHON
 BIN := .venv/bin
 
-.PHONY: run test install figures readme
+.PHONY: run test notebooks pytest install figures readme
 
-run: .venv/installed
-	$(BIN)/advtrain_run quickstart --overwrite
+run: .venv/library
+	@$(BIN)/advtrain_run quickstart --overwrite
 
-test: .venv/installed
-	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --timing
-	OMP_NUM_THREADS=1 $(BIN)/pytest -x -q -n 2 --dist loadfile --no-loadscope-reorder tests
+test: notebooks pytest
 
-install: .venv/installed
+notebooks: .venv/development
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/test_notebooks.py
 
-.venv/installed: settings.ini setup.py
-	@echo 'Installing into .venv; this takes a minute or two ...'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[dev]'
-	touch $@
+pytest: .venv/development
+	tools/pytest.sh $(BIN)
 
-figures: .venv/installed
+install: .venv/development
+
+.venv/library: settings.ini setup.py
+	@tools/install.sh . 8 $@
+
+.venv/development: settings.ini setup.py
+	@tools/install.sh '.[dev]' 9 $@
+	@touch .venv/library
+
+figures: .venv/development
 	$(BIN)/python tools/make_figures.py
 
 readme: figures

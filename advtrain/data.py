@@ -9,8 +9,9 @@ __all__ = ['CIFAR10_CLASSES', 'CIFAR10_STATS', 'SPLITS', 'unpack_once', 'fashion
            'empty_dls', 'show_classes']
 
 # %% ../nbs/01_data.ipynb #946d5222
-import copy,functools,hashlib,os,sys,tarfile,tempfile
+import copy,functools,getpass,hashlib,os,shutil,sys,tarfile,tempfile
 from contextlib import contextmanager,suppress
+from functools import partial
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import NamedTuple
@@ -44,31 +45,67 @@ from .figures import image_grid,short
 from .ranks import own_device,say
 
 # %% ../nbs/01_data.ipynb #4c510ca3
+def data_home()->Path: # A folder in which a `data` folder can be made, or not
+    "fastai's data directory, also where it cannot be made"
+    try: return fastai_cfg().path('data')
+    except OSError: return Path(os.environ.get('FASTAI_HOME', '~/.fastai')).expanduser()/'data'
+
+def writable_home()->Path: # A folder
+    "fastai's data directory, or one of our own for temporary files where nothing can be written into that"
+    home = data_home()
+    with suppress(OSError):
+        home.mkdir(parents=True, exist_ok=True)
+        if os.access(home, os.W_OK): return home
+    other = Path(tempfile.gettempdir())/f'advtrain-{getpass.getuser()}'
+    other.mkdir(mode=0o700, exist_ok=True)
+    if hasattr(os, 'getuid') and other.stat().st_uid!=os.getuid(): raise PermissionError(f'{home} cannot be written, and {other} is another user\'s: name a folder in the environment variable FASTAI_HOME')
+    return other
+
+def appear_whole(
+    folder:Path, # Folder to make, unless it is there
+    fill, # Function of an empty folder; gives the folder, in that one, which becomes `folder`
+)->Path: # `folder`
+    "Make a folder that is whole as soon as it is there, whichever process is first"
+    if folder.is_dir(): return folder
+    with tempfile.TemporaryDirectory(dir=folder.parent) as tmp:
+        made = fill(Path(tmp))
+        try: os.rename(made, folder)
+        except OSError:
+            if not folder.is_dir(): raise # otherwise another process was faster
+    return folder
+
+# %% ../nbs/01_data.ipynb #587aeea9
 def unpack_once(
     archive:Path, # A tar archive, compressed in any way `tarfile` knows
 )->Path: # Folder with the archive's content, under fastai's data directory
     "Unpack `archive`, unless one with the same bytes was unpacked before"
     archive = Path(archive)
     if not archive.is_file(): raise FileNotFoundError(f'no such archive: {archive}')
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()[:8]
-    folder = fastai_cfg().path('data')/f"{archive.name.split('.')[0]}-{digest}"
-    if folder.is_dir(): return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as tmp:
+    def _unpack(tmp):
         try:
-            with tarfile.open(archive) as tar: tar.extractall(f'{tmp}/all', filter='data')
+            with tarfile.open(archive) as tar: tar.extractall(tmp/'all', filter='data')
         except (tarfile.TarError, LZMAError, EOFError, OSError) as e: raise ValueError(f'cannot unpack {archive}: {e}') from e
-        tops = list(Path(tmp, 'all').iterdir())
-        top = tops[0] if len(tops)==1 and tops[0].is_dir() else Path(tmp, 'all')
-        try: os.rename(top, folder)
-        except OSError:
-            if not folder.is_dir(): raise # otherwise another process was faster
-    return folder
+        tops = list((tmp/'all').iterdir())
+        return tops[0] if len(tops)==1 and tops[0].is_dir() else tmp/'all'
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()[:8]
+    return appear_whole(writable_home()/f"{archive.name.split('.')[0]}-{digest}", _unpack)
 
 # %% ../nbs/01_data.ipynb #163d7853
-def fashion_sample()->Path: # Folder with `train/<class>/` and `test/<class>/`
+def fashion_sample(
+    few:bool=False, # Three classes only, with 50 training and 5 test images each, for a try of a few seconds?
+)->Path: # Folder with `train/<class>/` and `test/<class>/`
     "Unpack the embedded sample of Fashion-MNIST"
-    return unpack_once(package_files('advtrain')/'fashion_sample.tar.xz')
+    sample = unpack_once(package_files('advtrain')/'fashion_sample.tar.xz')
+    return appear_whole(sample.with_name(f'{sample.name}-few'), partial(_copy_few, sample)) if few else sample
+
+def _copy_few(sample, tmp):
+    "Copy some images of three classes"
+    for split,n in (('train',50),('test',5)):
+        for c in ('Bag','Coat','Sandal'):
+            (tmp/'few'/split/c).mkdir(parents=True)
+            for f in sorted((sample/split/c).iterdir())[:n]: shutil.copy(f, tmp/'few'/split/c)
+    shutil.copy(sample/'LICENSE', tmp/'few')
+    return tmp/'few'
 
 # %% ../nbs/01_data.ipynb #625894cb
 CIFAR10_CLASSES = 'airplane automobile bird cat deer dog frog horse ship truck'.split()
@@ -92,7 +129,7 @@ def cifar10(
     if source: path = data_folder(source)
     else:
         try:
-            with _alone(fastai_cfg().path('data')/'cifar10'): path = untar_data(URLs.CIFAR) # several processes download it once
+            with _alone(data_home()/'cifar10'): path = untar_data(URLs.CIFAR) # several processes download it once
         except (URLError, OSError) as e:
             raise ConnectionError(f'CIFAR-10 cannot be downloaded ({e}). Three ways out: connect to the network and try again; '
                 "give a folder or archive you have, cifar10('cifar10.tgz'); or name it in the environment variable ADVTRAIN_CIFAR10") from e
@@ -289,7 +326,7 @@ def scan_images(
     size:int=32, # Side the images are scaled to, pixels
 )->np.ndarray: # Means and mean squares of the channels in [0, 1], shape (files, 6); a row of NaN for a file that cannot be read
     "Open every image once; the result is kept until a file changes"
-    cache = fastai_cfg().path('data')/'advtrain_scans'/f'{_fingerprint(files, size)}.npy'
+    cache = data_home()/'advtrain_scans'/f'{_fingerprint(files, size)}.npy'
     try: return np.load(cache)
     except (OSError, ValueError, EOFError): pass # there is none, or it is damaged
     sums = np.concatenate([sums.numpy() for _,sums in _open_all(files, size)])
@@ -352,7 +389,7 @@ def decode_images(
 )->DecodedImages: # Their pixels
     "Decode all images into one array, which is kept on disk until a file changes"
     root = hashlib.sha256(f'{_root(files)}|{size}'.encode()).hexdigest()[:16]
-    cache,fingerprint = fastai_cfg().path('data')/'advtrain_images'/f'{root}.safetensors',_fingerprint(files, size)
+    cache,fingerprint = data_home()/'advtrain_images'/f'{root}.safetensors',_fingerprint(files, size)
     with _alone(cache):
         try: return _load_images(cache, files, fingerprint)
         except OSError: pass # there is none

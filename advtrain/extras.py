@@ -31,7 +31,7 @@ def needed(
 ): # The module
     "Import a package that advtrain does not need, or say how to get it"
     try: return importlib.import_module(package)
-    except ModuleNotFoundError as e: raise ImportError(f"{package} is not installed: pip install 'advtrain[{extra}]'") from e
+    except ModuleNotFoundError as e: raise ImportError(f"{package} is not installed: in advtrain's folder, pip install '.[{extra}]'") from e
 
 # %% ../nbs/05f_extras.ipynb #c2915dcb
 def _numbers(row, name):

@@ -43,7 +43,7 @@ def test_nothing_is_imported_before_it_is_used():
 def test_missing_package_is_an_error_at_once(run, tmp_path, monkeypatch, package, extra):
     if extra=='onnx': pytest.importorskip('onnx'), pytest.importorskip('onnxscript')
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=rf"^{package} is not installed: pip install 'advtrain\[{extra}\]'$") as e:
+    with pytest.raises(ImportError, match=rf"^{package} is not installed: in advtrain's folder, pip install '\.\[{extra}\]'$") as e:
         if extra=='onnx': run.to_onnx(tmp_path/'network.onnx')
         else: LOGS[extra](tmp_path/'run')
     assert isinstance(e.value.__cause__, ModuleNotFoundError) and not list(tmp_path.iterdir())
