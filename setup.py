@@ -7,8 +7,9 @@ from setuptools import find_packages,setup
 config = ConfigParser(delimiters=['='])
 config.read('settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
-# search_requirements and its like become extras, and dev has them all
+# search_requirements and its like become extras; `all` has those of users and what tests need, `dev` has everything
 extras = {k.removesuffix('_requirements'): v.split() for k,v in cfg.items() if k.endswith('_requirements')}
+extras['all'] = sorted({o for k,v in extras.items() for o in v if k not in ('lint','dev')})
 extras['dev'] = sorted({o for v in extras.values() for o in v})
 
 setup(

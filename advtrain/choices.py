@@ -188,7 +188,7 @@ def id(self:Experiment)->str: # 8 hexadecimal digits
 
 # %% ../nbs/05a_choices.ipynb #6ab826cf
 _forty = dict(pre_act=True, augs='crop_flip_cutout', warmup=1, nesterov=True, wd_norm_bias=False, label_smoothing=.1, ema=.998, patience=2, factor=2, min_delta=.01, flip_tta=True)
-_quick = dict(weight_std=True, pre_act=True, augs='flip_cutout', hole=8, warmup=1, nesterov=True, label_smoothing=.1, ema=.98, n_images=10)
+_quick = dict(weight_std=True, pre_act=True, augs='flip_cutout', hole=8, warmup=1, nesterov=True, label_smoothing=.1, ema=.97, n_images=10)
 _presets = [
     Experiment('layernorm-40'),
     Experiment('cutout-50', norm='batch', augs='flip_cutout', epochs=50, bs=64, lr='find', n_images=25),
@@ -198,7 +198,7 @@ _presets = [
     Experiment('layernorm-40-modules-resnet34', arch='resnet34', augs='shift_gray'),
     Experiment('layernorm-40-best', lr=.02, **_forty),
     Experiment('layernorm-40-ws', weight_std=True, lr=.1, **_forty),
-    Experiment('quickstart', width=16, size=28, epochs=7, bs=32, lr=.1, **_quick),
+    Experiment('quickstart', width=16, size=28, epochs=6, bs=32, lr=.05, **_quick),
 ]
 EXPERIMENTS = {o.name: o for o in _presets} # name -> preset
 
