@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from advtrain.experiment import _cpu
+from advtrain.precision import cpu_instructions
 
 RESULTS = Path(__file__).with_name('results')
 
@@ -25,7 +26,8 @@ def over(values):
 
 def machine():
     "What the numbers depend on"
-    return dict(cpu=_cpu(), cores=os.cpu_count(), threads=torch.get_num_threads(), **(dict(gpu=torch.cuda.get_device_name()) if torch.cuda.is_available() else {}), python=platform.python_version())
+    gpu = dict(gpu=torch.cuda.get_device_name()) if torch.cuda.is_available() else {}
+    return dict(cpu=_cpu(), instructions=cpu_instructions(), cores=os.cpu_count(), threads=torch.get_num_threads(), **gpu, python=platform.python_version())
 
 def command():
     "The command that was given, the data by its name alone"
@@ -39,10 +41,11 @@ def keep(
     *packages, # Packages whose versions count, beside torch
     name=None, # Name of the file; without one that of the script
 ):
-    "Write `numbers` to a file of results"
+    "Write `numbers` to a file of results, on a processor without bf16 to one of its own"
     if not asked: return
     about = dict(command=command(), date=date.today().isoformat(), machine=machine(), versions={o: version(o) for o in ('torch',*packages)})
     RESULTS.mkdir(exist_ok=True)
-    file = RESULTS/f'{name or Path(sys.argv[0]).stem}.json'
+    kind = '' if 'gpu' in about['machine'] or about['machine']['instructions'].endswith('BF16') else f"-{about['machine']['instructions'].lower()}"
+    file = RESULTS/f'{name or Path(sys.argv[0]).stem}{kind}.json'
     file.write_text(json.dumps(about | dict(numbers=numbers), indent=2, ensure_ascii=False)+'\n', encoding='utf-8')
     print(f'kept in benchmarks/results/{file.name}')

@@ -9,7 +9,7 @@ from pathlib import Path
 from advtrain.runs import Run
 
 RUNS = Path(__file__).parents[1]/'benchmarks/results/runs'
-ABOUT = 'python advtrain fastai torch torchvision albumentations numpy cpu cores threads gpu device'.split()
+ABOUT = 'python advtrain fastai torch torchvision albumentations numpy cpu instructions cores threads gpu device'.split()
 
 def keep_run(run):
     "Copy what says something about a run, but no images, weights or paths of this machine"

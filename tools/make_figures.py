@@ -93,15 +93,21 @@ def of_reference(file):
     best = max(csv.DictReader(file.read_text(encoding='utf-8').splitlines()), key=lambda o: int(o['test_correct']))
     return 'for comparison, the log of a write-up: LayerNorm, 40 epochs on CIFAR-10',f"{percent(int(best['test_correct'])/10000)} of 10,000 test images; epoch {best['epoch']}, chosen on the test set"
 
+def kind(machine):
+    "The kind of processor, in a word: its numbers differ from those of another kind"
+    return machine.get('gpu') or machine['instructions']
+
 def rows():
-    "What, result, command, file"
+    "What, result, kind of processor, command, file"
     for folder in sorted((RESULTS/'runs').glob('*/')):
-        data = json.loads((folder/'about.json').read_text())['data']
-        yield *of_run(folder),f"advtrain_run {folder.name}{' --data cifar10.tgz' if data.startswith('cifar10') else ''}",f'runs/{folder.name}/metrics.json'
-    if (RESULTS/REFERENCE).is_file(): yield *of_reference(RESULTS/REFERENCE),'',REFERENCE
+        about = json.loads((folder/'about.json').read_text())
+        data = about['data']
+        yield *of_run(folder),kind(about),f"advtrain_run {folder.name}{' --data cifar10.tgz' if data.startswith('cifar10') else ''}",f'runs/{folder.name}/metrics.json'
+    if (RESULTS/REFERENCE).is_file(): yield *of_reference(RESULTS/REFERENCE),'','',REFERENCE
     for name,tell in SCRIPTS.items():
-        r = read(f'{name}.json')
-        for what,result in tell(r) if r else []: yield what,result,r['command'],f'{name}.json'
+        for file in (f'{name}.json',f'{name}-avx2.json'):
+            r = read(file)
+            for what,result in tell(r) if r else []: yield what,result,kind(r['machine']),r['command'],file
 
 GOALS = { # what has no file yet: name of a run -> what it is
     'layernorm-40-ws': 'LayerNorm and standardised weights, 40 epochs on CIFAR-10',
@@ -111,15 +117,15 @@ GOALS = { # what has no file yet: name of a run -> what it is
 
 def table():
     "The table, as Markdown"
-    lines = ['| what | result | command | file |','|---|---|---|---|']
-    lines += [f'| {what} | {result} | {code(command)} | [{Path(file).name}](../benchmarks/results/{file}) |' for what,result,command,file in rows()]
-    lines += [f'| {what} | not measured | `advtrain_run {name}` | |' for name,what in GOALS.items() if not (RESULTS/'runs'/name).is_dir()]
-    if not any('gpu' in o['machine'] for o in files()): lines.append('| anything on a GPU | not measured | | |')
+    lines = ['| what | result | processor | command | file |','|---|---|---|---|---|']
+    lines += [f'| {what} | {result} | {processor} | {code(command)} | [{Path(file).name}](../benchmarks/results/{file}) |' for what,result,processor,command,file in rows()]
+    lines += [f'| {what} | not measured | | `advtrain_run {name}` | |' for name,what in GOALS.items() if not (RESULTS/'runs'/name).is_dir()]
+    if not any('gpu' in o['machine'] for o in files()): lines.append('| anything on a GPU | not measured | | | |')
     return '\n'.join(lines)
 
 def files():
     "What the scripts have left"
-    return [r for o in SCRIPTS if (r := read(f'{o}.json'))]
+    return [r for o in SCRIPTS for file in (f'{o}.json',f'{o}-avx2.json') if (r := read(file))]
 
 def machine():
     "Where the scripts ran, and with what, in a sentence"
