@@ -3,6 +3,7 @@
     python tools/test_notebooks.py [WORD ...]     # only notebooks whose path contains one of the words
 """
 import json,multiprocessing,os,sys,tempfile,time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 os.environ.setdefault('OMP_NUM_THREADS', '1') # several notebooks run at once, and threads of two processes would spin against each other
@@ -50,7 +51,7 @@ def main(words):
     context.set_forkserver_preload(['advtrain.all','nbdev.test']) # a process is a copy of one that has imported them, and done nothing else
     with tempfile.TemporaryDirectory() as folder:
         os.environ[TIMES] = folder
-        with context.Pool(min(len(files), os.cpu_count(), 8), maxtasksperchild=1) as pool: passed = pool.map(test, files, chunksize=1)
+        with ProcessPoolExecutor(min(len(files), os.cpu_count(), 8), context, max_tasks_per_child=1) as pool: passed = list(pool.map(test, files))
         print('The slowest cells:', *slowest(folder), sep='\n')
     failed = [o.name for o,ok in zip(files, passed) if not ok]
     print(f'{len(files)-len(failed)} notebooks passed, {len(failed)} failed, in {time.perf_counter()-start:.0f} s', *failed, sep='\n  ')
