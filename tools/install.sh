@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install into .venv what a target of the Makefile needs:  tools/install.sh WHAT GIGABYTES STAMP
-# WHAT is '.' or '.[dev]'. What goes wrong ends in one line that starts with "make:".
+# WHAT is '.' or '.[dev]'. uv does it where it is on the path, else pip. What goes wrong ends in one line that starts with "make:".
 set -eu
 what=$1 gigabytes=$2 stamp=$3
 python=${PYTHON:-python3}
@@ -13,13 +13,18 @@ command -v "$python" >/dev/null || fail "there is no $python: give another, such
 "$python" -c 'import ensurepip' 2>/dev/null || fail "$python cannot make virtual environments: install its package venv, such as python3-venv"
 free=$(df -Pk . | awk 'NR==2 {print int($4/1e6)}')
 [ -e .venv/lib ] || [ "$free" -ge "$gigabytes" ] || fail "PyTorch and the rest take $gigabytes GB, and $free GB are free in $(pwd)"
-
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
-pip download --quiet --no-deps --retries 1 --timeout 15 --dest .venv/probe tomlkit 2>/dev/null ||
-  fail "no package index can be reached: connect to the network, or tell pip of one in PIP_INDEX_URL or PIP_FIND_LINKS"
-rm -rf .venv/probe
 
-echo "Installing into .venv: PyTorch and the rest take some $gigabytes GB and a few minutes, once."
-pip install --progress-bar on --editable "$what" || fail "pip could not install '$what': its own last lines say why"
+with_uv() { uv pip install --python .venv/bin/python --editable "$what"; }
+with_pip() {
+  pip='.venv/bin/python -m pip --disable-pip-version-check'
+  # without a network, pip would try for minutes
+  $pip download --quiet --no-deps --retries 1 --timeout 15 --dest .venv/probe tomlkit 2>/dev/null || fail "no package index can be reached: connect to the network, or tell pip of one in PIP_INDEX_URL or PIP_FIND_LINKS"
+  rm -rf .venv/probe
+  $pip install --editable "$what"
+}
+with=pip
+command -v uv >/dev/null && with=uv
+echo "Installing into .venv with $with: PyTorch and the rest take some $gigabytes GB and a few minutes, once."
+with_$with || fail "$with could not install '$what' into .venv: its own last lines say why"
 touch "$stamp"
