@@ -32,6 +32,7 @@ from .data import class_files,data_folder,image_dls,show_classes
 from .extras import LOGS
 from .models import ARCHS
 from .overview import Runs,write_index
+from .precision import cpu_instructions
 from .ranks import alone,is_main,on_main,place,ranks_together
 from .record import best_row,plot_history,watched
 from .report import write_report
@@ -94,7 +95,7 @@ def _environment(learn):
     "What a run can be repeated with"
     names,dls,device = ('advtrain','fastai','torch','torchvision','albumentations','numpy','matplotlib'),learn.dls,learn.dls.device
     commits = {f'git commit of {k}': c for k,folder in (('the working directory', os.getcwd()), ('advtrain', Path(advtrain.__file__).parent)) if (c := _commit(folder))}
-    hardware = dict(device=str(device), cpu=_cpu(), cores=os.cpu_count(), threads=torch.get_num_threads(), memory_GB=round(psutil.virtual_memory().total/1e9))
+    hardware = dict(device=str(device), cpu=_cpu(), instructions=cpu_instructions(), cores=os.cpu_count(), threads=torch.get_num_threads(), memory_GB=round(psutil.virtual_memory().total/1e9))
     if (n := place()[1])>1: hardware['processes'] = n
     if device.type=='cuda': hardware['gpu'] = torch.cuda.get_device_name(device)
     data = dict(name=Path(dls.source).name, folder=str(Path(dls.source).resolve()), fingerprint=dls.fingerprint, stats=dls.stats, skipped=[str(o) for o in dls.skipped])

@@ -1,12 +1,15 @@
 """What the tests share."""
-import contextlib,io,os,shutil
+import contextlib,io,os,shutil,tempfile
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault('MPLBACKEND', 'Agg')
+os.environ.setdefault('HYPOTHESIS_STORAGE_DIRECTORY', os.path.join(tempfile.gettempdir(), 'advtrain_hypothesis')) # not in the repository
+if 'PYTEST_XDIST_WORKER' in os.environ: os.environ.setdefault('OMP_NUM_THREADS', '1') # threads of several processes spin against each other
 
-LONGEST = 'test_many','test_distributed','test_run','test_extras','test_index','test_search','test_page','test_kill','test_pipeline'
+LONGEST = 'test_many','test_index','test_distributed','test_page','test_run','test_search','test_extras','test_gradcam','test_kill','test_pipeline'
 
 def pytest_collection_modifyitems(items):
     "Files that take long begin first, so that at the end no process waits for another one with its last file"
@@ -19,34 +22,36 @@ def sample():
     return fashion_sample()
 
 @pytest.fixture(scope='session')
-def few(sample, tmp_path_factory):
+def few():
     "Three classes of the sample with 50 images each, and 5 for the test"
-    root = tmp_path_factory.mktemp('few')
-    for split,n in (('train',50),('test',5)):
-        for c in ('Bag','Coat','Sandal'):
-            (root/split/c).mkdir(parents=True)
-            for f in sorted((sample/split/c).iterdir())[:n]: shutil.copy(f, root/split/c)
-    return root
+    from advtrain.data import fashion_sample
+    return fashion_sample(few=True)
+
+def tiny(**changes):
+    "A small experiment, which no preset changes"
+    from advtrain.choices import Experiment
+    small = dict(name='tiny', width=4, size=16, augs='flip_cutout', hole=4, epochs=2, bs=100, lr=.02, n_images=6, layers=['layer2','layer4'])
+    return Experiment(**small | changes)
 
 def quiet_run(exp, data, out):
     "Run an experiment without its lines, unless it has been run"
     from advtrain.experiment import run_experiment
     with contextlib.redirect_stdout(io.StringIO()): return run_experiment(exp, data, out, resume=True)
 
-def tiny(**changes):
-    "A small experiment"
-    from advtrain.choices import EXPERIMENTS
-    return EXPERIMENTS['quickstart'].replace(**dict(name='tiny', width=8, epochs=2, bs=100, n_images=6) | changes)
-
 @pytest.fixture(scope='session')
-def shared(tmp_path_factory):
-    "Run an experiment once for all processes of pytest, which read back what the first one made"
-    from filelock import FileLock
+def shared_folder(tmp_path_factory):
+    "A folder for all processes of pytest"
     root = tmp_path_factory.getbasetemp()
     if 'PYTEST_XDIST_WORKER' in os.environ: root = root.parent
     (folder := root/'shared').mkdir(exist_ok=True)
+    return folder
+
+@pytest.fixture(scope='session')
+def shared(shared_folder):
+    "Run an experiment once for all processes of pytest, which read back what the first one made"
+    from filelock import FileLock
     def run(exp, data, name):
-        with FileLock(folder/'lock'): return quiet_run(exp, data, folder/name)
+        with FileLock(shared_folder/f'{name}.lock'): return quiet_run(exp, data, shared_folder/name)
     return run
 
 @pytest.fixture(scope='session')
@@ -82,12 +87,13 @@ def hostile_page(hostile_names, sample, tmp_path_factory):
             to = root/('train' if i<12 else 'test')/name/f"{i} <script>alert(1)<script> 'é' {'y'*150}.png"
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(f, to)
-    exp = tiny(name='<img src=x onerror=alert(1)> "q" 実験', width=4, bs=12, epochs=1, n_images=3)
+    exp = tiny(name='<img src=x onerror=alert(1)> "q" 実験', bs=12, epochs=1, n_images=3, layers=['layer1','layer2','layer3','layer4'])
     return quiet_run(exp, root, tmp_path_factory.mktemp('odd runs')/'a <b> "run"').folder/'report.html'
 
 @pytest.fixture
 def shell(capsys):
     "Call `advtrain_run` with the words of a command line; gives exit code, output lines and error lines"
+    import advtrain.all # pytest shows what its packages warn of when they are imported, which a shell does not
     from advtrain.cli import advtrain_run
     def call(*words):
         try: code = advtrain_run([str(o) for o in words])
@@ -104,44 +110,67 @@ def missing(reason):
     (pytest.fail if os.environ.get('ADVTRAIN_BROWSER_TESTS') else pytest.skip)(reason)
 
 @pytest.fixture(scope='session')
-def browser():
+def browser(tmp_path_factory):
     try: from playwright.sync_api import sync_playwright
     except ImportError: missing('Playwright is not installed')
     if not Path(CHROMIUM).exists(): missing(f'no browser at {CHROMIUM}')
     args = '--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
+    home = os.environ | dict(HOME=str(tmp_path_factory.mktemp('chromium')))
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=args)
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=args, env=home, timeout=300_000)
         yield browser
         browser.close()
 
-@pytest.fixture
-def open_page(browser):
-    "Open a file as a page; whatever a page complains of or asks the network for fails the test"
-    contexts,faults = [],[]
-    def _open(file, width=1280, ready=None, clock=False, fragment='', **kwargs):
-        context = browser.new_context(offline=True, reduced_motion='reduce', viewport={'width': width, 'height': 900}, **kwargs)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(10_000)
-        page.on('console', lambda o: faults.append(f'{o.type}: {o.text}'))
-        page.on('pageerror', lambda o: faults.append(str(o)))
-        page.on('dialog', lambda o: (faults.append(f'dialog: {o.message}'), o.dismiss()))
-        page.on('request', lambda o: faults.append(o.url) if not o.url.startswith(('file:','data:','blob:')) else None)
-        if clock: page.clock.install()
-        page.goto(Path(file).as_uri()+fragment)
-        if ready: page.wait_for_selector(ready)
+class Tabs:
+    "Open pages, which tests take and leave to each other"
+    def __init__(self, browser): self.browser,self.free,self.faults = browser,defaultdict(list),[]
+
+    def new(self, **kwargs):
+        "A page that notes whatever it complains of or asks the network for"
+        page = self.browser.new_context(offline=True, reduced_motion='reduce', **kwargs).new_page()
+        page.set_default_timeout(120_000)
+        page.on('console', lambda o: self.faults.append(f'{o.type}: {o.text}'))
+        page.on('pageerror', lambda o: self.faults.append(str(o)))
+        page.on('dialog', lambda o: (self.faults.append(f'dialog: {o.message}'), o.dismiss()))
+        page.on('request', lambda o: self.faults.append(o.url) if not o.url.startswith(('about:','file:','data:','blob:')) else None)
+        page.shows = None
         return page
-    _open.faults = faults
+
+@pytest.fixture(scope='session')
+def tabs(browser): return Tabs(browser)
+
+@pytest.fixture
+def open_page(tabs):
+    "Open a file as a page; whatever it complains of or asks the network for fails the test. With `look`, the test changes nothing there"
+    taken = []
+    def _open(file, width=1280, ready=None, clock=False, fragment='', color_scheme='light', scripts=True, look=False):
+        free = tabs.free[scripts]
+        page = free.pop() if free and not clock else tabs.new(java_script_enabled=scripts)
+        taken.append((page, scripts, clock))
+        page.set_viewport_size(dict(width=width, height=900))
+        page.emulate_media(media='screen', color_scheme=color_scheme)
+        if clock: page.clock.install()
+        if not look or page.shows!=file:
+            page.mouse.move(0, 0)
+            page.goto('about:blank') # going to another fragment alone would not load the page
+            page.goto(Path(file).as_uri()+fragment)
+        if ready: page.wait_for_selector(ready)
+        page.shows = file if look else None
+        return page
+    _open.faults = tabs.faults
+    tabs.faults.clear()
     yield _open
-    for context in contexts: context.close()
-    assert not faults
+    for page,scripts,clock in taken:
+        if clock: page.context.close()
+        else: tabs.free[scripts].append(page)
+    assert not tabs.faults
 
 def axe_faults(page):
     "What axe-core finds that is serious, everything unfolded"
     if not AXE.is_file(): missing('no axe-core: npm install --no-save --prefix .browser axe-core@4')
     page.evaluate("document.querySelectorAll('details').forEach(o => o.open = true)")
-    page.evaluate(AXE.read_text(encoding='utf-8'))
-    found = page.evaluate('axe.run()')
+    if page.evaluate('typeof axe')=='undefined': page.evaluate(AXE.read_text(encoding='utf-8'))
+    found = page.evaluate("axe.run({resultTypes: ['violations', 'incomplete']})")
     assert len(found['passes'])>20
     return [(o['id'], [n['html'] for n in o['nodes']]) for o in found['violations'] if o['impact'] in ('serious','critical')]
 

@@ -6,15 +6,18 @@ Each attempt is a process of its own. It kills itself with SIGKILL in a given mo
 place in the write of a checkpoint), or is killed after a random time. Prints what happened as JSON.
 """
 import json,os,random,signal,sys,time
+from functools import partial
 from pathlib import Path
 
-os.environ['OMP_NUM_THREADS'] = '1'
+if __name__=='__main__': os.environ['OMP_NUM_THREADS'] = '1'
 from fastai.callback.core import Callback
 
 import advtrain.checkpoint as checkpoint
 from advtrain.all import A,Checkpoint,image_dls,load_tensors,resnet_learner,save_tensors,set_seed
+from advtrain.models import ResNet
 
 EPOCHS = 5
+resnet10 = partial(ResNet, (1,1,1,1)) # a block a stage
 MOMENTS = 'step','validation','write','fsync','rename','renamed'
 AUGS = A.Compose([A.HorizontalFlip(), A.Rotate(limit=(-10,10), p=.5)])
 
@@ -58,9 +61,12 @@ class FusedOS:
 
 def train(data, folder, fuse):
     "Start the run in `folder`, or go on with it"
-    checkpoint.open,checkpoint.os,Watch.fuse = lambda file,mode: SlowFile(open(file, mode), fuse) if mode=='wb' else open(file, mode),FusedOS(fuse),fuse
+    checkpoint.open = lambda file,mode: SlowFile(open(file, mode), fuse) if mode=='wb' else open(file, mode)
+    checkpoint.os = FusedOS(fuse)
+    Watch.fuse = fuse
     set_seed(3)
-    learn = resnet_learner(image_dls(data, AUGS, bs=34), width=4, lr=.3, patience=2, factor=2, dropout=.1, ema=.9).add_cb(Watch())
+    dls = image_dls(data, AUGS, size=16, bs=34)
+    learn = resnet_learner(dls, resnet10, width=4, lr=.3, patience=2, factor=2, dropout=.1, ema=.9).add_cb(Watch())
     learn.plateau_lr.min_delta = .9 # so that the rate waits, and drops
     if checkpoint.checkpoints(folder): learn.resume(EPOCHS, folder)
     else: learn.fit(EPOCHS, cbs=Checkpoint(folder))
@@ -97,7 +103,8 @@ def same(a, b):
     return ma==mb and ta.keys()==tb.keys() and all(ta[k].equal(tb[k]) for k in ta)
 
 def main(data, folder, kills):
-    rng,folder = random.Random(0),Path(folder)
+    rng = random.Random(0)
+    folder = Path(folder)
     start = time.perf_counter()
     assert attempt(data, folder/'whole')
     seconds = time.perf_counter()-start
@@ -105,8 +112,10 @@ def main(data, folder, kills):
     res = dict(rates=len(set(rates)), kills=0, moments={m: 0 for m in (*MOMENTS,'any')}, finished=0, identical=0, damaged=[], epochs_kept=0)
     while res['kills']<kills or not res['finished']:
         run = folder/f"run{res['finished']}"
-        moment = min(res['moments'], key=lambda m: (res['moments'][m], rng.random())) if res['kills']<kills else None # where there were the fewest so far
-        how = dict(delay=rng.uniform(0, seconds)) if moment=='any' else dict(moment=moment, count=rng.randint(1, 3 if moment=='validation' else 12)) # an epoch validates in one batch
+        moment = None
+        if res['kills']<kills: moment = min(res['moments'], key=lambda m: (res['moments'][m], rng.random())) # where there were the fewest so far
+        if moment=='any': how = dict(delay=rng.uniform(0, seconds))
+        else: how = dict(moment=moment, count=rng.randint(1, 3 if moment=='validation' else 12)) # an epoch validates in one batch
         if attempt(data, run, **how):
             res['identical'] += same(folder/'whole', run)
             res['finished'] += 1

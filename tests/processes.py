@@ -5,7 +5,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-PRELOADED = 'advtrain.search','optuna.visualization.matplotlib','pg8000'
+PRELOADED = 'advtrain.search','albumentations','scipy.stats','sklearn.metrics','matplotlib.backends.backend_agg','optuna.visualization.matplotlib','pg8000'
+HANGS = 600 # seconds that nothing takes, however busy the machine is
 
 def _context():
     "What makes processes as copies of one that has imported what takes seconds, and has done nothing else"
@@ -24,34 +25,46 @@ def hold(name, tell):
                 while True: signal.pause()
     experiment.KeepHistory = Held
 
-def _call(function, args, folder, hold_in, held):
-    "Call a function with one thread; what it prints goes into files"
+def draw_little():
+    "Let runs and searches of this process draw one picture: the tests that start processes look at none"
+    from advtrain import experiment,search
+    experiment._DRAW = {'curves': experiment._DRAW['curves']}
+    search._PLOTS = search._PLOTS[:1]
+
+def _call(function, args, folder, terminal, env, hold_in, held):
+    "Call a function with one thread; what it prints goes into files, or to a terminal"
     import torch
     torch.set_num_threads(1)
-    os.environ['OMP_NUM_THREADS'] = '1' # for processes that it starts
-    for i,name in ((1,'out'),(2,'err')): os.dup2(os.open(folder/name, os.O_WRONLY | os.O_CREAT), i)
+    os.environ.update({'OMP_NUM_THREADS': '1'} | env) # also for processes that it starts
+    to = {i: terminal for i in range(3)} if terminal else {1: folder/'out', 2: folder/'err'}
+    for i,file in to.items(): os.dup2(os.open(file, os.O_RDWR | os.O_CREAT), i)
+    draw_little()
     if hold_in: hold(hold_in, held.set)
     function(*args)
 
 class Started:
     "A function that is called in a process of its own"
-    def __init__(self, function, *args, hold=None):
+    def __init__(self, function, *args, hold=None, env={}, terminal=None, daemon=True):
         context,self.printed = _context(),TemporaryDirectory()
         self.held = context.Event()
-        self.process = context.Process(target=_call, args=(function, args, Path(self.printed.name), hold, self.held), daemon=True)
+        self.process = context.Process(target=_call, args=(function, args, Path(self.printed.name), terminal, env, hold, self.held), daemon=daemon)
         self.process.start()
         self.pid = self.process.pid
 
     def read(self, name): return (Path(self.printed.name)/name).read_text(encoding='utf-8')
 
+    def exit_code(self):
+        "How it ended: a number, negative for a signal; `None` if it does not end"
+        self.process.join(HANGS)
+        return self.process.exitcode
+
     def ended(self):
         "What it printed, at its end without an error"
-        self.process.join(300)
-        assert self.process.exitcode==0, self.read('err')
+        assert self.exit_code()==0, self.read('err')
         return self.read('out')
 
-    def wait_until_held(self, seconds=120):
-        wait_for(lambda: self.held.is_set() or not self.process.is_alive(), seconds)
+    def wait_until_held(self):
+        wait_for(lambda: self.held.is_set() or not self.process.is_alive())
         assert self.process.is_alive(), self.read('err')
 
     def kill(self):
@@ -61,10 +74,10 @@ class Started:
         self.process.join()
         assert self.process.exitcode==-signal.SIGKILL
 
-def wait_for(what, seconds=120):
+def wait_for(what, pause=.05):
     "Wait until `what()` is true"
-    end = time.monotonic()+seconds
+    end = time.monotonic()+HANGS
     while not (res := what()):
         assert time.monotonic()<end, 'waited in vain'
-        time.sleep(.05)
+        time.sleep(pause)
     return res

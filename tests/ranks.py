@@ -6,10 +6,11 @@
 
 The processes are forked from this one, which has imported everything and computed nothing.
 """
-import json,os,re,signal,sys,time
+import json,os,re,signal,sys
+from functools import partial
 from pathlib import Path
 
-os.environ['OMP_NUM_THREADS'] = '1'
+if __name__=='__main__': os.environ['OMP_NUM_THREADS'] = '1'
 import numpy as np
 import torch
 from fastai.callback.core import Callback
@@ -17,6 +18,7 @@ from torch import nn
 
 from advtrain.all import Checkpoint,Precision,cutout_augs,image_dls,load_tensors,resnet_learner,set_seed
 from advtrain.checkpoint import checkpoints
+from advtrain.models import ResNet
 from advtrain.ranks import forked,ranks_together,together
 
 class Steps(Callback):
@@ -29,9 +31,13 @@ class Steps(Callback):
         if self.training: self.losses.append(self.loss.item())
         self.learn.loss = self.loss.float()
 
-def learner(data, augmented=True, double=False, lr=1e-5, **kwargs):
+resnet10 = partial(ResNet, (1,1,1,1)) # a block a stage
+PATIENCE = 600 # seconds that nothing takes, however busy the machine is
+
+def learner(data, augmented=True, double=False, lr=1e-5, fraction=.7):
     set_seed(1)
-    learn = resnet_learner(image_dls(data, cutout_augs(16, 2, 8) if augmented else None, size=16, bs=50, fraction=.7), width=4, lr=lr, precision='fp32', **kwargs).add_cb(Steps(double))
+    dls = image_dls(data, cutout_augs(16, 2, 8) if augmented else None, size=16, bs=50, fraction=fraction)
+    learn = resnet_learner(dls, resnet10, width=4, lr=lr, precision='fp32').add_cb(Steps(double))
     if double:
         learn.remove_cbs(Precision).model.double()
         learn.loss_func = nn.CrossEntropyLoss() # fastai's turns double precision into single
@@ -50,7 +56,7 @@ def same(data):
     "How far several processes are from one, in single and in double precision"
     res = {}
     for name,how in dict(plain=dict(augmented=False), augmented={}, double=dict(double=True, lr=.01)).items():
-        runs = {n: forked(lambda: trained(data, **how), n, timeout=300) for n in (1,2,4)}
+        runs = {n: forked(lambda: trained(data, **how), n, PATIENCE) for n in (1,2,4)}
         if failed := [o for ranks in runs.values() for o in ranks if not isinstance(o, dict)]: raise RuntimeError(f'{name}: {failed}')
         one = runs[1][0]
         res[name] = dict(steps=len(one['losses']), moved=one['losses'][0]-one['losses'][-1], valid_n=one['rows'][0]['valid_n'],
@@ -69,15 +75,19 @@ class Die(Callback):
 
 def rows(learn): return [{k: v for k,v in r.items() if k!='seconds'} for r in learn.epoch_log.rows]
 
+def short(data):
+    "A learner that computes in double precision, at the preset's learning rate, nine steps an epoch"
+    return learner(data, double=True, lr=.01, fraction=.25)
+
 def fit(data, folder, epochs, cbs=()):
-    "Train from the start, in double precision, at the preset's learning rate"
-    learn = learner(data, double=True, lr=.01)
+    "Train from the start"
+    learn = short(data)
     with learn.no_bar(), learn.distributed(): learn.fit(epochs, cbs=[Checkpoint(folder), *cbs])
     return rows(learn)
 
 def resume(data, folder, epochs):
     "Go on"
-    learn = learner(data, double=True, lr=.01)
+    learn = short(data)
     with learn.no_bar(), learn.distributed(): learn.resume(epochs, folder)
     return rows(learn)
 
@@ -88,16 +98,14 @@ def apart(a, b):
 def killed(data, folder):
     "Kill one of two in the middle of an epoch, and go on with one; go on with two where one stopped"
     folder = Path(folder)
-    whole, = forked(lambda: fit(data, folder/'whole', 4), 1)
-    start = time.monotonic()
-    first,second = forked(lambda: fit(data, folder/'killed', 4, [Die()]), 2)
-    seconds = time.monotonic()-start
+    whole, = forked(lambda: fit(data, folder/'whole', 4), 1, PATIENCE)
+    first,second = forked(lambda: fit(data, folder/'killed', 4, [Die()]), 2, PATIENCE)
     kept = [load_tensors(o)[1]['epoch'] for o in checkpoints(folder/'killed')] # reading checks every bit
     left = sorted(o.name for o in (folder/'killed').iterdir())
-    alone, = forked(lambda: resume(data, folder/'killed', 4), 1)
-    forked(lambda: fit(data, folder/'grows', 2), 1)
-    grown = forked(lambda: resume(data, folder/'grows', 4), 2)
-    return dict(first=str(first), second=second, seconds=seconds, kept=kept, left=left, resumed=apart(alone, whole), epochs=len(alone), grown=[apart(o, whole) for o in grown])
+    alone, = forked(lambda: resume(data, folder/'killed', 4), 1, PATIENCE)
+    forked(lambda: fit(data, folder/'grows', 2), 1, PATIENCE)
+    grown = forked(lambda: resume(data, folder/'grows', 4), 2, PATIENCE)
+    return dict(first=str(first), second=second, kept=kept, left=left, resumed=apart(alone, whole), epochs=len(alone), grown=[apart(o, whole) for o in grown])
 
 def mapped(data):
     "MB of the file of decoded images in this process, its share of them, and MB that are its own"
@@ -114,6 +122,10 @@ def mapped(data):
         torch.distributed.barrier()
         return sizes | dict(array=dls.train.images.pixels.nbytes/1e6)
 
-if __name__=='__main__':
-    res = dict(same=same, killed=killed, memory=lambda data: forked(lambda: mapped(data), 2, timeout=400))[sys.argv[1]](*sys.argv[2:])
-    print(json.dumps(res, default=str))
+def memory(data): return forked(lambda: mapped(data), 2, PATIENCE)
+
+def tell(name, *args):
+    "Print what a function finds out"
+    print(json.dumps(dict(same=same, killed=killed, memory=memory)[name](*args), default=str))
+
+if __name__=='__main__': tell(*sys.argv[1:])

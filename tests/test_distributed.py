@@ -5,17 +5,27 @@ from pathlib import Path
 
 import pytest
 
+from processes import Started
+
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='the processes are forked')
 HERE = Path(__file__).parent
 
-def ranks(*args):
-    "What `ranks.py` found out"
-    res = subprocess.run([sys.executable, '-W', 'ignore', HERE/'ranks.py', *args], capture_output=True, text=True)
-    assert res.returncode==0, res.stderr
-    return json.loads(res.stdout.splitlines()[-1])
+def start(*args):
+    "Let `ranks.py` find something out"
+    from ranks import tell
+    return Started(tell, *args, daemon=False) # it has children of its own
+
+def found(started):
+    "What it found out"
+    return json.loads(started.ended().splitlines()[-1])
 
 @pytest.fixture(scope='module')
-def same(sample): return ranks('same', sample)
+def killed(sample, tmp_path_factory): return start('killed', sample, tmp_path_factory.mktemp('killed'))
+
+@pytest.fixture(scope='module')
+def same(killed, sample):
+    "Found out while the other process waits for the sign of life of a dead one"
+    return found(start('same', sample))
 
 @pytest.mark.parametrize('images', ['plain','augmented'])
 def test_losses_in_single_precision(same, images):
@@ -33,9 +43,9 @@ def test_counts_are_exact(same, run):
     assert run['counts_equal'] and run['ranks_equal'] and run['confusion_equal']
     assert run['valid_n']==run['predicted']==200 and all(sum(o)==200 and min(o)>0 for o in run['own_images'].values())
 
-def test_a_killed_rank_ends_the_other_and_the_run_goes_on(sample, tmp_path):
-    res = ranks('killed', sample, tmp_path)
-    assert res['second']==-9 and 'rank 1 of 2, process' in res['first'] and 'is dead' in res['first'] and res['seconds']<60
+def test_a_killed_rank_ends_the_other_and_the_run_goes_on(killed):
+    res = found(killed)
+    assert res['second']==-9 and 'rank 1 of 2, process' in res['first'] and 'is dead' in res['first'] # it ended by itself
     assert res['kept']==[1,2] and res['left']==['checkpoint-0001.safetensors','checkpoint-0002.safetensors','weights.safetensors']
     assert res['epochs']==4 and res['resumed']<1e-5
     assert max(res['grown'])<1e-5 # one process, then two
@@ -44,16 +54,16 @@ def test_a_killed_rank_ends_the_other_and_the_run_goes_on(sample, tmp_path):
 def test_one_copy_of_the_images(sample):
     "Two processes map the same file: together they have it in memory once, and no page of their own"
     from advtrain.data import cifar10
-    res = ranks('memory', cifar10() if os.environ.get('ADVTRAIN_CIFAR10') else sample)
+    res = found(start('memory', cifar10() if os.environ.get('ADVTRAIN_CIFAR10') else sample))
     for o in res: assert o['Rss'] > .9*o['array'] and o['Private_Dirty']==0
     assert sum(o['Pss'] for o in res) < 1.1*res[0]['array']
 
 QUICK = 'quickstart --width 4 --epochs 2 --bs 100 --size 16 --n-images 2 --precision fp32'.split()
 
-def launched(tmp_path, *launcher):
+def launched(few, tmp_path, *launcher):
     "What a launcher's processes printed, and the folder of their run"
-    out = tmp_path/'run'
-    res = subprocess.run([*launcher, *QUICK, '--out', out], capture_output=True, text=True, env=os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'})
+    out,env = tmp_path/'run',os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
+    res = subprocess.run([*launcher, *QUICK, '--data', few, '--out', out], capture_output=True, text=True, env=env)
     assert res.returncode==0, res.stderr
     return res.stdout.splitlines(),out
 
@@ -62,17 +72,18 @@ def check(lines, out):
     from advtrain.runs import Run
     assert [o.split(':')[0] for o in lines if o.startswith('Epoch')]==['Epoch 1/2','Epoch 2/2'] and sum('test accuracy' in o for o in lines)==1
     run = Run(out)
-    assert not run.problems and run.environment['processes']==2 and run.metrics['test_images']==len(run.predictions)==500
-    assert run.history.epoch.tolist()==[1,2] and (run.history.train_n==1800).all() and (run.history.valid_n==200).all()
+    assert not run.problems and run.environment['processes']==2 and run.metrics['test_images']==len(run.predictions)==15
+    assert run.history.epoch.tolist()==[1,2] and (run.history.train_n==135).all() and (run.history.valid_n==15).all()
     assert (out/'report.html').is_file() and len(run.figures())>10
 
-def test_torchrun_starts_a_killed_run_again(tmp_path):
+def test_torchrun_starts_a_killed_run_again(few, tmp_path):
     "Rank 1 is killed in epoch 2; the second start goes on after epoch 1"
-    lines,out = launched(tmp_path, sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', '--max-restarts', '1', HERE/'dying_rank.py')
+    lines,out = launched(few, tmp_path, sys.executable, *'-m torch.distributed.run --standalone --nproc_per_node 2 --max-restarts 1'.split(), HERE/'dying_rank.py')
     check(lines, out)
     assert lines.count('training in fp32, the default layout, on cpu')==2 # the second start says it again
 
 @pytest.mark.skipif(not find_spec('accelerate'), reason='Accelerate is not installed')
-def test_accelerate_launch(tmp_path):
-    lines,out = launched(tmp_path, sys.executable, '-m', 'accelerate.commands.launch', *'--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no -m advtrain.cli.run'.split())
+def test_accelerate_launch(few, tmp_path):
+    how = '-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no -m advtrain.cli.run'
+    lines,out = launched(few, tmp_path, sys.executable, *how.split())
     check(lines, out)

@@ -7,22 +7,17 @@ import pandas as pd
 import pytest
 import torch
 from conftest import tiny
+from fastai.callback.core import Callback
 from PIL import Image
+from processes import Started
 
 from advtrain import extras
 from advtrain.all import Checkpoint,Run,make_learner,run_experiment
-from advtrain.extras import LOGS
+from advtrain.extras import LOGS,WandbLog
 from advtrain.models import resnet18,resnet34
 
-PACKAGES = 'tensorboard','wandb','onnx','onnxscript','onnxruntime'
-EXP = tiny(name='small', width=4, epochs=5, fraction=.25, precision='fp32')
+EXP = tiny(name='small', bs=15, epochs=5, precision='fp32')
 COLUMNS = {'loss/train': 'train_loss', 'loss/valid': 'valid_loss', 'accuracy/train': 'train_acc', 'accuracy/valid': 'valid_acc', 'learning rate': 'lr', 'seconds': 'seconds'}
-
-def python(code, *args, env=None, **kwargs):
-    "Run Python code in a process of its own; give what it printed"
-    res = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, *map(str, args)], capture_output=True, text=True, env=os.environ | (env or {}), timeout=300, **kwargs)
-    assert res.returncode==0, res.stderr
-    return res.stdout
 
 def offline(home):
     "An environment in which nobody is logged in, and every connection fails"
@@ -33,11 +28,8 @@ def offline(home):
 def run(sample, tmp_path_factory):
     "A finished run that computes in fp32 everywhere, logged for TensorBoard where that is installed"
     out,log = tmp_path_factory.mktemp('extras')/'run',[o for o in ('tensorboard',) if importlib.util.find_spec(o)]
-    with contextlib.redirect_stdout(io.StringIO()): return run_experiment(tiny(name='fp32', width=4, bs=50, lr=.02, precision='fp32'), sample, out, log=log)
-
-def test_nothing_is_imported_before_it_is_used():
-    code = f'import sys,advtrain.all,advtrain.extras; print([o for o in {PACKAGES} if o in sys.modules])'
-    assert python(code)=='[]\n'
+    exp = tiny(name='fp32', size=32, bs=50, fraction=.25, precision='fp32')
+    with contextlib.redirect_stdout(io.StringIO()): return run_experiment(exp, sample, out, log=log)
 
 @pytest.mark.parametrize('package,extra', [('tensorboard','tensorboard'), ('wandb','wandb'), ('onnx','onnx'), ('onnxscript','onnx'), ('onnxruntime','onnx')])
 def test_missing_package_is_an_error_at_once(run, tmp_path, monkeypatch, package, extra):
@@ -70,8 +62,9 @@ def test_network_classifies_where_there_is_no_torch(run, sample, tmp_path):
     file,rng = run.to_onnx(tmp_path/'new folder'/'network.onnx'),torch.get_rng_state()
     assert [o.name for o in file.parent.iterdir()]==['network.onnx']
     shutil.copy(file, alone := tmp_path/'alone.onnx') # without what might lie beside it
-    about = json.loads(python(ELSEWHERE, alone, sample/'test'))
-    print(about['accuracy'])
+    elsewhere = subprocess.run([sys.executable, '-W', 'ignore', '-c', ELSEWHERE, alone, sample/'test'], capture_output=True, text=True)
+    assert elsewhere.returncode==0, elsewhere.stderr
+    about = json.loads(elsewhere.stdout)
     assert about['accuracy']==run.metrics['test_accuracy'] and about['images']==run.metrics['test_images']==500
     assert about['inputs']==[['images','tensor(uint8)',['batch',32,32,3]]] and about['dtype']=='float32'
     assert json.loads(about['classes'])==run.metrics['classes'] and [json.loads(about[o]) for o in ('mean','std')]==run.environment['data']['stats']
@@ -143,40 +136,30 @@ def test_tensorboard_shows_the_run(run):
 
 # ---- a run that is killed and goes on
 
-KILLED = '''
-import os,signal,sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from test_extras import *
-from fastai.callback.core import Callback
 class Kill(Callback):
+    "Kill this process in the fourth epoch"
     _only_shows = True
     def before_batch(self):
         if self.epoch==3 and self.training and self.iter==2: os.kill(os.getpid(), signal.SIGKILL)
-folder = Path(sys.argv[3])
-make_learner(EXP, sys.argv[2]).fit(5, cbs=[Checkpoint(folder, every=2), Kill(), *[LOGS[o](folder, EXP) for o in sys.argv[4:]]])
-'''
 
-RESUMED = '''
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from test_extras import *
-learn,logs = make_learner(EXP, sys.argv[2]),[LOGS[o](sys.argv[3], EXP) for o in sys.argv[4:]]
-learn.resume(5, sys.argv[3], cbs=logs)
-for o in logs: o.close()
-learn.history.to_csv(Path(sys.argv[3])/'history.csv', index=False)
-'''
+def train_until_killed(data, folder, names):
+    logs = [LOGS[o](folder, EXP) for o in names]
+    make_learner(EXP, data).fit(5, cbs=[Checkpoint(folder, every=2), Kill(), *logs])
+
+def resume(data, folder, names):
+    learn,logs = make_learner(EXP, data),[LOGS[o](folder, EXP) for o in names]
+    learn.resume(5, folder, cbs=logs)
+    for o in logs: o.close()
+    learn.history.to_csv(folder/'history.csv', index=False)
 
 @pytest.fixture(scope='module')
-def killed(sample, tmp_path_factory):
+def killed(few, tmp_path_factory):
     "The folder and the history of a training that was killed in its fourth epoch, with a checkpoint of the second, and went on"
     folder,env = tmp_path_factory.mktemp('killed')/'run',offline(tmp_path_factory.mktemp('home'))
-    args = [Path(__file__).parent, sample, folder, *(logs := [o for o in LOGS if importlib.util.find_spec(o)])]
-    if not logs: pytest.skip(f"none of {', '.join(LOGS)} is installed")
-    res = subprocess.run([sys.executable, '-W', 'ignore', '-c', KILLED, *map(str, args)], capture_output=True, text=True, env=os.environ | env, timeout=300)
-    assert res.returncode==-signal.SIGKILL, res.stderr
-    python(RESUMED, *args, env=env)
+    if not (names := [o for o in LOGS if importlib.util.find_spec(o)]): pytest.skip(f"none of {', '.join(LOGS)} is installed")
+    first = Started(train_until_killed, few, folder, names, env=env)
+    assert first.exit_code()==-signal.SIGKILL, first.read('err')
+    Started(resume, few, folder, names, env=env).ended()
     history = pd.read_csv(folder/'history.csv')
     assert history.epoch.tolist()==[1,2,3,4,5]
     return folder,history
@@ -212,12 +195,16 @@ def wandb_rows(file):
 def wandb_agrees(rows, history):
     for row in history.to_dict('records'): assert {k: rows[row['epoch']][k] for k in COLUMNS}=={k: row[v] for k,v in COLUMNS.items()}
 
+def log_finished(folder):
+    "Log a finished run"
+    run = Run(folder)
+    WandbLog(run.folder, run.experiment).finish(run)
+
 def test_wandb_offline_has_the_run(run, tmp_path):
     "A finished run is logged without any network; numbers, choices, figures and the result are in the file"
     pytest.importorskip('wandb')
     shutil.copytree(run.folder, folder := tmp_path/'run')
-    code = 'import sys; from advtrain.all import Run; from advtrain.extras import WandbLog; run = Run(sys.argv[1]); WandbLog(run.folder, run.experiment).finish(run)'
-    assert python(code, folder, env=offline(tmp_path))==''
+    assert Started(log_finished, folder, env=offline(tmp_path)).ended()==''
     file, = (folder/'wandb').glob('offline-run-*/*.wandb')
     assert file.stem==f"run-{(folder/'wandb_id.txt').read_text()}" and not Run(folder).problems
     wandb_agrees(wandb_rows(file), run.history)
@@ -244,10 +231,8 @@ def test_wandb_without_an_account_says_both_ways_out(tmp_path):
     pytest.importorskip('wandb')
     pty = pytest.importorskip('pty')
     master,slave = pty.openpty()
-    code = f'from advtrain.extras import WandbLog; WandbLog({str(tmp_path/"run")!r})'
-    res = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code], stdin=slave, stdout=slave, stderr=slave, env=os.environ | offline(tmp_path) | dict(WANDB_MODE='online'))
-    try: assert res.wait(120)==1
-    finally: res.kill()
+    process = Started(WandbLog, tmp_path/'run', env=offline(tmp_path) | dict(WANDB_MODE='online'), terminal=os.ttyname(slave))
+    assert process.exit_code()==1
     said = os.read(master, 10_000).decode()
     assert 'PermissionError: Weights & Biases has no account' in said and '`wandb login`' in said and 'WANDB_MODE=offline' in said
     assert not (tmp_path/'run').exists()

@@ -36,7 +36,7 @@ def test_corrupt_image(shell, tmp_path, two_classes):
     victim = sorted((two_classes/'Bag').iterdir())[3]
     victim.write_bytes(victim.read_bytes()[:300])
     fails(shell, tmp_path, str(victim), 'quickstart', '--data', two_classes, '--bs', 4)
-    code,out,_ = shell('quickstart', '--data', two_classes, '--bs', 4, '--epochs', 1, '--width', 4, '--skip-unreadable', '--out', tmp_path/'skipped')
+    code,out,_ = shell('quickstart', '--data', two_classes, '--bs', 4, '--epochs', 1, *'--width 4 --size 16 --n-images 1 --skip-unreadable'.split(), '--out', tmp_path/'skipped')
     assert code==0 and any('skipped 1 of 24 images' in o for o in out)
 
 def test_no_network(shell, tmp_path, monkeypatch):

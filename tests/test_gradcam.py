@@ -1,16 +1,28 @@
 """Heat maps agree with pytorch-grad-cam, and ask no more of the model than they need."""
 import copy
+from collections import OrderedDict
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
 import torchvision
 from torch import nn
+from torchvision.models import vgg
 
 from advtrain.all import METHODS,GradCAM,find_layer,resnet18
 
 PEERS = {'gradcam': 'GradCAM', 'gradcam++': 'GradCAMPlusPlus', 'hirescam': 'HiResCAM', 'layercam': 'LayerCAM', 'xgradcam': 'XGradCAM'}
 STAGES = ['layer1','layer2','layer3','layer4']
+
+def vgg11(batch_norm=False):
+    "torchvision's VGG-11 with a small head: its own has 120 million weights"
+    features = vgg.make_layers(vgg.cfgs['A'], batch_norm)
+    for m in features:
+        if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu') # as torchvision does
+    head = dict(pool=nn.AdaptiveAvgPool2d(7), flat=nn.Flatten(), hidden=nn.Linear(512*49, 64), relu=nn.ReLU(True), out=nn.Linear(64, 10))
+    return nn.Sequential(OrderedDict(features=features, **head))
+
 MODELS = { # a model with random weights, its layers, and the side of its images
     'layer norm, stride 2': (lambda: resnet18(width=16), STAGES, 32),
     'layer norm, stride 1': (lambda: resnet18(width=16, last_stride=1), STAGES, 32),
@@ -18,14 +30,14 @@ MODELS = { # a model with random weights, its layers, and the side of its images
     'batch norm, stride 1': (lambda: resnet18(norm='batch', width=16, last_stride=1), STAGES, 32),
     'standardised weights, norms before convolutions': (lambda: resnet18(width=16, weight_std=True, pre_act=True), STAGES, 32),
     'torchvision resnet18': (lambda: torchvision.models.resnet18(num_classes=10), STAGES, 96),
-    'torchvision vgg11_bn': (lambda: torchvision.models.vgg11_bn(num_classes=10), ['features.14','features.21','features.28'], 64),
+    'torchvision vgg11_bn': (lambda: vgg11(batch_norm=True), ['features.14','features.21','features.28'], 64),
     'torchvision mobilenet_v2': (lambda: torchvision.models.mobilenet_v2(num_classes=10), ['features.3.conv.1','features.10.conv.1','features.18'], 96),
 }
 
-@pytest.fixture(scope='module', params=MODELS)
-def case(request):
+@cache
+def made(name):
     "A model, its layers, and images"
-    make,layers,side = MODELS[request.param]
+    make,layers,side = MODELS[name]
     torch.manual_seed(0)
     model = make()
     x,last = torch.randn(4, 3, side, side),[m for m in model.modules() if isinstance(m, nn.Linear)][-1]
@@ -35,6 +47,9 @@ def case(request):
         model(torch.randn(32, 3, side, side))
         last.weight.mul_(10/model.eval()(x).std())
     return model,layers,x
+
+@pytest.fixture(params=MODELS)
+def case(request): return made(request.param)
 
 def peer_maps(name, model, layers, x, targets):
     "Maps by pytorch-grad-cam, if it is installed"
@@ -88,7 +103,7 @@ def peer_scaled(maps, side):
 def inplace_and_plain():
     "A torchvision VGG whose ReLUs work in place, and the same with ReLUs that do not"
     torch.manual_seed(0)
-    inplace = torchvision.models.vgg11(num_classes=10).eval()
+    inplace = vgg11().eval()
     plain = copy.deepcopy(inplace)
     for m in plain.modules():
         if isinstance(m, nn.ReLU): m.inplace = False

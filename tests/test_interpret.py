@@ -13,7 +13,7 @@ from advtrain.all import Experiment,ImageInterpretation,make_learner
 def learner(request, sample):
     "A learner that has trained a little, in a precision"
     with contextlib.redirect_stdout(io.StringIO()):
-        learn = make_learner(Experiment('small', norm='batch', width=16, bs=60, augs='flip_cutout', lr=.02, precision=request.param), sample)
+        learn = make_learner(Experiment('small', norm='batch', width=8, size=16, bs=60, augs='flip_cutout', lr=.02, precision=request.param), sample)
         with learn.no_bar(): learn.fit(1)
     return learn
 

@@ -4,9 +4,9 @@ import psutil
 import pytest
 
 from conftest import tiny
-from processes import Started,wait_for
+from processes import HANGS,Started,wait_for
 
-SMALL = dict(width=4, bs=15, epochs=3, n_images=1, layers=['layer4'])
+SMALL = dict(bs=15, epochs=3, n_images=1, layers=['layer4'])
 EXPS = [tiny(name=n, **SMALL | changes) for n,changes in dict(layer={}, batch=dict(norm='batch'), broken=dict(layers=['layer9']), group=dict(norm='group')).items()]
 
 def start_grid(data, out, jobs=1, retry=False, exps=EXPS, hold=None):
@@ -57,7 +57,7 @@ def test_several_at_once_when_a_run_dies_and_when_the_caller_dies(whole, few, tm
     wait_for((out/'last'/'history.csv').exists)
     running = [o for o in _children() if o!=first]
     grid.kill()
-    assert running and not psutil.wait_procs(running, timeout=20)[1] # they end with their caller
+    assert running and not psutil.wait_procs(running, timeout=HANGS)[1] # they end with their caller
     table = results(out, exps)
     assert table.state['layer']=='failed' and 'SIGKILL' in table.reason['layer'] and table.state['broken']=='failed' and table.state['last']!='finished'
     start_grid(few, out, jobs=3, retry=True, exps=exps).ended()

@@ -1,12 +1,13 @@
 """What is in the package, and what it needs."""
-import ast,hashlib,subprocess,sys
+import ast,hashlib,json,subprocess,sys
 from importlib.metadata import requires
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
-ORDER = 'figures ranks batched augment data models record checkpoint precision training profile distributed interpret faithfulness gradcam choices runs compare gallery report extras overview experiment search cli'.split()
+ORDER = '''figures lazy ranks batched augment data models record checkpoint precision training profile distributed interpret faithfulness
+gradcam choices runs compare gallery report extras overview experiment search cli'''.split()
 PROMISED = '''AlbumentationsTransform BatchAlbumentations cutout_augs flip_cutout_augs shift_gray_augs show_augmented show_transforms
 cifar10 fashion_sample image_block image_dls CachedDL show_classes
 ResNet BasicBlock resnet18 resnet34 NORMS norm_types
@@ -25,9 +26,16 @@ def test_all_has_every_promised_name():
     from advtrain.training import Checkpoint,EpochLog,Precision,plot_history,set_seed # where the design promises them
     from advtrain.experiment import EXPERIMENTS,Experiment,Run,compare_runs,run_experiment,run_many
 
-def test_importing_everything_needs_no_nbdev():
-    code = "import sys; import advtrain.all; sys.exit('nbdev' in sys.modules)"
-    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
+@pytest.fixture(scope='module')
+def imported():
+    "The modules that are there after everything of advtrain was imported"
+    code = 'import json,sys; import advtrain.all,advtrain.extras,advtrain.search; print(json.dumps(list(sys.modules)))'
+    return json.loads(subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True, capture_output=True, text=True).stdout)
+
+def test_importing_everything_needs_no_nbdev(imported): assert 'advtrain.training' in imported and 'nbdev' not in imported
+
+@pytest.mark.parametrize('package', ['tensorboard','wandb','onnx','onnxscript','onnxruntime','optuna','accelerate'])
+def test_no_extra_is_imported_before_it_is_used(imported, package): assert package not in imported
 
 def test_requirements_do_not_pull_nbdev():
     needed = [r for r in requires('advtrain') if 'extra ==' not in r]
@@ -38,8 +46,9 @@ def test_a_module_imports_only_from_those_above(module):
     tree = ast.parse((files('advtrain')/('cli/__init__.py' if module=='cli' else f'{module}.py')).read_text())
     names = [('advtrain.' if n.level else '') + (n.module or '') for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
     imported = {n.split('.')[1] for n in names if n.startswith('advtrain.')}
+    if module=='cli': imported.discard('all') # a command imports everything, once it knows what it is asked for
     assert imported <= set(ORDER[:ORDER.index(module)])
-    assert imported or module in ('figures','ranks','batched','models','precision','choices')
+    assert imported or module in ('figures','lazy','ranks','models','choices')
 
 def test_sample_is_small_and_has_its_licence(sample):
     assert (files('advtrain')/'fashion_sample.tar.xz').stat().st_size < 2e6

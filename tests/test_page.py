@@ -83,21 +83,21 @@ def test_no_sideways_scroll_on_a_phone(visit, request, name, size):
     slide(page, 'size', size)
     assert scroll_width(page)<=375
 
-@pytest.mark.parametrize('name', PAGES)
 @pytest.mark.parametrize('scheme,width', [('light',1280),('dark',1280),('light',375),('dark',375)])
+@pytest.mark.parametrize('name', PAGES)
 def test_axe_finds_nothing_serious(visit, request, name, scheme, width):
-    page = visit(request.getfixturevalue(name), width=width, color_scheme=scheme)
+    page = visit(request.getfixturevalue(name), look=True, width=width, color_scheme=scheme)
     assert not axe_faults(page)
 
 @pytest.mark.parametrize('name', PAGES)
 def test_pictures_have_words(visit, request, name):
-    page = visit(request.getfixturevalue(name))
+    page = visit(request.getfixturevalue(name), look=True)
     words = page.evaluate("[...document.querySelectorAll('img, [role=img]')].map(o => o.alt ?? o.getAttribute('aria-label'))")
     assert len(words)>20 and all(o and o.strip() for o in words)
 
 @pytest.mark.parametrize('name', PAGES)
 def test_headings_are_in_order(visit, request, name):
-    levels = visit(request.getfixturevalue(name)).evaluate("[...document.querySelectorAll('h1, h2, h3, h4')].map(o => +o.tagName[1])")
+    levels = visit(request.getfixturevalue(name), look=True).evaluate("[...document.querySelectorAll('h1, h2, h3, h4')].map(o => +o.tagName[1])")
     assert levels[0]==1 and levels.count(1)==1 and all(b-a<=1 for a,b in zip(levels, levels[1:]))
 
 @pytest.mark.parametrize('name', PAGES)
@@ -112,7 +112,7 @@ def test_paper_has_cards_and_no_controls(visit, request, name):
 # Names from elsewhere
 
 def test_hostile_names_are_text(visit, hostile_page, hostile_names):
-    page = visit(hostile_page)
+    page = visit(hostile_page, look=True)
     assert page.title().endswith(' · advtrain')
     assert page.locator('script').count()==2
     assert page.locator('main :is(script, img:not([src^="data:"]))').count()==0

@@ -1,5 +1,7 @@
 """Loading and augmenting, item by item and whole: nothing is replayed, nothing is mixed up, and a damaged or shared cache is survived."""
-import contextlib,io,os,shutil,subprocess,sys
+import contextlib,io,os,shutil
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +15,12 @@ from fastai.vision.augment import RandTransform
 from fastai.vision.core import PILImage
 from fastai.vision.data import ImageBlock
 from PIL import Image
+from processes import Started,wait_for
 
+from advtrain import data
 from advtrain.all import A,CachedDL,Checkpoint,cutout_augs,decode_images,image_dls,resnet_learner
+from advtrain.data import class_files
+from advtrain.models import ResNet
 
 class TutorialTransform(RandTransform):
     "The usual way to use albumentations in fastai"
@@ -96,13 +102,13 @@ def test_too_large_for_memory(sample, monkeypatch, capsys):
     Memory.available += 1
     assert image_dls(sample).fast and not capsys.readouterr().out
 
+def config_in(home): return lambda: SimpleNamespace(path=lambda name: home)
+
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     "A data directory of fastai of its own"
     (tmp_path/'home').mkdir()
-    class Config:
-        def path(self, name): return tmp_path/'home'
-    monkeypatch.setattr('advtrain.data.fastai_cfg', Config)
+    monkeypatch.setattr(data, 'fastai_cfg', config_in(tmp_path/'home'))
     return tmp_path/'home'
 
 def test_nowhere_to_keep(sample, home, capsys):
@@ -117,25 +123,19 @@ def test_read_only_directory(sample, home, capsys):
     assert len(image_dls(sample).train.one_batch()[0])==128
     assert capsys.readouterr().out.count('cannot be kept')==1
 
-BUILD = '''
-import sys,time
-from pathlib import Path
-import advtrain.data as data
-class Config:
-    def path(self, name): return Path(sys.argv[1])
-data.fastai_cfg = Config
-files = data.class_files(sys.argv[2])
-(Path(sys.argv[1])/sys.argv[3]).touch()
-while len(list(Path(sys.argv[1]).glob('ready*')))<2: time.sleep(.005)
-images = data.decode_images(files)
-print(int(images.pixels.long().sum()), float(images.sums.sum()))
-'''
+def build(home, sample, ready):
+    "Decode the images when another process does, too, and print what came out"
+    data.fastai_cfg = config_in(home)
+    files = data.class_files(sample)
+    (home/ready).touch()
+    wait_for(lambda: len(list(home.glob('ready*')))==2, pause=.005)
+    images = data.decode_images(files)
+    print(int(images.pixels.long().sum()), float(images.sums.sum()))
 
 def test_two_processes_build_at_once(sample, home):
     "Both are right, and one whole file is left"
-    calls = [subprocess.Popen([sys.executable, '-W', 'ignore', '-c', BUILD, home, sample, f'ready{i}'], stdout=subprocess.PIPE, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'}) for i in (1,2)]
-    outs = [o.communicate()[0].split() for o in calls]
-    from advtrain.data import class_files
+    calls = [Started(build, home, sample, f'ready{i}', daemon=False) for i in (1,2)] # they may have workers
+    outs = [o.ended().split() for o in calls]
     images = decode_images(files := class_files(sample))
     pixels = np.stack([np.asarray(Image.open(f).convert('RGB')) for f in files])
     assert np.array_equal(images.pixels.numpy(), pixels)
@@ -144,7 +144,6 @@ def test_two_processes_build_at_once(sample, home):
 
 def test_gathering_draws_nothing(sample, home):
     "Decoding, also in other processes, leaves the generators as they were"
-    from advtrain.data import class_files
     files = class_files(sample)
     set_seed(1); expected = torch.rand(1),np.random.random()
     set_seed(1); decode_images(files); assert (torch.rand(1),np.random.random())==expected
@@ -158,7 +157,8 @@ def test_resumed_run_continues_the_stream(repeated, tmp_path, fast, workers):
             if self.training: seen.append(hash(self.xb[0].numpy().tobytes()))
     def learner():
         set_seed(1)
-        return resnet_learner(image_dls(repeated, AUG, bs=128, fast=fast, num_workers=workers), width=2, precision='fp32').add_cb(See())
+        dls = image_dls(repeated, AUG, bs=64, fraction=.5, fast=fast, num_workers=workers)
+        return resnet_learner(dls, partial(ResNet, (1,1,1,1)), width=2, precision='fp32').add_cb(See())
     def run(f):
         seen.clear()
         with contextlib.redirect_stdout(io.StringIO()): f()

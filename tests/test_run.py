@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import tiny
 from PIL import Image
+from processes import Started
 
 from advtrain.all import CIFAR10_STATS,Checkpoint,EXPERIMENTS,Experiment,FIGURES,Run,cifar10,class_files,image_dls,image_stats,make_learner,run_experiment,scan_images
+from advtrain.cli import advtrain_compare,advtrain_run
 from advtrain.runs import SUMS
 
 def test_page_and_readme_show_every_figure(tiny_run):
@@ -52,7 +55,6 @@ def test_damaged_run_is_named_and_gives_the_rest(tiny_run, tmp_path, name, fault
 
 def test_shell_warns_in_one_line(tiny_run, tmp_path, capsys):
     "What a damaged run still has can be compared; the file is named once"
-    from advtrain.cli import advtrain_compare
     for o in ('same','edited'): shutil.copytree(tiny_run.folder, tmp_path/o)
     (tmp_path/'edited'/'model.csv').write_text('better')
     words = [str(tmp_path/o) for o in ('same','edited')] + ['--out', str(tmp_path/'page.html')]
@@ -81,14 +83,14 @@ def test_other_data_are_refused(tiny_run, sample, tmp_path):
     with pytest.raises(ValueError, match=f'other images than the run.*{there} then'): Run(tiny_run.folder, data=moved).interpretation.pixels([0])
     with pytest.raises(FileNotFoundError, match='no more'): Run(tiny_run.folder, data=tmp_path/'gone').interpretation.pixels([0])
 
-@pytest.mark.parametrize('name', [n for n in EXPERIMENTS if n!='quickstart'])
+@pytest.mark.parametrize('name', EXPERIMENTS)
 def test_every_preset_takes_a_step(name, sample):
     exp = EXPERIMENTS[name].replace(width=4, bs=50)
     learn = make_learner(exp, sample)
     x,y = learn.dls.one_batch()
     loss = learn.loss_func(learn.model(x), y)
     loss.backward()
-    assert x.shape==(50,3,32,32) and torch.isfinite(loss)
+    assert x.shape==(50,3,exp.size,exp.size) and torch.isfinite(loss)
 
 @pytest.mark.parametrize('fast,workers', [(True,0),(False,0),(False,2)])
 def test_same_seed_same_run(few, fast, workers):
@@ -99,8 +101,8 @@ def test_same_seed_same_run(few, fast, workers):
     first = weights(1)
     assert torch.equal(first, weights(1)) and not torch.equal(first, weights(2))
 
-def test_a_line_an_epoch_where_there_is_no_screen(sample, capsys):
-    learn = make_learner(EXPERIMENTS['quickstart'].replace(width=4, bs=200), sample)
+def test_a_line_an_epoch_where_there_is_no_screen(few, capsys):
+    learn = make_learner(tiny(bs=15), few)
     learn.fit(2)
     out = capsys.readouterr().out
     assert [o.split(':')[0].split(' ')[0] for o in out.splitlines()]==['training','Epoch','Epoch','Best']
@@ -110,41 +112,34 @@ class Screen(io.StringIO):
     "A terminal"
     def isatty(self): return True
 
-def test_bars_in_a_terminal(sample, tmp_path):
+def test_bars_in_a_terminal(few, tmp_path):
     "There are bars above which the lines are printed, also in a run that is resumed"
-    exp = EXPERIMENTS['quickstart'].replace(width=4, bs=200)
     for n,train in ((1, lambda o: o.fit(1, cbs=Checkpoint(tmp_path))), (3, lambda o: o.resume(3, tmp_path))):
-        with contextlib.redirect_stdout(Screen()) as out: train(make_learner(exp, sample))
+        with contextlib.redirect_stdout(Screen()) as out: train(make_learner(tiny(bs=15), few))
         shown = out.getvalue()
         assert '█' in shown and re.search(rf'Epoch {n}/{n} : .*\d+/\d+ \d\d:\d\d<\d\d:\d\d', shown)
         assert re.search(rf'Epoch {n}/{n}: Train Loss .*Best Valid', shown, re.S)
 
-SMALL = 'quickstart --width 4 --bs 15 --epochs 3 --n-images 1 --layers layer4'.split()
+SMALL = 'quickstart --width 4 --size 16 --bs 15 --epochs 3 --n-images 1 --layers layer4'.split()
 
-HELD = '''
-import signal,sys
-sys.path.insert(0, sys.argv.pop(1))
-from processes import hold
-from advtrain.cli import advtrain_run
-hold('a', lambda: print('held', flush=True))
-signal.signal(signal.SIGINT, signal.default_int_handler) # pytest in the background ignores it
-sys.exit(advtrain_run())
-'''
+def command(*words):
+    "The shell command in a process of its own, which the keyboard can stop: pytest in the background could not be"
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.exit(advtrain_run(words))
 
-def test_ctrl_c_says_how_to_go_on(few, tmp_path, shell):
+def test_ctrl_c_says_how_to_go_on(few, tmp_path):
     "A run that is interrupted from the keyboard exits with 130; the command it names finishes it as if nothing had happened"
     words = [*SMALL, '--data', str(few)]
-    call = [sys.executable, '-W', 'ignore', '-c', HELD, Path(__file__).parent, *words, '--out', tmp_path/'a']
-    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as p:
-        for line in p.stdout:
-            if line=='held\n': break
-        p.send_signal(signal.SIGINT)
-        err = p.stderr.read()
-    assert p.returncode==130 and err.count('\n')==1
+    whole,held = Started(command, *words, '--out', str(tmp_path/'b')),Started(command, *words, '--out', str(tmp_path/'a'), hold='a')
+    held.wait_until_held()
+    os.kill(held.pid, signal.SIGINT)
+    code,err = held.exit_code(),held.read('err')
+    assert code==130 and err.count('\n')==1
     assert re.search(r'advtrain_run: stopped in epoch 2 of 3\. The checkpoint of epoch 1, .*, is whole\. Go on with: advtrain_run ', err)
-    command = shlex.split(err.split('Go on with: ')[1])
-    assert command==['advtrain_run', *words, '--out', str(tmp_path/'a'), '--resume']
-    assert shell(*command[1:])[0]==0 and shell(*words, '--out', tmp_path/'b')[0]==0
+    program,*rest = shlex.split(err.split('Go on with: ')[1])
+    assert [program, *rest]==['advtrain_run', *words, '--out', str(tmp_path/'a'), '--resume']
+    Started(command, *rest).ended()
+    whole.ended()
     a,b = (Run(tmp_path/o) for o in 'ab')
     assert a.history.drop(columns='seconds').equals(b.history.drop(columns='seconds'))
     assert a.predictions.equals(b.predictions)
@@ -156,7 +151,8 @@ def test_json_and_quiet(few, tmp_path, shell):
     code,out,err = shell(*words, '--json')
     assert code==0 and len(out)==1 and any(o.startswith('Epoch 1/1: Train Loss') for o in err)
     result,run = json.loads(out[0]),Run(tmp_path/'a')
-    assert (result['name'],result['id'])==('quickstart-width-4-epochs-1-bs-15',run.experiment.id) and result['test_correct']==run.metrics['test_correct']
+    assert (result['name'],result['id'])==('quickstart-width-4-size-16-epochs-1-bs-15-nesterov-False',run.experiment.id)
+    assert result['test_correct']==run.metrics['test_correct'] and not run.experiment.nesterov
     assert shell(*words, '--resume', '--quiet')==(0,[],[])
     assert shell(*words, '--quiet')[2][0].endswith('choose another folder, or allow overwriting')
 

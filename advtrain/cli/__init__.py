@@ -6,7 +6,7 @@
 __all__ = ['advtrain_run', 'advtrain_grid', 'advtrain_search', 'advtrain_compare', 'advtrain_lr_find', 'advtrain_predict']
 
 # %% ../../nbs/08_cli.ipynb #b55286d6
-import argparse,json,os,shlex,sys,warnings
+import argparse,json,os,re,shlex,sys,warnings
 from contextlib import contextmanager,redirect_stdout
 from dataclasses import fields
 from pathlib import Path
@@ -156,6 +156,7 @@ def advtrain_run(
 # %% ../../nbs/08_cli.ipynb #36052eaa
 def _run(args, exp, argv):
     "Run an experiment; an interruption names the command that goes on"
+    print(_what_comes(args, exp), flush=True)
     try:
         from advtrain.all import run_experiment
         from advtrain.report import result_line
@@ -164,6 +165,22 @@ def _run(args, exp, argv):
     except KeyboardInterrupt as e: raise KeyboardInterrupt(_go_on(str(e), argv)) from None
     page = (run.folder/'report.html').resolve()
     return f'{result_line(run)}\n{page}', dict(name=exp.name, id=exp.id, folder=str(run.folder.resolve()), report=str(page), **run.metrics)
+
+def _what_comes(args, exp):
+    "What will happen, in a line, before PyTorch is imported"
+    epochs = f"{exp.epochs} {'epoch' if exp.epochs==1 else 'epochs'}"
+    line = f'{exp.name}: trains {exp.arch}, norm {exp.norm}, for {epochs}, tests it once, and writes its pictures and its page'
+    usual = exp==EXPERIMENTS['quickstart'] and not args.data
+    return line + (f'; {_how_long()}' if usual else '')
+
+def _how_long():
+    "How long the quickstart takes here, by the kind of processor and what else it has to do"
+    info = Path('/proc/cpuinfo')
+    if not info.is_file(): return 'half a minute to two minutes'
+    has_bf16 = re.search(r'^flags.* (avx512_bf16|amx_bf16)\b', info.read_text(), re.M)
+    kind,seconds = ('with bf16', 30) if has_bf16 else ('without bf16', 60)
+    busy = min(os.getloadavg()[0]/os.cpu_count(), 1)
+    return f'some {round(seconds*(1+busy), -1):.0f} s on a processor {kind}' + (', which is busy with other work' if busy>.3 else '')
 
 def _go_on(what, argv):
     "What was interrupted, and the command that goes on with it"
