@@ -19,8 +19,9 @@ class LayerNorm2d(nn.LayerNorm):
     "LayerNorm over the channels at each pixel"
     def forward(self,
         x:torch.Tensor, # Activations, shape (images, channels, height, width)
-    )->torch.Tensor: # The same shape
-        return F.layer_norm(x.permute(0,2,3,1), self.normalized_shape, self.weight, self.bias, self.eps).permute(0,3,1,2)
+    )->torch.Tensor: # The same shape and memory layout
+        y = F.layer_norm(x.permute(0,2,3,1), self.normalized_shape, self.weight, self.bias, self.eps).permute(0,3,1,2)
+        return y.contiguous() if x.is_contiguous() else y
 
 # %% ../nbs/02_models.ipynb #9ba81459
 NORMS = { # name -> function from the number of channels to a norm

@@ -196,6 +196,7 @@ def ranks_together(): # Yields the number of processes that act together
     _now.rank,_now.n,_now.open,_now.stretch = rank,n,True,_now.stretch+1
     try:
         with _watched(rank, n),_one_warning():
+            dist.barrier(group=_now.group) # a process that failed at once would be gone before others can ask why
             yield n
             dist.barrier(group=_now.group)
     finally: _now.rank,_now.n,_now.open = 0,1,False

@@ -30,6 +30,7 @@ class TimedShell(CaptureShell):
 
 def test(file):
     "Run one notebook; True if it passes"
+    multiprocessing.set_start_method(None, force=True) # its own processes start as they do in a notebook
     nbdev.test.CaptureShell = TimedShell
     return nbdev.test.test_nb(file, skip_flags=get_config().tst_flags.split(), basepath=get_config().config_path)[0]
 
@@ -48,7 +49,7 @@ def main(words):
     if not files: sys.exit(f"no notebook is called {' or '.join(words)}")
     files = sorted(files, key=order)
     start,context = time.perf_counter(),multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['advtrain.all','nbdev.test']) # a process is a copy of one that has imported them, and done nothing else
+    context.set_forkserver_preload(['advtrain.all','nbdev.test','torch._dynamo']) # a process is a copy of one that has imported them, and done nothing else
     with tempfile.TemporaryDirectory() as folder:
         os.environ[TIMES] = folder
         with ProcessPoolExecutor(min(len(files), os.cpu_count(), 8), context, max_tasks_per_child=1) as pool: passed = list(pool.map(test, files))
