@@ -6,14 +6,18 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault('MPLBACKEND', 'Agg')
-os.environ.setdefault('HYPOTHESIS_STORAGE_DIRECTORY', os.path.join(tempfile.gettempdir(), 'advtrain_hypothesis')) # not in the repository
-if 'PYTEST_XDIST_WORKER' in os.environ: os.environ.setdefault('OMP_NUM_THREADS', '1') # threads of several processes spin against each other
+# Hypothesis does not write into the repository, and threads of several processes do not spin against each other
+os.environ.setdefault('HYPOTHESIS_STORAGE_DIRECTORY', str(Path(tempfile.gettempdir())/'advtrain_hypothesis'))
+if 'PYTEST_XDIST_WORKER' in os.environ: os.environ.setdefault('OMP_NUM_THREADS', '1')
 
-LONGEST = 'test_many','test_index','test_distributed','test_page','test_run','test_search','test_extras','test_gradcam','test_kill','test_pipeline'
+LONGEST = 'many index distributed page run search extras gradcam kill pipeline'.split()
 
 def pytest_collection_modifyitems(items):
     "Files that take long begin first, so that at the end no process waits for another one with its last file"
-    items.sort(key=lambda o: LONGEST.index(o.path.stem) if o.path.stem in LONGEST else len(LONGEST))
+    def _place(item):
+        name = item.path.stem.removeprefix('test_')
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+    items.sort(key=_place)
 
 @pytest.fixture(scope='session')
 def sample():
@@ -30,8 +34,8 @@ def few():
 def tiny(**changes):
     "A small experiment, which no preset changes"
     from advtrain.choices import Experiment
-    small = dict(name='tiny', width=4, size=16, augs='flip_cutout', hole=4, epochs=2, bs=100, lr=.02, n_images=6, layers=['layer2','layer4'])
-    return Experiment(**small | changes)
+    small = dict(width=4, size=16, augs='flip_cutout', hole=4, epochs=2, bs=100, lr=.02, n_images=6, layers=['layer2','layer4'])
+    return Experiment(**dict(name='tiny') | small | changes)
 
 def quiet_run(exp, data, out):
     "Run an experiment without its lines, unless it has been run"
@@ -65,7 +69,8 @@ def report_page(tiny_run): return tiny_run.folder/'report.html'
 @pytest.fixture(scope='session')
 def compared_runs(tiny_run, sample, shared):
     "Folders of three runs that differ in their norm"
-    return [tiny_run.folder] + [shared(tiny(name=f'tiny, {norm}', norm=norm, bs=50), sample, norm).folder for norm in ('batch','group')]
+    others = [shared(tiny(name=f'tiny, {norm}', norm=norm, bs=50), sample, norm) for norm in ('batch','group')]
+    return [o.folder for o in (tiny_run, *others)]
 
 @pytest.fixture(scope='session')
 def comparison_page(compared_runs, tmp_path_factory):
@@ -75,7 +80,8 @@ def comparison_page(compared_runs, tmp_path_factory):
 @pytest.fixture(scope='session')
 def hostile_names():
     "Class names that a page must show as they are"
-    return ["<script>document.title='owned'<script>", '"quoted" & \'single\' &amp;', '日本語のクラス', 'صنف عربي', 'x'*200, r'$\frac$ {{ 7*7 }} `code`', '👟 shoe\\back']
+    return ["<script>document.title='owned'<script>", '"quoted" & \'single\' &amp;', '日本語のクラス', 'صنف عربي', 'x'*200,
+        r'$\frac$ {{ 7*7 }} `code`', '👟 shoe\\back']
 
 @pytest.fixture(scope='session')
 def hostile_page(hostile_names, sample, tmp_path_factory):
@@ -87,7 +93,8 @@ def hostile_page(hostile_names, sample, tmp_path_factory):
             to = root/('train' if i<12 else 'test')/name/f"{i} <script>alert(1)<script> 'é' {'y'*150}.png"
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(f, to)
-    exp = tiny(name='<img src=x onerror=alert(1)> "q" 実験', bs=12, epochs=1, n_images=3, layers=['layer1','layer2','layer3','layer4'])
+    layers = ['layer1','layer2','layer3','layer4']
+    exp = tiny(name='<img src=x onerror=alert(1)> "q" 実験', bs=12, epochs=1, n_images=3, layers=layers)
     return quiet_run(exp, root, tmp_path_factory.mktemp('odd runs')/'a <b> "run"').folder/'report.html'
 
 @pytest.fixture
@@ -114,10 +121,10 @@ def browser(tmp_path_factory):
     try: from playwright.sync_api import sync_playwright
     except ImportError: missing('Playwright is not installed')
     if not Path(CHROMIUM).exists(): missing(f'no browser at {CHROMIUM}')
-    args = '--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
-    home = os.environ | dict(HOME=str(tmp_path_factory.mktemp('chromium')))
+    args = ['--no-sandbox','--no-first-run'] + [f'--disable-{o}' for o in ('gpu','background-networking','component-update','sync')]
+    env = os.environ | dict(HOME=str(tmp_path_factory.mktemp('chromium')))
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=args, env=home, timeout=300_000)
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=args, env=env, timeout=300_000)
         yield browser
         browser.close()
 
@@ -132,16 +139,21 @@ class Tabs:
         page.on('console', lambda o: self.faults.append(f'{o.type}: {o.text}'))
         page.on('pageerror', lambda o: self.faults.append(str(o)))
         page.on('dialog', lambda o: (self.faults.append(f'dialog: {o.message}'), o.dismiss()))
-        page.on('request', lambda o: self.faults.append(o.url) if not o.url.startswith(('about:','file:','data:','blob:')) else None)
+        page.on('request', lambda o: self._of_request(o.url))
         page.shows = None
         return page
+
+    def _of_request(self, url):
+        if not url.startswith(('about:','file:','data:','blob:')): self.faults.append(url)
 
 @pytest.fixture(scope='session')
 def tabs(browser): return Tabs(browser)
 
 @pytest.fixture
 def open_page(tabs):
-    "Open a file as a page; whatever it complains of or asks the network for fails the test. With `look`, the test changes nothing there"
+    """Open a file as a page. Whatever it complains of or asks the network for fails the test.
+
+    A test that says `look` changes nothing: the next one that looks gets the page as it is."""
     taken = []
     def _open(file, width=1280, ready=None, clock=False, fragment='', color_scheme='light', scripts=True, look=False):
         free = tabs.free[scripts]
@@ -172,6 +184,7 @@ def axe_faults(page):
     if page.evaluate('typeof axe')=='undefined': page.evaluate(AXE.read_text(encoding='utf-8'))
     found = page.evaluate("axe.run({resultTypes: ['violations', 'incomplete']})")
     assert len(found['passes'])>20
-    return [(o['id'], [n['html'] for n in o['nodes']]) for o in found['violations'] if o['impact'] in ('serious','critical')]
+    serious = [o for o in found['violations'] if o['impact'] in ('serious','critical')]
+    return [(o['id'], [n['html'] for n in o['nodes']]) for o in serious]
 
 def scroll_width(page): return page.evaluate('document.documentElement.scrollWidth')

@@ -109,20 +109,22 @@ def main(data, folder, kills):
     assert attempt(data, folder/'whole')
     seconds = time.perf_counter()-start
     rates = [r['lr'] for r in load_tensors(folder/'whole'/'final.safetensors')[1]['rows']]
-    res = dict(rates=len(set(rates)), kills=0, moments={m: 0 for m in (*MOMENTS,'any')}, finished=0, identical=0, damaged=[], epochs_kept=0)
+    moments = {m: 0 for m in (*MOMENTS,'any')}
+    res = dict(rates=len(set(rates)), kills=0, moments=moments, finished=0, identical=0, damaged=[], epochs_kept=0)
     while res['kills']<kills or not res['finished']:
         run = folder/f"run{res['finished']}"
         moment = None
-        if res['kills']<kills: moment = min(res['moments'], key=lambda m: (res['moments'][m], rng.random())) # where there were the fewest so far
-        if moment=='any': how = dict(delay=rng.uniform(0, seconds))
-        else: how = dict(moment=moment, count=rng.randint(1, 3 if moment=='validation' else 12)) # an epoch validates in one batch
+        if res['kills']<kills: moment = min(moments, key=lambda m: (moments[m], rng.random())) # where there were the fewest so far
+        most = 3 if moment=='validation' else 12 # an epoch validates in one batch
+        how = dict(delay=rng.uniform(0, seconds)) if moment=='any' else dict(moment=moment, count=rng.randint(1, most))
         if attempt(data, run, **how):
             res['identical'] += same(folder/'whole', run)
             res['finished'] += 1
         else:
             res['kills'] += 1
-            res['moments'][moment] += 1
-            res['epochs_kept'] = max(res['epochs_kept'], *(int(o.stem[-4:]) for o in run.glob('checkpoint-*.safetensors')), 0)
+            moments[moment] += 1
+            kept = [int(o.stem[-4:]) for o in run.glob('checkpoint-*.safetensors')]
+            res['epochs_kept'] = max(res['epochs_kept'], *kept, 0)
         res['damaged'] += damaged(run)
     print(json.dumps(res))
 

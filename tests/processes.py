@@ -5,7 +5,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-PRELOADED = 'advtrain.search','albumentations','scipy.stats','sklearn.metrics','matplotlib.backends.backend_agg','optuna.visualization.matplotlib','pg8000'
+PRELOADED = '''advtrain.search albumentations scipy.stats sklearn.metrics matplotlib.backends.backend_agg
+optuna.visualization.matplotlib pg8000'''.split()
 HANGS = 600 # seconds that nothing takes, however busy the machine is
 
 def _context():
@@ -16,7 +17,7 @@ def _context():
     return context
 
 def hold(name, tell):
-    "Let this process tell that it is in the second epoch of a run in a folder like `name`, and wait there until it is stopped"
+    "Let this process tell that it is in the second epoch of a run in a folder like `name`, and wait there to be stopped"
     from advtrain import experiment
     class Held(experiment.KeepHistory):
         def before_batch(self):
@@ -47,7 +48,8 @@ class Started:
     def __init__(self, function, *args, hold=None, env={}, terminal=None, daemon=True):
         context,self.printed = _context(),TemporaryDirectory()
         self.held = context.Event()
-        self.process = context.Process(target=_call, args=(function, args, Path(self.printed.name), terminal, env, hold, self.held), daemon=daemon)
+        how = function,args,Path(self.printed.name),terminal,env,hold,self.held
+        self.process = context.Process(target=_call, args=how, daemon=daemon)
         self.process.start()
         self.pid = self.process.pid
 

@@ -50,14 +50,16 @@ def trained(data, epochs=2, **kwargs):
         learn.fit(epochs)
         losses,n = learn.steps.losses[:50],sum(len(x) for x,_ in learn.dls.valid)
         interp = learn.interpret('valid')
-    return dict(losses=losses, rows=learn.epoch_log.rows, own_images=n, confusion=interp.confusion_matrix().tolist(), n=len(interp.table))
+    confusion = interp.confusion_matrix().tolist()
+    return dict(losses=losses, rows=learn.epoch_log.rows, own_images=n, confusion=confusion, n=len(interp.table))
 
 def same(data):
     "How far several processes are from one, in single and in double precision"
     res = {}
     for name,how in dict(plain=dict(augmented=False), augmented={}, double=dict(double=True, lr=.01)).items():
         runs = {n: forked(lambda: trained(data, **how), n, PATIENCE) for n in (1,2,4)}
-        if failed := [o for ranks in runs.values() for o in ranks if not isinstance(o, dict)]: raise RuntimeError(f'{name}: {failed}')
+        failed = [o for ranks in runs.values() for o in ranks if not isinstance(o, dict)]
+        if failed: raise RuntimeError(f'{name}: {failed}')
         one = runs[1][0]
         res[name] = dict(steps=len(one['losses']), moved=one['losses'][0]-one['losses'][-1], valid_n=one['rows'][0]['valid_n'],
             difference=max(float(np.abs(np.array(o['losses'])/one['losses']-1).max()) for n in (2,4) for o in runs[n]),
@@ -105,7 +107,8 @@ def killed(data, folder):
     alone, = forked(lambda: resume(data, folder/'killed', 4), 1, PATIENCE)
     forked(lambda: fit(data, folder/'grows', 2), 1, PATIENCE)
     grown = forked(lambda: resume(data, folder/'grows', 4), 2, PATIENCE)
-    return dict(first=str(first), second=second, kept=kept, left=left, resumed=apart(alone, whole), epochs=len(alone), grown=[apart(o, whole) for o in grown])
+    return dict(first=str(first), second=second, kept=kept, left=left, epochs=len(alone),
+        resumed=apart(alone, whole), grown=[apart(o, whole) for o in grown])
 
 def mapped(data):
     "MB of the file of decoded images in this process, its share of them, and MB that are its own"

@@ -45,8 +45,10 @@ def test_counts_are_exact(same, run):
 
 def test_a_killed_rank_ends_the_other_and_the_run_goes_on(killed):
     res = found(killed)
-    assert res['second']==-9 and 'rank 1 of 2, process' in res['first'] and 'is dead' in res['first'] # it ended by itself
-    assert res['kept']==[1,2] and res['left']==['checkpoint-0001.safetensors','checkpoint-0002.safetensors','weights.safetensors']
+    assert res['second']==-9
+    assert 'rank 1 of 2, process' in res['first'] and 'is dead' in res['first'] # the other one ended by itself
+    assert res['kept']==[1,2]
+    assert res['left']==['checkpoint-0001.safetensors','checkpoint-0002.safetensors','weights.safetensors']
     assert res['epochs']==4 and res['resumed']<1e-5
     assert max(res['grown'])<1e-5 # one process, then two
 
@@ -70,7 +72,8 @@ def launched(few, tmp_path, *launcher):
 def check(lines, out):
     "Everything is said once, and the run is whole"
     from advtrain.runs import Run
-    assert [o.split(':')[0] for o in lines if o.startswith('Epoch')]==['Epoch 1/2','Epoch 2/2'] and sum('test accuracy' in o for o in lines)==1
+    assert [o.split(':')[0] for o in lines if o.startswith('Epoch')]==['Epoch 1/2','Epoch 2/2']
+    assert sum('test accuracy' in o for o in lines)==1
     run = Run(out)
     assert not run.problems and run.environment['processes']==2 and run.metrics['test_images']==len(run.predictions)==15
     assert run.history.epoch.tolist()==[1,2] and (run.history.train_n==135).all() and (run.history.valid_n==15).all()
@@ -78,12 +81,14 @@ def check(lines, out):
 
 def test_torchrun_starts_a_killed_run_again(few, tmp_path):
     "Rank 1 is killed in epoch 2; the second start goes on after epoch 1"
-    lines,out = launched(few, tmp_path, sys.executable, *'-m torch.distributed.run --standalone --nproc_per_node 2 --max-restarts 1'.split(), HERE/'dying_rank.py')
+    how = '-m torch.distributed.run --standalone --nproc_per_node 2 --max-restarts 1'
+    lines,out = launched(few, tmp_path, sys.executable, *how.split(), HERE/'dying_rank.py')
     check(lines, out)
     assert lines.count('training in fp32, the default layout, on cpu')==2 # the second start says it again
 
 @pytest.mark.skipif(not find_spec('accelerate'), reason='Accelerate is not installed')
 def test_accelerate_launch(few, tmp_path):
-    how = '-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no -m advtrain.cli.run'
-    lines,out = launched(few, tmp_path, sys.executable, *how.split())
+    how = '--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no'
+    launcher = sys.executable,'-m','accelerate.commands.launch',*how.split(),'-m','advtrain.cli.run'
+    lines,out = launched(few, tmp_path, *launcher)
     check(lines, out)

@@ -8,7 +8,7 @@ from torch.overrides import TorchFunctionMode
 from advtrain.all import image_dls,resnet18,resnet_learner
 
 def is_channels_last(t):
-    "Do the strides say that the channels come last? Those of a 1×1 weight can say so, too, although it is contiguous either way"
+    "Do the strides say that the channels come last? Those of a 1×1 weight can, although it is contiguous either way"
     least = 0
     for dim in (1,3,2,0):
         if t.size(dim)==0 or t.stride(dim)<least or (dim==0 and least==t.stride(1)): return False
@@ -34,7 +34,8 @@ class Convolutions(TorchFunctionMode):
 
     def _note(self, input, weight, bias=None, stride=1, *args, **kwargs):
         strided = max(stride if isinstance(stride, tuple) else (stride,))>1
-        if weight.shape[2:]==(1,1) and strided and weight.shape[1]<16: self.seen.append((is_channels_last(input), is_channels_last(weight)))
+        if weight.shape[2:]!=(1,1) or not strided or weight.shape[1]>=16: return
+        self.seen.append((is_channels_last(input), is_channels_last(weight)))
 
 @pytest.mark.parametrize('norm', ['layer','layer2d'])
 @pytest.mark.parametrize('width', [4,8])
@@ -49,7 +50,8 @@ def test_no_narrow_convolution_is_strided_with_channels_last(few, norm, width, w
 
 def test_auto_is_fp32_where_bf16_may_not_be_used():
     "An environment that keeps PyTorch and oneDNN to AVX2 makes a newer processor like an older one"
-    env = {k: v for k,v in os.environ.items() if k!='ADVTRAIN_PRECISION'} | dict(ATEN_CPU_CAPABILITY='avx2', ONEDNN_MAX_CPU_ISA='AVX2')
+    env = {k: v for k,v in os.environ.items() if k!='ADVTRAIN_PRECISION'}
+    env |= dict(ATEN_CPU_CAPABILITY='avx2', ONEDNN_MAX_CPU_ISA='AVX2')
     code = "import torch; from advtrain.precision import fast_dtype; print(fast_dtype(torch.device('cpu')))"
     res = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, env=env)
     assert (res.stdout,res.returncode)==('fp32\n',0), res.stderr
