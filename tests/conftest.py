@@ -34,7 +34,7 @@ def few():
 def tiny(**changes):
     "A small experiment, which no preset changes"
     from advtrain.choices import Experiment
-    small = dict(width=4, size=16, augs='flip_cutout', hole=4, epochs=2, bs=100, lr=.02, n_images=6, layers=['layer2','layer4'])
+    small = dict(width=4, size=16, augs='flip_cutout', hole=4, epochs=2, bs=50, lr=.02, n_images=6, layers=['layer2','layer4'])
     return Experiment(**dict(name='tiny') | small | changes)
 
 def quiet_run(exp, data, out):
@@ -51,25 +51,45 @@ def shared_folder(tmp_path_factory):
     return folder
 
 @pytest.fixture(scope='session')
+def some(sample, shared_folder):
+    "The ten classes of the sample with 60 images each, and 20 for the test"
+    from filelock import FileLock
+    root = shared_folder/'some'
+    with FileLock(f'{root}.lock'):
+        for folder in [] if root.exists() else sorted(sample.glob('t*/*/')):
+            (to := root/folder.parent.name/folder.name).mkdir(parents=True)
+            for f in sorted(folder.iterdir())[:60 if folder.parent.name=='train' else 20]: shutil.copy2(f, to)
+    return root
+
+@contextlib.contextmanager
+def little_drawn():
+    "Runs draw one picture, for tests that look at none"
+    from advtrain import experiment
+    before,experiment._DRAW = experiment._DRAW,{'curves': experiment._DRAW['curves']}
+    try: yield
+    finally: experiment._DRAW = before
+
+@pytest.fixture(scope='session')
 def shared(shared_folder):
     "Run an experiment once for all processes of pytest, which read back what the first one made"
     from filelock import FileLock
-    def run(exp, data, name):
-        with FileLock(shared_folder/f'{name}.lock'): return quiet_run(exp, data, shared_folder/name)
+    def run(exp, data, name, drawn=True):
+        with FileLock(shared_folder/f'{name}.lock'), contextlib.nullcontext() if drawn else little_drawn():
+            return quiet_run(exp, data, shared_folder/name)
     return run
 
 @pytest.fixture(scope='session')
-def tiny_run(sample, shared):
+def tiny_run(some, shared):
     "A small finished run"
-    return shared(tiny(), sample, 'tiny')
+    return shared(tiny(), some, 'tiny')
 
 @pytest.fixture(scope='session')
 def report_page(tiny_run): return tiny_run.folder/'report.html'
 
 @pytest.fixture(scope='session')
-def compared_runs(tiny_run, sample, shared):
+def compared_runs(tiny_run, some, shared):
     "Folders of three runs that differ in their norm"
-    others = [shared(tiny(name=f'tiny, {norm}', norm=norm, bs=50), sample, norm) for norm in ('batch','group')]
+    others = [shared(tiny(name=f'tiny, {norm}', norm=norm, bs=30), some, norm, drawn=False) for norm in ('batch','group')]
     return [o.folder for o in (tiny_run, *others)]
 
 @pytest.fixture(scope='session')

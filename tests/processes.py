@@ -5,6 +5,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from conftest import little_drawn
+
 PRELOADED = '''advtrain.search albumentations scipy.stats sklearn.metrics matplotlib.backends.backend_agg
 optuna.visualization.matplotlib pg8000'''.split()
 HANGS = 600 # seconds that nothing takes, however busy the machine is
@@ -26,22 +28,18 @@ def hold(name, tell):
                 while True: signal.pause()
     experiment.KeepHistory = Held
 
-def draw_little():
-    "Let runs and searches of this process draw one picture: the tests that start processes look at none"
-    from advtrain import experiment,search
-    experiment._DRAW = {'curves': experiment._DRAW['curves']}
-    search._PLOTS = search._PLOTS[:1]
-
 def _call(function, args, folder, terminal, env, hold_in, held):
     "Call a function with one thread; what it prints goes into files, or to a terminal"
     import torch
+    from advtrain import search
     torch.set_num_threads(1)
+    multiprocessing.set_start_method(None, force=True) # what it starts is not made by the fork server
     os.environ.update({'OMP_NUM_THREADS': '1'} | env) # also for processes that it starts
     to = {i: terminal for i in range(3)} if terminal else {1: folder/'out', 2: folder/'err'}
     for i,file in to.items(): os.dup2(os.open(file, os.O_RDWR | os.O_CREAT), i)
-    draw_little()
     if hold_in: hold(hold_in, held.set)
-    function(*args)
+    search._PLOTS = search._PLOTS[:1] # the tests that start processes look at no picture
+    with little_drawn(): function(*args)
 
 class Started:
     "A function that is called in a process of its own"

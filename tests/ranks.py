@@ -14,6 +14,7 @@ if __name__=='__main__': os.environ['OMP_NUM_THREADS'] = '1'
 import numpy as np
 import torch
 from fastai.callback.core import Callback
+from fastcore.basics import chunked
 from torch import nn
 
 from advtrain.all import Checkpoint,Precision,cutout_augs,image_dls,load_tensors,resnet_learner,set_seed
@@ -34,9 +35,9 @@ class Steps(Callback):
 resnet10 = partial(ResNet, (1,1,1,1)) # a block a stage
 PATIENCE = 600 # seconds that nothing takes, however busy the machine is
 
-def learner(data, augmented=True, double=False, lr=1e-5, fraction=.7):
+def learner(data, augmented=True, double=False, lr=1e-5, fraction=1):
     set_seed(1)
-    dls = image_dls(data, cutout_augs(16, 2, 8) if augmented else None, size=16, bs=50, fraction=fraction)
+    dls = image_dls(data, cutout_augs(16, 2, 8) if augmented else None, size=16, bs=20, fraction=fraction)
     learn = resnet_learner(dls, resnet10, width=4, lr=lr, precision='fp32').add_cb(Steps(double))
     if double:
         learn.remove_cbs(Precision).model.double()
@@ -79,7 +80,7 @@ def rows(learn): return [{k: v for k,v in r.items() if k!='seconds'} for r in le
 
 def short(data):
     "A learner that computes in double precision, at the preset's learning rate, nine steps an epoch"
-    return learner(data, double=True, lr=.01, fraction=.25)
+    return learner(data, double=True, lr=.01, fraction=1/3)
 
 def fit(data, folder, epochs, cbs=()):
     "Train from the start"
@@ -113,9 +114,9 @@ def killed(data, folder):
 def mapped(data):
     "MB of the file of decoded images in this process, its share of them, and MB that are its own"
     with ranks_together():
-        dls = image_dls(data, bs=100)
+        dls = image_dls(data)
         for dl in dls.loaders:
-            for _ in dl: pass # every page is read
+            for rows in chunked(range(dl.n), 1000): dl.create_batch(rows) # every page is read
         torch.distributed.barrier()
         smaps = Path('/proc/self/smaps').read_text()
         sizes = {k: 0 for k in ('Rss','Pss','Private_Dirty')}

@@ -20,12 +20,12 @@ def found(started):
     return json.loads(started.ended().splitlines()[-1])
 
 @pytest.fixture(scope='module')
-def killed(sample, tmp_path_factory): return start('killed', sample, tmp_path_factory.mktemp('killed'))
+def killed(some, tmp_path_factory): return start('killed', some, tmp_path_factory.mktemp('killed'))
 
 @pytest.fixture(scope='module')
-def same(killed, sample):
+def same(killed, some):
     "Found out while the other process waits for the sign of life of a dead one"
-    return found(start('same', sample))
+    return found(start('same', some))
 
 @pytest.mark.parametrize('images', ['plain','augmented'])
 def test_losses_in_single_precision(same, images):
@@ -41,7 +41,7 @@ def test_counts_are_exact(same, run):
     "Every image of validation once, the same accuracies and the same confusion matrix, and all ranks know the same"
     run = same[run]
     assert run['counts_equal'] and run['ranks_equal'] and run['confusion_equal']
-    assert run['valid_n']==run['predicted']==200 and all(sum(o)==200 and min(o)>0 for o in run['own_images'].values())
+    assert run['valid_n']==run['predicted']==60 and all(sum(o)==60 and min(o)>0 for o in run['own_images'].values())
 
 def test_a_killed_rank_ends_the_other_and_the_run_goes_on(killed):
     res = found(killed)
@@ -69,7 +69,7 @@ def launched(few, tmp_path, *launcher):
     assert res.returncode==0, res.stderr
     return res.stdout.splitlines(),out
 
-def check(lines, out):
+def check(lines, out, pictures):
     "Everything is said once, and the run is whole"
     from advtrain.runs import Run
     assert [o.split(':')[0] for o in lines if o.startswith('Epoch')]==['Epoch 1/2','Epoch 2/2']
@@ -77,13 +77,13 @@ def check(lines, out):
     run = Run(out)
     assert not run.problems and run.environment['processes']==2 and run.metrics['test_images']==len(run.predictions)==15
     assert run.history.epoch.tolist()==[1,2] and (run.history.train_n==135).all() and (run.history.valid_n==15).all()
-    assert (out/'report.html').is_file() and len(run.figures())>10
+    assert (out/'report.html').is_file() and len(run.figures())>=pictures
 
 def test_torchrun_starts_a_killed_run_again(few, tmp_path):
     "Rank 1 is killed in epoch 2; the second start goes on after epoch 1"
     how = '-m torch.distributed.run --standalone --nproc_per_node 2 --max-restarts 1'
     lines,out = launched(few, tmp_path, sys.executable, *how.split(), HERE/'dying_rank.py')
-    check(lines, out)
+    check(lines, out, 2)
     assert lines.count('training in fp32, the default layout, on cpu')==2 # the second start says it again
 
 @pytest.mark.skipif(not find_spec('accelerate'), reason='Accelerate is not installed')
@@ -91,4 +91,4 @@ def test_accelerate_launch(few, tmp_path):
     how = '--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no'
     launcher = sys.executable,'-m','accelerate.commands.launch',*how.split(),'-m','advtrain.cli.run'
     lines,out = launched(few, tmp_path, *launcher)
-    check(lines, out)
+    check(lines, out, 11)

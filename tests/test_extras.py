@@ -1,5 +1,5 @@
 """Others' tools: what they read is what the run says, and nothing of them is needed or touches a run."""
-import contextlib,importlib.util,io,json,os,shutil,signal,struct,subprocess,sys,zlib
+import contextlib,copy,importlib.util,io,json,os,shutil,signal,struct,subprocess,sys,zlib
 from pathlib import Path
 
 import numpy as np
@@ -84,13 +84,10 @@ def test_large_networks_agree(tmp_path, arch, norm, last_stride):
 def test_network_that_differs_is_not_written(run, tmp_path, monkeypatch):
     pytest.importorskip('onnx'), pytest.importorskip('onnxscript'), pytest.importorskip('onnxruntime')
     (tmp_path/'there.onnx').write_text('an older one')
-    export = extras._to_onnx
-    def other(net, size):
-        with torch.no_grad(): net.model.fc.bias[3] += .01
-        try: return export(net, size)
-        finally:
-            with torch.no_grad(): net.model.fc.bias[3] -= .01
-    monkeypatch.setattr(extras, '_to_onnx', other)
+    net = run._from_pixels()
+    with torch.no_grad(): net.model.fc.bias[3] += .01
+    other = extras._to_onnx(net, run.experiment.size)
+    monkeypatch.setattr(extras, '_to_onnx', lambda net, size: copy.deepcopy(other))
     for name in ('new.onnx','there.onnx'):
         with pytest.raises(ValueError, match=f'{name} is not written: ONNX Runtime and PyTorch differ by 0.01'): run.to_onnx(tmp_path/name)
     assert [o.read_text() for o in tmp_path.iterdir()]==['an older one']

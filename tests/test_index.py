@@ -28,7 +28,8 @@ def copy_of(source, root, name, seed, correct):
     from advtrain.choices import Experiment
     shutil.copytree(source, folder := root/name, ignore=shutil.ignore_patterns('*.safetensors','figures'))
     exp = Experiment.from_toml(folder/'experiment.toml').replace(name=name, seed=seed)
-    metrics = json.loads((folder/'metrics.json').read_text(encoding='utf-8')) | dict(test_correct=correct, test_accuracy=correct/500)
+    metrics = json.loads((folder/'metrics.json').read_text(encoding='utf-8'))
+    metrics |= dict(test_images=500, test_correct=correct, test_accuracy=correct/500)
     write(folder, experiment_toml=exp.to_toml(), metrics_json=metrics)
     return exp
 
@@ -116,7 +117,7 @@ def test_table_is_what_the_files_say(runs, live):
 def test_configurations_by_hand(runs):
     t = stats.t(2).ppf(.975)
     for i,norm in enumerate(('layer','batch','group')):
-        row = runs.configurations.loc[name := f'norm {norm}, epochs 2, bs {50 if i else 100}, lr {runs.table.lr[ODD[0]]:g}']
+        row = runs.configurations.loc[name := f'norm {norm}, epochs 2, bs {30 if i else 50}, lr {runs.table.lr[ODD[0]]:g}']
         accuracies = [(300+40*i+5*k*k)/500 for k in range(3)]
         mean,sd = statistics.mean(accuracies),statistics.stdev(accuracies)
         assert row[['mean','sd','low','high']].tolist()==pytest.approx([mean,sd,mean-t*sd/3**.5,mean+t*sd/3**.5], abs=1e-12)

@@ -43,7 +43,7 @@ class Convolutions(TorchFunctionMode):
 @pytest.mark.parametrize('pre_act', [True,False])
 def test_no_narrow_convolution_is_strided_with_channels_last(few, norm, width, weight_std, pre_act):
     "PyTorch 2.15 corrupts memory in its backward pass on a CPU"
-    dls = image_dls(few, bs=128, device='cpu')
+    dls = image_dls(few, size=16, bs=128, device='cpu')
     learn = resnet_learner(dls, resnet18, norm, width=width, weight_std=weight_std, pre_act=pre_act)
     with learn.no_bar(), Convolutions() as calls: learn.fit(1)
     assert calls.seen and not any(sum(calls.seen, ()))

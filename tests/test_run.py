@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny
+from conftest import little_drawn,tiny
 from PIL import Image
 from processes import Started
 
@@ -27,9 +27,9 @@ def test_page_and_readme_show_every_figure(tiny_run):
 
 def test_metrics_agree_with_predictions(tiny_run):
     t,m,h = tiny_run.predictions,tiny_run.metrics,tiny_run.history
-    assert m['test_correct']==(t.actual==t.predicted).sum() and m['test_images']==len(t)==500
+    assert m['test_correct']==(t.actual==t.predicted).sum() and m['test_images']==len(t)==200
     assert m['best_epoch']==h.sort_values(['valid_acc','valid_loss'], ascending=[False,True]).epoch.iloc[0]
-    assert np.allclose(h.train_acc, h.train_correct/h.train_n) and (h.train_n==1800).all()
+    assert np.allclose(h.train_acc, h.train_correct/h.train_n) and (h.train_n==540).all()
 
 READ = {'experiment.toml': 'experiment', 'environment.json': 'environment', 'metrics.json': 'metrics', 'history.csv': 'history', 'model.csv': 'model', 'predictions.csv': 'predictions', 'predictions.safetensors': 'interpretation'}
 FAULTS = {'missing': lambda f: f.unlink(), 'cut': lambda f: f.write_bytes(f.read_bytes()[:-20]), 'edited': lambda f: f.write_bytes(f.read_bytes().replace(b'1', b'2')), 'empty': lambda f: f.write_bytes(b'')}
@@ -64,18 +64,18 @@ def test_shell_warns_in_one_line(tiny_run, tmp_path, capsys):
     assert 'not told from chance' in out and 'p = 1,' in out
     assert advtrain_compare([*words, '--quiet'])==0 and capsys.readouterr()==('','')
 
-def test_run_goes_on_with_its_learner(tiny_run, sample):
+def test_run_goes_on_with_its_learner(tiny_run, some):
     "With the data: the test set, and more epochs; without: other images"
     run = Run(tiny_run.folder)
-    learn = run.learner(sample)
+    learn = run.learner(some)
     with learn.no_bar(): assert learn.interpret().table.predicted.tolist()==run.predictions.predicted.tolist()
-    files = [sample/o for o in run.predictions.path[:5]]
+    files = [some/o for o in run.predictions.path[:5]]
     with (alone := run.learner()).no_bar(): assert alone.interpret(files).table.predicted.tolist()==run.predictions.predicted[:5].tolist()
     with learn.no_bar(): learn.fit(1)
     assert len(learn.history)==1
 
-def test_other_data_are_refused(tiny_run, sample, tmp_path):
-    shutil.copytree(sample, moved := tmp_path/'moved')
+def test_other_data_are_refused(tiny_run, some, tmp_path):
+    shutil.copytree(some, moved := tmp_path/'moved')
     assert len(Run(tiny_run.folder, data=moved).interpretation.pixels([0]))==1 # the same images elsewhere
     victim = moved/tiny_run.predictions.path[0]
     Image.open(victim).point(lambda v: 255-v).save(victim)
@@ -162,20 +162,22 @@ def test_help_is_quick_and_complete():
     out = subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True).stdout
     assert all(f"--{f.name.replace('_','-')}" in out for f in fields(Experiment)) and 'Weight decay (L2)' in out
 
-def test_damaged_checkpoint(tiny_run, sample, tmp_path):
+def test_damaged_checkpoint(tiny_run, some, tmp_path):
     "A damaged file is named, and the run goes on from the one before it where that is whole"
+    def _resume(how):
+        with little_drawn(): return run_experiment(tiny_run.experiment, some, folder, resume=how)
     shutil.copytree(tiny_run.folder, folder := tmp_path/'a')
     for o in ('metrics.json',SUMS): (folder/o).unlink() # as if it had been killed before the end
     last,lost = folder/'checkpoint-0002.safetensors',folder/'checkpoint-0003.safetensors'
     lost.write_bytes(last.read_bytes()[:-1])
-    with pytest.raises(ValueError, match='checkpoint-0003.safetensors is damaged.*The one before it, of epoch 2, is whole'): run_experiment(tiny_run.experiment, sample, folder, resume=True)
-    assert run_experiment(tiny_run.experiment, sample, folder, resume='previous').metrics['test_correct']==tiny_run.metrics['test_correct']
+    with pytest.raises(ValueError, match='checkpoint-0003.safetensors is damaged.*The one before it, of epoch 2, is whole'): _resume(True)
+    assert _resume('previous').metrics['test_correct']==tiny_run.metrics['test_correct']
     assert last.exists() and not lost.exists()
     for o in ('metrics.json',SUMS): (folder/o).unlink()
     (folder/'weights.safetensors').write_bytes(last.read_bytes())
-    with pytest.raises(ValueError, match='weights.safetensors is not of this run'): run_experiment(tiny_run.experiment, sample, folder, resume=True)
+    with pytest.raises(ValueError, match='weights.safetensors is not of this run'): _resume(True)
     last.rename(folder/'checkpoint-0001.safetensors')
-    with pytest.raises(ValueError, match='damaged, or another file in its place: it holds 2 epochs'): run_experiment(tiny_run.experiment, sample, folder, resume=True)
+    with pytest.raises(ValueError, match='damaged, or another file in its place: it holds 2 epochs'): _resume(True)
 
 def test_cifar10_copy():
     if not os.environ.get('ADVTRAIN_CIFAR10'): pytest.skip('ADVTRAIN_CIFAR10 names no copy of CIFAR-10')
