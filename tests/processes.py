@@ -1,5 +1,5 @@
 """Processes of their own that need not import everything anew, and can be killed at a known place."""
-import multiprocessing,os,signal,time
+import gc,multiprocessing,os,signal,time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -7,7 +7,7 @@ import pytest
 
 from conftest import little_drawn
 
-PRELOADED = '''advtrain.search albumentations scipy.stats sklearn.metrics matplotlib.backends.backend_agg
+PRELOADED = '''advtrain.search albumentations scipy.stats sklearn.metrics torch._dynamo matplotlib.backends.backend_agg
 optuna.visualization.matplotlib pg8000'''.split()
 HANGS = 600 # seconds that nothing takes, however busy the machine is
 
@@ -32,6 +32,7 @@ def _call(function, args, folder, terminal, env, hold_in, held):
     "Call a function with one thread; what it prints goes into files, or to a terminal"
     import torch
     from advtrain import search
+    gc.freeze() # what was imported is not looked through again, here and in forks
     torch.set_num_threads(1)
     multiprocessing.set_start_method(None, force=True) # what it starts is not made by the fork server
     os.environ.update({'OMP_NUM_THREADS': '1'} | env) # also for processes that it starts
