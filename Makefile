@@ -2,6 +2,8 @@
 # make test                   run the notebooks as tests, then pytest
 # make figures, make readme   the README's table from benchmarks/results, and the README from nbs/index.ipynb
 # The first call of each makes .venv and installs what it needs; a later call starts at once.
+# They compute with one thread: two are half as fast again for a network this small, but wait for each other where
+# something else uses a core, and one is four times as fast as two then.
 PYTHON ?= python3
 export PYTHON
 BIN := .venv/bin
@@ -9,7 +11,7 @@ BIN := .venv/bin
 .PHONY: run test notebooks pytest install figures readme
 
 run: .venv/library
-	@$(BIN)/advtrain_run quickstart --overwrite
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/advtrain_run quickstart --overwrite
 
 test: notebooks pytest
 

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/00d_lazy.ipynb #b585a16c
-import gc,os,sys
+import gc,sys
 from importlib import import_module
 from types import ModuleType
 
@@ -44,9 +44,6 @@ def import_lightly(
         if collects: gc.enable()
         for name,module in waiting.items():
             if sys.modules.get(name) is module: del sys.modules[name]
-
-# %% ../nbs/00d_lazy.ipynb #a04ec3a1
-if 'OMP_WAIT_POLICY' not in os.environ: os.environ.setdefault('GOMP_SPINCOUNT', '10000')
 
 # %% ../nbs/00d_lazy.ipynb #79d05c35
 import_lightly(
