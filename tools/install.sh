@@ -15,7 +15,7 @@ free=$(df -Pk . | awk 'NR==2 {print int($4/1e6)}')
 [ -e .venv/lib ] || [ "$free" -ge "$gigabytes" ] || fail "PyTorch and the rest take $gigabytes GB, and $free GB are free in $(pwd)"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 
-with_uv() { uv pip install --python .venv/bin/python --editable "$what"; }
+with_uv() { uv pip install --compile-bytecode --python .venv/bin/python --editable "$what"; }
 with_pip() {
   pip='.venv/bin/python -m pip --disable-pip-version-check'
   # without a network, pip would try for minutes
