@@ -9,7 +9,7 @@ __all__ = ['CIFAR10_CLASSES', 'CIFAR10_STATS', 'SPLITS', 'unpack_once', 'fashion
            'empty_dls', 'show_classes']
 
 # %% ../nbs/01_data.ipynb #946d5222
-import copy,functools,getpass,hashlib,os,shutil,sys,tarfile,tempfile
+import copy,functools,hashlib,os,shutil,sys,tarfile,tempfile
 from contextlib import contextmanager,suppress
 from functools import partial
 from importlib.resources import files as package_files
@@ -48,7 +48,9 @@ from .ranks import own_device,say
 def data_home()->Path: # A folder in which a `data` folder can be made, or not
     "fastai's data directory, also where it cannot be made"
     try: return fastai_cfg().path('data')
-    except OSError: return Path(os.environ.get('FASTAI_HOME', '~/.fastai')).expanduser()/'data'
+    except (OSError,RuntimeError): # there is no home, or nothing can be written there
+        home = os.environ.get('FASTAI_HOME') or os.path.expanduser('~/.fastai')
+        return Path(os.devnull if home.startswith('~') else home)/'data'
 
 def writable_home()->Path: # A folder
     "fastai's data directory, or one of our own for temporary files where nothing can be written into that"
@@ -56,16 +58,19 @@ def writable_home()->Path: # A folder
     with suppress(OSError):
         home.mkdir(parents=True, exist_ok=True)
         if os.access(home, os.W_OK): return home
-    other = Path(tempfile.gettempdir())/f'advtrain-{getpass.getuser()}'
+    user = os.getuid() if hasattr(os, 'getuid') else 0 # on Windows, each user has a folder for temporary files
+    other = Path(tempfile.gettempdir())/f'advtrain-{user}'
     other.mkdir(mode=0o700, exist_ok=True)
-    if hasattr(os, 'getuid') and other.stat().st_uid!=os.getuid(): raise PermissionError(f'{home} cannot be written, and {other} is another user\'s: name a folder in the environment variable FASTAI_HOME')
+    if other.stat().st_uid!=user: raise PermissionError(f'{home} cannot be written, and {other} is another user\'s: name a folder in the environment variable FASTAI_HOME')
     return other
 
 def appear_whole(
-    folder:Path, # Folder to make, unless it is there
-    fill, # Function of an empty folder; gives the folder, in that one, which becomes `folder`
-)->Path: # `folder`
-    "Make a folder that is whole as soon as it is there, whichever process is first"
+    name:str, # Name of the folder
+    fill, # Function of an empty folder; gives the folder, in that one, which becomes the folder called `name`
+)->Path: # The folder called `name`, in fastai's data directory
+    "Make a folder that is whole as soon as it is there, unless it is there; whichever process is first"
+    if (there := data_home()/name).is_dir(): return there
+    folder = writable_home()/name
     if folder.is_dir(): return folder
     with tempfile.TemporaryDirectory(dir=folder.parent) as tmp:
         made = fill(Path(tmp))
@@ -88,7 +93,7 @@ def unpack_once(
         tops = list((tmp/'all').iterdir())
         return tops[0] if len(tops)==1 and tops[0].is_dir() else tmp/'all'
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()[:8]
-    return appear_whole(writable_home()/f"{archive.name.split('.')[0]}-{digest}", _unpack)
+    return appear_whole(f"{archive.name.split('.')[0]}-{digest}", _unpack)
 
 # %% ../nbs/01_data.ipynb #163d7853
 def fashion_sample(
@@ -96,7 +101,7 @@ def fashion_sample(
 )->Path: # Folder with `train/<class>/` and `test/<class>/`
     "Unpack the embedded sample of Fashion-MNIST"
     sample = unpack_once(package_files('advtrain')/'fashion_sample.tar.xz')
-    return appear_whole(sample.with_name(f'{sample.name}-few'), partial(_copy_few, sample)) if few else sample
+    return appear_whole(f'{sample.name}-few', partial(_copy_few, sample)) if few else sample
 
 def _copy_few(sample, tmp):
     "Copy some images of three classes"

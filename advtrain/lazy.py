@@ -20,6 +20,8 @@ class LazyModule(ModuleType):
 
     def __dir__(self): return dir(import_module(self.__name__))
 
+    def __reduce__(self): return import_module,(self.__name__,)
+
 # %% ../nbs/00d_lazy.ipynb #fec2731d
 stats = LazyModule('scipy.stats')
 skm = LazyModule('sklearn.metrics')
@@ -48,4 +50,4 @@ def import_lightly(
 # %% ../nbs/00d_lazy.ipynb #79d05c35
 import_lightly(
     ['fastai.interpret','fastai.metrics','fastai.vision.learner'],
-    without=['sklearn','sklearn.metrics','sklearn.model_selection','scipy','scipy.stats','torch._dynamo','torch._dynamo.utils'])
+    without=['sklearn','sklearn.metrics','sklearn.model_selection','scipy','scipy.stats','scipy.ndimage','torch._dynamo','torch._dynamo.utils'])
