@@ -60,10 +60,9 @@ def test_several_at_once_when_a_run_dies_and_when_the_caller_dies(whole, few, tm
     assert running and not psutil.wait_procs(running, timeout=HANGS)[1] # they end with their caller
     table = results(out, exps)
     assert table.state['layer']=='failed' and 'SIGKILL' in table.reason['layer'] and table.state['broken']=='failed' and table.state['last']!='finished'
-    killed = [exps[0], exps[2]]
-    start_grid(few, out, jobs=2, retry=True, exps=killed).ended()
+    start_grid(few, out, jobs=3, retry=True, exps=exps).ended()
     pd.testing.assert_frame_equal(results(out, EXPS[:1]), results(whole[0], EXPS[:1]))
-    assert results(out, killed).state.tolist()==['finished','finished']
+    assert results(out, exps).state.tolist()==['finished','failed','finished']
 
 def test_two_callers_share_the_runs(few, tmp_path):
     exps = [tiny(name=f'{i}', seed=i, **SMALL) for i in range(2)]

@@ -12,19 +12,21 @@ command -v "$python" >/dev/null || fail "there is no $python: give another, such
   fail "advtrain needs Python 3.11 to 3.13, and $python is $("$python" -V): give another, such as make PYTHON=python3.12"
 "$python" -c 'import ensurepip' 2>/dev/null || fail "$python cannot make virtual environments: install its package venv, such as python3-venv"
 free=$(df -Pk . | awk 'NR==2 {print int($4/1e6)}')
-[ -e .venv/lib ] || [ "$free" -ge "$gigabytes" ] || fail "PyTorch and the rest take $gigabytes GB, and $free GB are free in $(pwd)"
+[ -e .venv/library ] || [ "$free" -ge "$gigabytes" ] || fail "installing PyTorch and the rest needs $gigabytes GB of room, and $free GB are free in $(pwd)"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 
 with_uv() { uv pip install --compile-bytecode --python .venv/bin/python --editable "$what"; }
 with_pip() {
   pip='.venv/bin/python -m pip --disable-pip-version-check'
+  $pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv # it was made without pip, or making it was interrupted
   # without a network, pip would try for minutes
-  $pip download --quiet --no-deps --retries 1 --timeout 15 --dest .venv/probe tomlkit 2>/dev/null || fail "no package index can be reached: connect to the network, or tell pip of one in PIP_INDEX_URL or PIP_FIND_LINKS"
+  why=$($pip download --quiet --no-deps --retries 1 --timeout 15 --dest .venv/probe tomlkit 2>&1) ||
+    fail "no package index can be reached: connect to the network, or tell pip of one in PIP_INDEX_URL or PIP_FIND_LINKS ($(echo "$why" | tail -n 1))"
   rm -rf .venv/probe
   $pip install --editable "$what"
 }
 with=pip
 command -v uv >/dev/null && with=uv
-echo "Installing into .venv with $with: PyTorch and the rest take some $gigabytes GB and a few minutes, once."
+echo "Installing into .venv with $with: PyTorch and the rest, some 7 GB, take a few minutes, once."
 with_$with || fail "$with could not install '$what' into .venv: its own last lines say why"
 touch "$stamp"

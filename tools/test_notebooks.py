@@ -1,9 +1,10 @@
 """Run the notebooks as tests, as `nbdev_test` does, each in a process of its own, the longest first; print the slowest cells.
 
-    python tools/test_notebooks.py [WORD ...]     # only notebooks whose path contains one of the words
+    python tools/test_notebooks.py [WORD ...]     # only notebooks with one of the words in their name
 """
-import json,multiprocessing,os,sys,tempfile,time
-from concurrent.futures import ProcessPoolExecutor
+import json,multiprocessing,os,signal,sys,tempfile,time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault('OMP_NUM_THREADS', '1') # several notebooks run at once, and threads of two processes would spin against each other
@@ -13,6 +14,7 @@ from nbdev.config import get_config
 from nbdev.doclinks import nbglob
 
 LONGEST = 'gradcam cli experiment training extras interpret checkpoint search data overview compare report index augment'.split()
+HANGS = 3600 # seconds that no notebook takes, however slow the machine is
 TIMES = 'ADVTRAIN_CELL_TIMES' # environment variable: folder where each process writes how long its cells took
 
 class TimedShell(CaptureShell):
@@ -29,10 +31,22 @@ class TimedShell(CaptureShell):
             with open(Path(os.environ[TIMES])/str(os.getpid()), 'a', encoding='utf-8') as f: f.write(json.dumps(row)+'\n')
 
 def test(file):
-    "Run one notebook; True if it passes"
+    "Run one notebook in this process, and end it with 0 if it passes"
     multiprocessing.set_start_method(None, force=True) # its own processes start as they do in a notebook
     nbdev.test.CaptureShell = TimedShell
-    return nbdev.test.test_nb(file, skip_flags=get_config().tst_flags.split(), basepath=get_config().config_path)[0]
+    passed,_ = nbdev.test.test_nb(file, skip_flags=get_config().tst_flags.split(), basepath=get_config().config_path)
+    sys.exit(not passed)
+
+def failure(context, file):
+    "Run one notebook in a process of its own; why it failed, or nothing"
+    process = context.Process(target=test, args=(file,))
+    process.start()
+    process.join(HANGS)
+    if process.exitcode is None:
+        process.kill()
+        return f'{file.name} was still running after {HANGS} s'
+    if process.exitcode<0: return f'{file.name} was killed by {signal.Signals(-process.exitcode).name}'
+    if process.exitcode: return f'{file.name} failed'
 
 def order(file):
     "The longest notebooks first, so that at the end no process waits for another one"
@@ -45,17 +59,18 @@ def slowest(folder, n=20):
     return [f'{seconds:6.1f} s  {notebook}, cell {i}: {first}' for seconds,notebook,i,first in sorted(rows, reverse=True)[:n]]
 
 def main(words):
-    files = [o.absolute() for o in nbglob(None, as_path=True) if not words or any(w in str(o) for w in words)]
-    if not files: sys.exit(f"no notebook is called {' or '.join(words)}")
-    files = sorted(files, key=order)
+    files = [o.absolute() for o in nbglob(None, as_path=True)]
+    unknown = [w for w in words if not any(w in o.stem for o in files)]
+    if unknown: sys.exit(f"no notebook is called {' or '.join(unknown)}")
+    files = sorted((o for o in files if not words or any(w in o.stem for w in words)), key=order)
     start,context = time.perf_counter(),multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(['advtrain.all','nbdev.test','torch._dynamo']) # a process is a copy of one that has imported them, and done nothing else
     with tempfile.TemporaryDirectory() as folder:
         os.environ[TIMES] = folder
-        with ProcessPoolExecutor(min(len(files), os.cpu_count(), 8), context, max_tasks_per_child=1) as pool: passed = list(pool.map(test, files))
+        with ThreadPoolExecutor(min(os.cpu_count(), 8)) as pool: failures = pool.map(partial(failure, context), files)
         print('The slowest cells:', *slowest(folder), sep='\n')
-    failed = [o.name for o,ok in zip(files, passed) if not ok]
-    print(f'{len(files)-len(failed)} notebooks passed, {len(failed)} failed, in {time.perf_counter()-start:.0f} s', *failed, sep='\n  ')
-    sys.exit(bool(failed))
+    failures = [o for o in failures if o]
+    print(f'{len(files)-len(failures)} notebooks passed, {len(failures)} failed, in {time.perf_counter()-start:.0f} s', *failures, sep='\n  ')
+    sys.exit(bool(failures))
 
 if __name__=='__main__': main(sys.argv[1:])
