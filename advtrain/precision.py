@@ -25,11 +25,15 @@ def fast_dtype(
     device:torch.device, # Device that trains
 )->str: # 'bf16' where the hardware computes in it, else 'fp32'; or what the environment variable `ADVTRAIN_PRECISION` says
     "Choose the precision that is fast on `device`"
-    forced = os.environ.get('ADVTRAIN_PRECISION')
-    if forced and forced not in DTYPES: raise ValueError(f"ADVTRAIN_PRECISION is {forced!r}: choose from {', '.join(DTYPES)}")
-    if forced: return forced
+    if forced := _forced(): return forced
     if device.type=='cuda': return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp32'
     return 'bf16' if device.type=='cpu' and _cpu_has_bf16() else 'fp32'
+
+def _forced():
+    "The precision that the environment asks for, if it asks"
+    forced = os.environ.get('ADVTRAIN_PRECISION')
+    if forced and forced not in DTYPES: raise ValueError(f"ADVTRAIN_PRECISION is {forced!r}: choose from {', '.join(DTYPES)}")
+    return forced
 
 def _cpu_has_bf16():
     "Has the processor instructions for bf16, and do PyTorch and oneDNN use them?"
@@ -83,6 +87,7 @@ class Precision(MixedPrecision):
         channels_last:bool=True, # Keep channels last in memory, which convolutions prefer?
     ):
         if dtype not in ('auto',*DTYPES): raise ValueError(f"unknown precision {dtype!r}: choose from auto, {', '.join(DTYPES)}")
+        if dtype=='auto': _forced() # a wrong word is refused before a run begins
         self.dtype,self.channels_last,self.kwargs,self.said = dtype,channels_last,{},False
 
     def choice(self,

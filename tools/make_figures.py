@@ -93,6 +93,10 @@ def of_reference(file):
     best = max(csv.DictReader(file.read_text(encoding='utf-8').splitlines()), key=lambda o: int(o['test_correct']))
     return 'for comparison, the log of a write-up: LayerNorm, 40 epochs on CIFAR-10',f"{percent(int(best['test_correct'])/10000)} of 10,000 test images; epoch {best['epoch']}, chosen on the test set"
 
+def kept(name):
+    "The files of a script: of processors with bf16, then of other kinds, as `keep` names them"
+    return [f'{name}{kind}.json' for kind in ('','-avx512','-avx2','-default')]
+
 def kind(machine):
     "The kind of processor, in a word: its numbers differ from those of another kind"
     return machine.get('gpu') or machine['instructions']
@@ -105,7 +109,7 @@ def rows():
         yield *of_run(folder),kind(about),f"advtrain_run {folder.name}{' --data cifar10.tgz' if data.startswith('cifar10') else ''}",f'runs/{folder.name}/metrics.json'
     if (RESULTS/REFERENCE).is_file(): yield *of_reference(RESULTS/REFERENCE),'','',REFERENCE
     for name,tell in SCRIPTS.items():
-        for file in (f'{name}.json',f'{name}-avx2.json'):
+        for file in kept(name):
             r = read(file)
             for what,result in tell(r) if r else []: yield what,result,kind(r['machine']),r['command'],file
 
@@ -125,7 +129,7 @@ def table():
 
 def files():
     "What the scripts have left"
-    return [r for o in SCRIPTS for file in (f'{o}.json',f'{o}-avx2.json') if (r := read(file))]
+    return [r for o in SCRIPTS for file in kept(o) if (r := read(file))]
 
 def machine():
     "Where the scripts ran, and with what, in a sentence"
