@@ -79,14 +79,20 @@ def of_same_training(r):
 
 SCRIPTS = dict(step=of_step, pipeline=of_pipeline, gradcam=of_gradcam, interpret=of_interpret, report=of_report, memory=of_memory, scaling=of_scaling, same_training=of_same_training, ablation=of_ablation, ablation_long=of_ablation)
 
+def duration(seconds):
+    "In seconds, minutes or hours, whichever one would say"
+    if seconds<100: return f'{seconds:.0f} s'
+    return f'{seconds/60:.1f} min' if seconds<6000 else f'{seconds/3600:.1f} h'
+
 def of_run(folder):
     "What a kept run came to"
     m,about = json.loads((folder/'metrics.json').read_text()),json.loads((folder/'about.json').read_text())
     chosen = 'the test set, as the references did it' if m['watched']=='test' else f"{m['valid_images']:,} validation images"
     flip = f"; {percent(m['test_accuracy_flip'])} together with their mirror images" if 'test_accuracy_flip' in m else ''
-    minutes = m['seconds']/60
+    trained = duration(m['seconds'])
+    where = about.get('gpu') or ('1 thread' if about['threads']==1 else f"{about['threads']} threads")
     what = f"`{folder.name}`: {m['epochs']} epochs on {images(m['train_images'], about['data'])}, one seed"
-    return what,f"**{percent(m['test_accuracy'])}** of {m['test_images']:,} test images{flip}; epoch {m['best_epoch']}, chosen on {chosen}; {f'{minutes/60:.1f} h' if minutes>100 else f'{minutes:.1f} min'} of training on {about.get('gpu') or str(about['threads'])+' threads'}"
+    return what,f"**{percent(m['test_accuracy'])}** of {m['test_images']:,} test images{flip}; epoch {m['best_epoch']}, chosen on {chosen}; {trained} of training on {where}"
 
 def of_reference(file):
     "The best epoch of a write-up's log"
