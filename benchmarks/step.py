@@ -1,4 +1,4 @@
-"""Claim: `learn.fit` takes a step about 3 times as fast as fastai's defaults, and as fast as a bare PyTorch loop, in as much memory.
+"""Claim: `learn.fit` takes a step about 3 times as fast as fastai's defaults on a processor with bf16, 1.2 times without, and as fast as a bare PyTorch loop, in as much memory.
 
 ResNet-18, LayerNorm, batches of 128 images of 32x32 pixels, pad-and-crop, flip, rotation and cutout. Three peers, each in
 a process of its own, do the same work in turn, a few batches a round; the figures to quote are the ratios of a round, their
