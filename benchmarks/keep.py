@@ -30,10 +30,11 @@ def machine():
     return dict(cpu=_cpu(), instructions=cpu_instructions(), cores=os.cpu_count(), threads=torch.get_num_threads(), **gpu, python=platform.python_version())
 
 def command():
-    "The command that was given, the data by its name alone"
+    "The command that was given, the data by its name alone, and what made the processor compute as an older one"
     words = ' '.join(shlex.quote(o) for o in sys.argv[1:] if o!='--save')
     words = re.sub(r'--data[ =]\S*/', '--data ', words)
-    return f'python benchmarks/{Path(sys.argv[0]).name} {words}'.strip()
+    older = ''.join(f'{o}={os.environ[o]} ' for o in ('ATEN_CPU_CAPABILITY','ONEDNN_MAX_CPU_ISA') if o in os.environ)
+    return f'{older}python benchmarks/{Path(sys.argv[0]).name} {words}'.strip()
 
 def keep(
     asked, # Were the numbers asked for with `--save`?
