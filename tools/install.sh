@@ -18,7 +18,7 @@ free=$(df -Pk . | awk 'NR==2 {print int($4/1e6)}')
 with_uv() { uv pip install --compile-bytecode --python .venv/bin/python --editable "$what"; }
 with_pip() {
   pip='.venv/bin/python -m pip --disable-pip-version-check'
-  $pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv # it was made without pip, or making it was interrupted
+  $pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null # it was made without pip, or making it was interrupted
   # without a network, pip would try for minutes
   why=$($pip download --quiet --no-deps --retries 1 --timeout 15 --dest .venv/probe tomlkit 2>&1) ||
     fail "no package index can be reached: connect to the network, or tell pip of one in PIP_INDEX_URL or PIP_FIND_LINKS ($(echo "$why" | tail -n 1))"
