@@ -2,8 +2,8 @@
 # make test                   run the notebooks as tests, then pytest
 # make figures, make readme   the README's table from benchmarks/results, and the README from nbs/index.ipynb
 # The first call of each makes .venv and installs what it needs; a later call starts at once.
-# They compute with one thread: two are half as fast again for a network this small, but wait for each other where
-# something else uses a core, and one is four times as fast as two then.
+# They compute with one thread: a small network gains little from a second one, and where something else uses a core,
+# threads wait for each other.
 PYTHON ?= python3
 export PYTHON
 BIN := .venv/bin

@@ -36,18 +36,18 @@ def by_class_name(
     "Let the class of the first argument decide which function is called"
     registry = {}
     @wraps(default)
-    def dispatch(transform, *args, **kwargs):
+    def _dispatch(transform, *args, **kwargs):
         names = map(class_name, type(transform).__mro__)
         form = next((registry[n] for n in names if n in registry), default)
         return form(transform, *args, **kwargs)
     def register(*classes): # names of classes in albumentations, or classes
         names = [f'albumentations.{c}' if isinstance(c, str) else class_name(c) for c in classes]
-        def add(form):
+        def _add(form):
             registry.update(dict.fromkeys(names, form))
             return form
-        return add
-    dispatch.register,dispatch.registry = register,registry
-    return dispatch
+        return _add
+    _dispatch.register,_dispatch.registry = register,registry
+    return _dispatch
 
 # %% ../nbs/00b_batched.ipynb #b152d5ea
 @by_class_name

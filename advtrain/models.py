@@ -54,9 +54,9 @@ def standardized(
 )->torch.Tensor: # Weights of the same shape and memory layout
     "Weights whose mean is 0 and whose sum of squares is 1 for each channel that comes out"
     n = weight[0].numel()
-    def standardize(w): return F.layer_norm(w, w.shape[1:], eps=1e-8/n) / n**.5
-    if weight.is_contiguous(): return standardize(weight)
-    return standardize(weight.permute(0,2,3,1)).permute(0,3,1,2) # channels-last
+    def _standardize(w): return F.layer_norm(w, w.shape[1:], eps=1e-8/n) / n**.5
+    if weight.is_contiguous(): return _standardize(weight)
+    return _standardize(weight.permute(0,2,3,1)).permute(0,3,1,2) # channels-last
 
 # %% ../nbs/02_models.ipynb #65f13047
 class WSConv2d(nn.Conv2d):
