@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.nn.functional import grid_sample
 
+from .devices import device_put
 from .lazy import LazyModule
 
 # %% ../nbs/00b_batched.ipynb #ce3147f9
@@ -91,7 +92,7 @@ def _inside(
     return np.minimum(i%period, period - edge - i%period)
 
 # %% ../nbs/00b_batched.ipynb #3b1baa09
-def _tensor(array, x): return torch.as_tensor(array, device=x.device)
+def _tensor(array, x): return device_put(array, x.device)
 
 def _canvas(
     x:torch.Tensor, # Batch whose number of images, channels, type and device are taken
@@ -217,7 +218,7 @@ def _sources(
     size = np.array([width,height]) if edges else np.array([width,height]).clip(2)-1
     m = m*(2/size)[:,None]
     m[...,2] += (1/size if edges else 0) - 1
-    m = torch.as_tensor(m, dtype=torch.float32, device=device)[...,None]
+    m = device_put(m.astype(np.float32), device)[...,None]
     cols,rows = torch.arange(width, device=device),torch.arange(height, device=device)
     return torch.stack([(m[:,i,0]*cols + m[:,i,2])[:,None] + (m[:,i,1]*rows)[:,:,None] for i in (0,1)]).permute(1,2,3,0)
 

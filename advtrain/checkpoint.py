@@ -7,6 +7,7 @@ __all__ = ['set_seed', 'rng_state', 'set_rng_state', 'save_tensors', 'load_tenso
 
 # %% ../nbs/02b_checkpoint.ipynb #0c21081f
 import hashlib,inspect,json,os,random,re,tempfile
+from concurrent.futures import ThreadPoolExecutor,wait
 from contextlib import contextmanager,suppress
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from safetensors import SafetensorError,safe_open
 from safetensors.torch import save
 from torch import nn
 
+from .devices import is_gpu
 from .ranks import on_main
 from .record import best_row,epoch_of
 
@@ -50,7 +52,7 @@ def set_rng_state(
     kind,keys,*rest = state['numpy']
     np.random.set_state((kind,np.array(keys, np.uint32),*rest))
     torch.set_rng_state(torch.tensor(state['torch'], dtype=torch.uint8))
-    if state['cuda'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all([torch.tensor(o, dtype=torch.uint8) for o in state['cuda']])
+    for i,o in zip(range(torch.cuda.device_count()), state['cuda']): torch.cuda.set_rng_state(torch.tensor(o, dtype=torch.uint8), i) # there may be fewer GPUs than there were
 
 # %% ../nbs/02b_checkpoint.ipynb #93ce9cb5
 def digest(
@@ -311,11 +313,13 @@ class Checkpoint(Callback):
     ):
         if every<1: raise ValueError(f'every is a number of epochs from 1, not {every}')
         self.folder,self.every,self.overwrite,self.replaced = Path(folder),every,overwrite,[]
+        self.writer,self.writing = None,[]
         self.best,self.next_best = self.folder/'weights.safetensors',self.folder/'weights-next.safetensors' # the latter until the checkpoint that knows of it is written
 
     def before_fit(self):
         self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
         if not self.run: return
+        if is_gpu(next(self.model.parameters()).device): self.writer = ThreadPoolExecutor(1) # training goes on while it writes
         if not hasattr(self.learn, 'epoch_log'): raise AttributeError('a checkpoint needs the record of the epochs: add the callback `EpochLog`')
         self.config,self.saved = run_config(self.learn),len(self.epoch_log.rows)
         self.replaced = on_main(self._others)
@@ -333,11 +337,15 @@ class Checkpoint(Callback):
 
     def after_epoch(self):
         if (n := len(self.epoch_log.rows))==self.saved: return # only validated
+        on_main(self._finish)
         if best_row(self.epoch_log.rows)['epoch']==n: on_main(self._save_best)
         if n%self.every==0: self.save()
 
     def after_fit(self):
-        if len(self.epoch_log.rows)>self.saved: self.save()
+        try:
+            if len(self.epoch_log.rows)>self.saved: self.save()
+            on_main(self._finish)
+        finally: self.writer = None
 
     def save(self):
         "Save the state as it is; the first process writes"
@@ -351,17 +359,34 @@ class Checkpoint(Callback):
         packed = pack(run_state(self.learn), 'state', tensors := {})
         meta = dict(epoch=len(rows), row=rows[-1], n_before=log.n_before, n_epoch=log.n_before+self.n_epoch, every=self.every, config=self.config, state=packed)
         self._write(tensors, self.folder/f'checkpoint-{len(rows):04}.safetensors', meta)
-        self.keep_best()
+        self._do(self._tidy, best_row(rows))
+
+    def _tidy(self, best):
+        self.keep_best(best)
         for o in checkpoints(self.folder)[:-2]: o.unlink()
 
-    def keep_best(self):
+    def keep_best(self,
+        row:dict, # Row of the best epoch
+    ):
         "Let weights that were written before a checkpoint take their place, if they are of its best epoch"
         if not self.next_best.exists(): return
-        if _last_row(self.next_best)==best_row(self.epoch_log.rows): os.replace(self.next_best, self.best)
+        if _last_row(self.next_best)==row: os.replace(self.next_best, self.best)
         else: self.next_best.unlink()
 
     def _write(self, tensors, file, meta):
-        try: save_tensors(tensors, file, meta)
+        if self.writer: tensors = {k: v.detach().to('cpu', copy=True) for k,v in tensors.items()}
+        self._do(save_tensors, tensors, file, meta)
+
+    def _do(self, f, *args):
+        "Call `f`; in the thread that writes, if there is one"
+        if self.writer: self.writing.append(self.writer.submit(f, *args))
+        else: self._finish(partial(f, *args))
+
+    def _finish(self, *calls):
+        "Wait for what is being written, and raise what went wrong"
+        calls,self.writing = [*calls, *[o.result for o in self.writing]],[]
+        try:
+            for o in calls: o()
         except OSError as e: raise OSError(f'{e}. {self.how_to_go_on(self.learn)}') from e
 
     def how_to_go_on(self,
@@ -373,6 +398,7 @@ class Checkpoint(Callback):
 
     def where(self)->str: # A sentence without its full stop
         "Say where the last checkpoint is"
+        wait(self.writing)
         if not (files := checkpoints(self.folder)): return f'No epoch is finished, and there is no checkpoint in {self.folder} yet'
         return f'The checkpoint of epoch {_epoch(files[-1])}, {files[-1]}, is whole'
 
@@ -414,7 +440,7 @@ class _Restore(Callback):
         "Bring the files to the epoch of the checkpoint"
         for o in checkpoints(self.file.parent):
             if _epoch(o)>self.meta['epoch']: o.unlink() # the damaged one that is gone back behind
-        for o in self.savers(): o.keep_best()
+        for o in self.savers(): o.keep_best(best_row(self.epoch_log.rows))
 
 def _epochs(learn, start):
     "fastai's loop over epochs, from epoch `start`"

@@ -9,7 +9,7 @@ __all__ = ['CIFAR10_CLASSES', 'CIFAR10_STATS', 'SPLITS', 'unpack_once', 'fashion
            'empty_dls', 'show_classes']
 
 # %% ../nbs/01_data.ipynb #946d5222
-import copy,functools,hashlib,os,shutil,sys,tarfile,tempfile
+import copy,functools,hashlib,os,random,shutil,sys,tarfile,tempfile
 from contextlib import contextmanager,suppress
 from functools import partial
 from importlib.resources import files as package_files
@@ -41,6 +41,7 @@ from safetensors.torch import save_file
 
 from .augment import AlbumentationsTransform,BatchAlbumentations,augmented_pixels,seen_in_training
 from .batched import Share,batch_lacks
+from .devices import device_put,is_gpu
 from .figures import image_grid,short
 from .ranks import own_device,say
 
@@ -368,7 +369,7 @@ class DecodedImages:
         device:torch.device|None, # Where batches are wanted
     )->torch.Tensor: # The pixels, on `device` if they fit into a quarter of its free memory
         "Bring the pixels to `device`, once"
-        if device is None or device.type!='cuda': return self.pixels
+        if device is None or not is_gpu(device): return self.pixels
         if device not in self._on: self._on[device] = self.pixels.to(device) if self.pixels.nbytes <= torch.cuda.mem_get_info(device)[0]/4 else self.pixels
         return self._on[device]
 
@@ -522,8 +523,10 @@ class CachedDL(TfmdDL):
         cls=None, # The new loader's class; `None` for the same
         **kwargs, # Passed on to `TfmdDL.new`
     ):
-        if cls is None or issubclass(cls, CachedDL): kwargs = dict(images=self.images, at_once=self.at_once) | kwargs
-        return super().new(dataset, cls, **kwargs)
+        if cls is not None and not issubclass(cls, CachedDL): return super().new(dataset, cls, **kwargs)
+        res = super().new(dataset, cls, **dict(images=self.images, at_once=self.at_once) | kwargs)
+        if dataset is None and hasattr(self, '_source') and not kwargs.keys() & {'images','after_item'}: res._source = self._source
+        return res
 
     def __getstate__(self): return {**{k: v for k,v in self.__dict__.items() if k!='_source'}, 'images': None} # the pixels stay here
     def __len__(self): return self.part.batches(self.n, self.bs, self.drop_last)
@@ -556,11 +559,19 @@ class CachedDL(TfmdDL):
         idxs:list, # Indices into the data set; fastai probes with `None`
     )->tuple: # Images, uint8, shape (images, 3, height, width), and class indices
         if not hasattr(self, '_source'): self._source = self._find()
-        images,rows,targets = self._source
-        idxs = torch.tensor([i or 0 for i in idxs])
+        pixels,rows,*targets = self._on_device()
+        idxs = device_put([i or 0 for i in idxs], pixels.device)
+        x,*y = [pixels.index_select(0, rows[idxs]), *[cast(t[idxs], type(t)) for t in targets]]
+        if self.device is not None: x,*y = [device_put(o, self.device) for o in (x, *y)]
+        return TensorImage(x.permute(0,3,1,2)),*y
+
+    def _on_device(self):
+        "Pixels, rows and targets, on the loader's device if the pixels fit there"
+        images,*columns = self._source
         pixels = images.on(self.device)
-        x = pixels.index_select(0, rows[idxs].to(pixels.device)).permute(0,3,1,2)
-        return TensorImage(x),*[cast(t[idxs], type(t)) for t in targets]
+        if columns[0].device!=pixels.device: columns = [device_put(o, pixels.device) for o in columns]
+        self._source = images,*columns
+        return pixels,*columns
 
     def _find(self):
         "The decoded images, the row of each item, and the targets"
@@ -568,11 +579,22 @@ class CachedDL(TfmdDL):
             raise ValueError('an item transform that draws at random would be frozen in the array: use `BatchAlbumentations` as a batch transform')
         if self.images and (rows := self.images.rows(self.items)) is not None:
             columns = [[tl[i] for i in range(len(tl))] for tl in self.dataset.tls[1:]]
-            return self.images,rows,[cast(torch.stack(o), type(o[0])) for o in columns]
+            return self.images,rows,*[cast(torch.stack(o), type(o[0])) for o in columns]
         x,*y = [cast(torch.stack(o), type(o[0])) for o in zip(*[self.after_item(o) for o in self.dataset])]
-        return DecodedImages([], x.permute(0,2,3,1).contiguous().as_subclass(torch.Tensor), None),torch.arange(len(x)),y
+        return DecodedImages([], x.permute(0,2,3,1).contiguous().as_subclass(torch.Tensor), None),torch.arange(len(x)),*y
 
 # %% ../nbs/01_data.ipynb #1a559053
+@contextmanager
+def _drawing(seed):
+    "Draw from `seed` on the CPU, and put its generators back; worker processes must not touch a GPU's"
+    before = random.getstate(),np.random.get_state(),torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    try: yield
+    finally:
+        for put_back,state in zip((random.setstate,np.random.set_state,torch.set_rng_state), before): put_back(state)
+
 class PartDL(TfmdDL):
     "A loader of a part of each batch of another loader, image by image"
     def __init__(self,
@@ -606,7 +628,7 @@ class PartDL(TfmdDL):
         i:int, # Index into the data set
     ):
         if not self.part.fill: return super().do_item(i)
-        with no_random((self.epoch_seed+i)%2**32): return super().do_item(i)
+        with _drawing((self.epoch_seed+i)%2**32): return super().do_item(i)
 
     def __iter__(self):
         batches = super().__iter__()
@@ -683,7 +705,7 @@ def image_dls(
     block.get_items = None # they are known, and were opened already
     device = torch.device(device or own_device())
     if num_workers is None: num_workers = 0 if device.type=='cpu' else min(8, os.cpu_count())
-    how = dict(dl_type=CachedDL, images=images, at_once=2**18//size**2) if fast else dict(num_workers=num_workers)
+    how = dict(dl_type=CachedDL, images=images, at_once=2**(21 if is_gpu(device) else 18)//size**2) if fast else dict(num_workers=num_workers)
     dls = block.dataloaders(files, bs=bs, device=device, drop_last=False, **how)
     dls.skipped,dls.watch,dls.source,dls.fast,dls.stats = skipped,watch,path,fast,stats
     dls.fingerprint = {s: fingerprint([files[i] for i in idxs], sums[idxs]) for s,idxs in zip(SPLITS, (train,*rest))} | {'all': fingerprint(files, sums)}

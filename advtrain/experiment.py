@@ -7,8 +7,8 @@ __all__ = ['run_experiment', 'run_many']
 
 # %% ../nbs/06_experiment.ipynb #77a9f75b
 import gc,json,os,platform,shutil,signal,subprocess,sys,tempfile,threading,time,traceback,warnings
-from contextlib import contextmanager,nullcontext,redirect_stdout
-from importlib.metadata import version
+from contextlib import contextmanager,nullcontext,redirect_stdout,suppress
+from importlib.metadata import PackageNotFoundError,version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -91,15 +91,19 @@ def _cpu():
     names = [o.split(':')[1].strip() for o in info.read_text().splitlines() if o.startswith('model name')] if info.is_file() else []
     return names[0] if names else platform.processor() or platform.machine()
 
+def _version(package):
+    "The version of a package; `None` where it was not installed, but put on the path"
+    with suppress(PackageNotFoundError): return version(package)
+
 def _environment(learn):
     "What a run can be repeated with"
-    names,dls,device = ('advtrain','fastai','torch','torchvision','albumentations','numpy','matplotlib'),learn.dls,learn.dls.device
+    names,dls,device = ('fastai','torch','torchvision','albumentations','numpy','matplotlib'),learn.dls,learn.dls.device
     commits = {f'git commit of {k}': c for k,folder in (('the working directory', os.getcwd()), ('advtrain', Path(advtrain.__file__).parent)) if (c := _commit(folder))}
     hardware = dict(device=str(device), cpu=_cpu(), instructions=cpu_instructions(), cores=os.cpu_count(), threads=torch.get_num_threads(), memory_GB=round(psutil.virtual_memory().total/1e9))
     if (n := place()[1])>1: hardware['processes'] = n
     if device.type=='cuda': hardware['gpu'] = torch.cuda.get_device_name(device)
     data = dict(name=Path(dls.source).name, folder=str(Path(dls.source).resolve()), fingerprint=dls.fingerprint, stats=dls.stats, skipped=[str(o) for o in dls.skipped])
-    return {'python': platform.python_version(), **{n: version(n) for n in names}, **commits, 'platform': platform.platform(), **hardware, 'data': data}
+    return {'python': platform.python_version(), 'advtrain': advtrain.__version__, **{n: _version(n) for n in names}, **commits, 'platform': platform.platform(), **hardware, 'data': data}
 
 # %% ../nbs/06_experiment.ipynb #a979722f
 def _json(obj): return json.dumps(obj, indent=2, ensure_ascii=False)+'\n'

@@ -7,7 +7,6 @@ __all__ = ['LOGS', 'TensorBoardLog', 'WandbLog']
 
 # %% ../nbs/05f_extras.ipynb #b1149c3a
 import contextlib,importlib,io,json,logging,os,secrets,time,warnings
-from importlib.metadata import version
 from math import inf
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from fastcore.basics import patch
 from PIL import Image
 from torch import nn
 
+import advtrain
 from .checkpoint import Checkpoint
 from .choices import Experiment
 from .record import watched
@@ -259,4 +259,4 @@ def _about_network(self:Run):
     "What is written into the file, texts by name"
     mean,std = self.environment['data']['stats']
     about = dict(classes=self.metrics['classes'], mean=mean, std=std, size=self.experiment.size, test_accuracy=self.metrics['test_accuracy'])
-    return {k: json.dumps(v, ensure_ascii=False) for k,v in about.items()} | dict(experiment=self.experiment.to_toml(), advtrain=version('advtrain'))
+    return {k: json.dumps(v, ensure_ascii=False) for k,v in about.items()} | dict(experiment=self.experiment.to_toml(), advtrain=advtrain.__version__)

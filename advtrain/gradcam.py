@@ -63,8 +63,11 @@ def _xgradcam(act, grad):
 def _eigencam(act, _):
     "Muhammad and Yeasin 2020, the sign such that the map is large where activations are"
     flat = act.flatten(2).transpose(1, 2)
-    u,s,_ = torch.linalg.svd(flat-flat.mean(1, keepdim=True), full_matrices=False)
-    projection,total = u[...,0]*s[:,:1],flat.sum(2)
+    centred,total = flat-flat.mean(1, keepdim=True),flat.sum(2)
+    small = centred.shape[1]<centred.shape[2] # fewer pixels than channels
+    values,vectors = torch.linalg.eigh(centred@centred.mT if small else centred.mT@centred)
+    first = vectors[...,-1:]
+    projection = (first*values[:,None,-1:].clamp(min=0).sqrt() if small else centred@first)[...,0]
     sign = torch.where(((total-total.mean(1, keepdim=True))*projection).sum(1, keepdim=True)<0, -1, 1)
     return (sign*projection).view(len(act), *act.shape[2:])
 
@@ -191,7 +194,7 @@ class GradCAM:
 
     def _grad(self, y, acts):
         if not y.requires_grad: raise ValueError(f"the logits do not depend on the layers {', '.join(self.names)}, or the model computes them without gradients")
-        scale = 2.**10 if y.dtype==torch.float16 else 1. # small gradients are 0 in fp16
+        scale = 2.**10 if any(o.dtype==torch.float16 for o in acts) else 1. # small gradients are 0 in fp16
         grads = torch.autograd.grad(y, acts, torch.full_like(y, scale), allow_unused=True)
         for g,name in zip(grads, self.names):
             if g is None: raise ValueError(f'the logits do not depend on the layer {name}')

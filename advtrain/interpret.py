@@ -61,9 +61,10 @@ class ImageInterpretation(ClassificationInterpretation):
         return self._dl
 
     def _check_learner(self, learn):
-        "Raise a `ValueError` for a learner that did not predict this"
+        "Raise a `ValueError` for a learner that did not predict this; its model goes where its images are"
         if (names := [str(o) for o in self.vocab])!=[str(o) for o in learn.dls.vocab]: raise ValueError(f"these predictions have the classes {', '.join(names[:20])}, and the learner others")
         if self.weights!=weights_id(learn.model): raise ValueError('these predictions were made with other weights than the learner has: load those, or interpret again')
+        learn.model.to(learn.dls.device)
         return learn
 
     def _check_weights(self):

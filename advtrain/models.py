@@ -8,24 +8,54 @@ __all__ = ['NORMS', 'ARCHS', 'LayerNorm2d', 'make_norm', 'norm_types', 'WSConv2d
 
 # %% ../nbs/02_models.ipynb #0544d268
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 
+from .devices import is_gpu
+
 # %% ../nbs/02_models.ipynb #002ba7d8
+def _as_it_comes(x):
+    "On a GPU, let a norm compute in the type of its input, not in fp32 as autocast would"
+    return torch.autocast(x.device.type, enabled=False) if is_gpu(x.device) else nullcontext()
+
 class LayerNorm2d(nn.LayerNorm):
     "LayerNorm over the channels at each pixel"
     def forward(self,
         x:torch.Tensor, # Activations, shape (images, channels, height, width)
     )->torch.Tensor: # The same shape and memory layout
-        y = F.layer_norm(x.permute(0,2,3,1), self.normalized_shape, self.weight, self.bias, self.eps).permute(0,3,1,2)
+        weight,bias = self.weight,self.bias
+        if is_gpu(x.device): weight,bias = weight.to(x.dtype),bias.to(x.dtype)
+        with _as_it_comes(x): y = F.layer_norm(x.permute(0,2,3,1), self.normalized_shape, weight, bias, self.eps).permute(0,3,1,2)
         return y.contiguous() if x.is_contiguous() else y
+
+# %% ../nbs/02_models.ipynb #ad867376
+class LayerNorm(nn.GroupNorm):
+    "LayerNorm over all channels and pixels, with a weight and a bias a channel"
+    def __init__(self,
+        channels:int, # Number of channels
+    ): super().__init__(1, channels)
+
+    def forward(self,
+        x:torch.Tensor, # Activations, shape (images, channels, height, width)
+    )->torch.Tensor: # The same shape; on a GPU the same type, channels-last
+        return self.channels_last(x) if is_gpu(x.device) else super().forward(x)
+
+    def channels_last(self,
+        x:torch.Tensor, # Activations, shape (images, channels, height, width)
+    )->torch.Tensor: # The same shape and type, channels-last
+        "What a GPU computes"
+        with _as_it_comes(x):
+            x = x.permute(0,2,3,1)
+            y = F.layer_norm(x, x.shape[1:], eps=self.eps)
+            return torch.addcmul(self.bias.to(x.dtype), y, self.weight.to(x.dtype)).permute(0,3,1,2)
 
 # %% ../nbs/02_models.ipynb #9ba81459
 NORMS = { # name -> function from the number of channels to a norm
-    'layer':    lambda c: nn.GroupNorm(1, c),
+    'layer':    LayerNorm,
     'layer2d':  LayerNorm2d,
     'group':    lambda c: nn.GroupNorm(math.gcd(32, c), c), # 32 groups, or fewer where 32 does not divide the channels
     'batch':    nn.BatchNorm2d,

@@ -7,7 +7,7 @@ __all__ = ['DTYPES', 'fast_dtype', 'cpu_instructions', 'channels_last_is_safe', 
 
 # %% ../nbs/02c_precision.ipynb #a580dd57
 import ctypes,os,sys
-from contextlib import nullcontext,suppress
+from contextlib import ExitStack,nullcontext,suppress
 
 import torch
 from fastai.callback.fp16 import MixedPrecision
@@ -15,7 +15,9 @@ from fastai.learner import Learner
 from fastcore.foundation import L
 from torch import nn
 from torch.amp import GradScaler
+from torch.backends import cudnn
 
+from .devices import is_gpu
 from .ranks import say
 
 # %% ../nbs/02c_precision.ipynb #c9ab0907
@@ -88,7 +90,7 @@ class Precision(MixedPrecision):
     ):
         if dtype not in ('auto',*DTYPES): raise ValueError(f"unknown precision {dtype!r}: choose from auto, {', '.join(DTYPES)}")
         if dtype=='auto': _forced() # a wrong word is refused before a run begins
-        self.dtype,self.channels_last,self.kwargs,self.said = dtype,channels_last,{},False
+        self.dtype,self.channels_last,self.said,self.autocast = dtype,channels_last,False,ExitStack()
 
     def choice(self,
         model:nn.Module, # Model to train, on its device
@@ -102,6 +104,7 @@ class Precision(MixedPrecision):
         self.learn.scaler,self.scales = GradScaler(self.device.type, enabled=self.used=='fp16'),L()
         if self.reorder: self.model.to(memory_format=torch.channels_last)
         if self.device.type=='cpu': keep_freed_memory()
+        if is_gpu(self.device): self.benchmark,cudnn.benchmark = cudnn.benchmark,not cudnn.deterministic # it times its algorithms for the shapes that there are
 
     def before_train(self):
         if not self.said and not hasattr(self.learn, 'lr_finder'):
@@ -110,16 +113,19 @@ class Precision(MixedPrecision):
 
     def before_batch(self):
         if self.reorder: self.learn.xb = tuple(x.contiguous(memory_format=torch.channels_last) if x.ndim==4 else x for x in self.xb)
-        self.model.forward = _autocast(self.device, self.used)(self.model.forward)
+        self.autocast.enter_context(_autocast(self.device, self.used))
 
     def after_pred(self):
-        del self.model.forward
+        self.autocast.close()
         super().after_pred()
 
     def after_loss(self): pass
+    def after_batch(self): self.autocast.close() # also if the network has raised an error
     def after_fit(self):
+        self.autocast.close()
         self.learn.scaler = None
         if self.device.type=='cpu': give_freed_memory_back()
+        if is_gpu(self.device): cudnn.benchmark = self.benchmark
 
     @property
     def scaler_state(self): return self.learn.scaler.state_dict() if getattr(self.learn, 'scaler', None) else {}

@@ -244,6 +244,8 @@ def forked(
 def _as_rank(f, rank, n, port, out):
     "Call `f` as one of `n` processes, and send what comes of it"
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(n), LOCAL_WORLD_SIZE=str(n), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    os.environ['CUDA_VISIBLE_DEVICES'] = '' # a process that was forked cannot use a GPU that its parent has looked at
+    torch.cuda.is_available = lambda: False
     torch.set_num_threads(1)
     try: res = f()
     except Exception as e: res = RuntimeError(f'{type(e).__name__}: {e}')

@@ -12,27 +12,29 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.callback.core import Callback
-import fastai.callback.progress # it gives every learner its progress bars
+from fastai.callback.progress import ProgressCallback
 from fastai.data.core import DataLoaders
-from fastai.learner import Learner,Recorder
+from fastai.learner import AvgLoss,AvgMetric,AvgSmoothLoss,Learner,Recorder
+from fastai.torch_core import find_bs
 from fastcore.basics import patch
 from fastcore.imports import IN_NOTEBOOK
 from matplotlib.figure import Figure
 
+from .devices import look_every
 from .figures import new_figure
 from .ranks import all_sum,on_main,say
 
 # %% ../nbs/02a_record.ipynb #8469ad95
 class EpochLog(Callback):
     "Record and print losses, correct predictions, learning rate and seconds of each epoch"
-    order = Recorder.order+1
+    order,_memory = Recorder.order+1,('rows','n_before')
     def __init__(self): self.rows,self.n_before = [],0
     def before_fit(self):
         self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
-        self.n_before = len(self.rows)
+        self.n_before,self.start = len(self.rows),time.perf_counter()
         if hasattr(self.learn, 'progress'): self.learn.progress.run = IN_NOTEBOOK or getattr(sys.stdout, 'isatty', bool)()
 
-    def before_epoch(self): self.start,self.sums = time.perf_counter(),{True: [], False: []}
+    def before_epoch(self): self.sums = {True: [], False: []}
     def before_train(self): self.epoch_lr = self.opt.hypers[-1]['lr']
     def after_batch(self):
         if len(self.yb): self.sums[self.training].append(batch_sums(self.loss, self.pred, self.yb[0]))
@@ -44,6 +46,7 @@ class EpochLog(Callback):
             loss,correct,n = all_sum(torch.stack(sums).double().sum(0) if sums else torch.zeros(3).double()).tolist()
             row |= {f'{name}_loss': loss/n if n else np.nan, f'{name}_correct': int(correct), f'{name}_n': int(n), f'{name}_acc': correct/max(n,1)}
         self.rows.append(on_main(lambda: row | {'lr': self.epoch_lr, 'seconds': time.perf_counter()-self.start}))
+        self.start = time.perf_counter()
         n_epoch = self.n_before+self.n_epoch
         self.say(epoch_line(self.rows[-1], n_epoch, watched(self.dls)) + _left(self.rows[-1], n_epoch))
 
@@ -65,7 +68,7 @@ def batch_sums(
 )->torch.Tensor: # Sum of losses, number of correct predictions, number of images; shape (3,)
     "What a batch adds to the sums of its epoch, left on its device"
     n = len(targ)
-    return torch.stack([loss.detach().float()*n, (pred.detach().argmax(-1)==targ).sum().float(), loss.new_tensor(float(n)).float()])
+    return torch.stack([loss.detach().float()*n, (pred.detach().argmax(-1)==targ).sum().float(), loss.new_full((), n).float()])
 
 def watched(
     dls:DataLoaders, # Loaders
@@ -104,6 +107,52 @@ def _best_line(rows, name):
     "The best accuracy and its epoch, in one line"
     best = best_row(rows)
     return f"Best {name} Acc {best['valid_acc']:.3%} at epoch {best['epoch']}"
+
+# %% ../nbs/02a_record.ipynb #a8d8445f
+class DeviceMean(AvgMetric):
+    "The mean of a metric over all images, its sum left on the device"
+    def accumulate(self,
+        learn:Learner, # Learner, after a batch
+    ):
+        n = find_bs(learn.yb)
+        self.total = self.total + self.func(learn.pred, *learn.yb).detach()*n
+        self.count += n
+
+class DeviceLoss(AvgLoss):
+    "The mean of the loss over all images, its sum left on the device"
+    def accumulate(self,
+        learn:Learner, # Learner, after a batch
+    ):
+        n = find_bs(learn.yb)
+        self.total = self.total + learn.loss.detach().mean()*n
+        self.count += n
+
+class DeviceSmoothLoss(AvgSmoothLoss):
+    "The moving average of the loss, left on the device"
+    def accumulate(self,
+        learn:Learner, # Learner, after a batch
+    ):
+        loss = learn.loss.detach().mean()
+        before = self.val.to(loss.device, non_blocking=True) if self.count else torch.zeros_like(loss)
+        self.val = torch.lerp(loss, before, self.beta)
+        self.count += 1
+
+# %% ../nbs/02a_record.ipynb #55177d20
+class ProgressBars(ProgressCallback):
+    "fastai's progress bars, which ask for the loss seldom on a GPU"
+    name = 'progress'
+    def after_batch(self):
+        self.pbar.update(self.iter+1)
+        if self.training and self.iter%look_every(self.loss.device)==0: self.pbar.comment = f'{self.smooth_loss.item():.4f}'
+
+def leave_on_device(
+    learn:Learner, # Learner, its metrics made by functions
+)->Learner: # The same
+    "Let nothing that a learner counts wait for its device"
+    learn.recorder.loss,learn.recorder.smooth_loss = DeviceLoss(),DeviceSmoothLoss(learn.recorder.smooth_loss.beta)
+    learn.metrics = [DeviceMean(o.func) if type(o) is AvgMetric else o for o in learn.metrics]
+    if hasattr(learn, 'progress'): learn.remove_cb(ProgressCallback).add_cb(ProgressBars())
+    return learn
 
 # %% ../nbs/02a_record.ipynb #a10ab374
 @patch(as_prop=True)

@@ -201,6 +201,7 @@ def learner(self:Run,
     else: learn = self._check_data(make_learner(exp, data, on_error='skip' if about['skipped'] else 'raise'))
     weights = self._read('weights.safetensors', load_tensors)[0]
     learn.model.load_state_dict(weights)
+    learn.model.to(learn.dls.device)
     return learn
 
 @patch

@@ -29,11 +29,12 @@ from fastcore.meta import delegates
 from torch import nn
 
 from .checkpoint import Checkpoint,kept,set_seed
+from .devices import look_every
 from .figures import new_figure
 from .models import resnet18
 from .precision import Precision
 from .ranks import gathered,together
-from .record import EpochLog,epoch_of,plot_history
+from .record import EpochLog,epoch_of,leave_on_device,plot_history
 
 # %% ../nbs/03_training.ipynb #a49d6455
 _all_ = ['Checkpoint','EpochLog','Precision','plot_history','set_seed'] # from the rooms above, for those who look for them here
@@ -122,25 +123,26 @@ class FiniteLoss(Callback):
     order,_plain_errors,_memory = -5,True,()
     def before_fit(self):
         self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
-        self.pending,self.bad,self.later = None,None,next(self.model.parameters()).device.type!='cpu'
+        self.losses,self.bad,self.every = [],None,look_every(next(self.model.parameters()).device)
 
     def after_loss(self):
         if not len(self.yb): return
-        if self.later: self._check() # the loss of the step before
-        self.pending = self.loss.detach(),self.iter
-        if not self.later: self._check()
+        self.losses.append((self.iter, self.loss.detach().mean()))
+        if len(self.losses)>=self.every: self._look()
 
-    def after_train(self): self._check()
+    def after_train(self): self._look()
     def after_validate(self):
-        self._check()
+        self._look()
         for bad in filter(None, gathered(self.bad)): self._raise(*bad) # of whichever process
 
-    def _check(self):
-        if self.pending is None: return
-        (loss,i),self.pending = self.pending,None
-        if torch.isfinite(loss).all(): return
-        if self.training or together()[1]==1: self._raise(loss.mean().item(), i)
-        self.bad = self.bad or (loss.mean().item(), i) # in validation, others may not have it
+    def _look(self):
+        "Look at the losses since the last look"
+        if not self.losses: return
+        iters,losses = zip(*self.losses)
+        self.losses = []
+        bad = next(((loss, i) for i,loss in zip(iters, torch.stack(losses).tolist()) if not math.isfinite(loss)), None)
+        if bad and (self.training or together()[1]==1): self._raise(*bad)
+        self.bad = self.bad or bad # in validation, others may not have it
 
     def _raise(self, loss, i):
         "Raise an error for a loss and the number of its batch"
@@ -220,6 +222,7 @@ def resnet_learner(
     if ema is not None: cbs.append(EMA(ema))
     if warmup: cbs.append(WarmUp(warmup))
     learn = Learner(dls, model, CrossEntropyLossFlat(label_smoothing=label_smoothing), opt, .01 if lr=='find' else lr, metrics=accuracy, cbs=cbs)
+    learn = leave_on_device(learn)
     learn.logger = noop # `EpochLog` prints instead of fastai's table
     if lr=='find': learn.lr = learn.lr_find(show_plot=False).valley
     return learn

@@ -42,6 +42,21 @@ def same(ours, theirs, losses):
     "Are the answers equal? Images of one loss may come in another order"
     return (ours[0]==theirs[0]).all() and ours[1]==theirs[1] and torch.equal(ours[2], theirs[2]) and torch.equal(losses[ours[3]], losses[theirs[3]])
 
+def race(learn, dl, rounds):
+    "Seconds of either in each round, and whether the last answers are equal"
+    seconds = []
+    for _ in range(rounds):
+        fast,ours = timed(with_advtrain, learn, dl)
+        slow,theirs = timed(with_fastai, learn, dl)
+        seconds.append((fast,slow))
+    losses = ImageInterpretation.from_learner(learn, dl=dl).losses
+    return seconds,bool(same(ours, theirs, losses))
+
+def many(learn, n):
+    "A loader of the test images, repeated until there are `n`"
+    items = list(learn.dls.test.items)
+    return learn.dls.test_dl((items*(-(-n//len(items))))[:n], with_labels=True)
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     p.add_argument('--data', help='folder or archive of images; the embedded sample without')
@@ -51,14 +66,8 @@ def main():
     o = with_save(p).parse_args()
     set_seed(0)
     learn = resnet_learner(image_dls(o.data or fashion_sample()), width=o.width)
-    items = list(learn.dls.test.items)
-    dl = learn.dls.test_dl((items*(-(-o.images//len(items))))[:o.images], with_labels=True)
-    rounds = []
-    for _ in range(o.rounds):
-        (fast,ours),(slow,theirs) = timed(with_advtrain, learn, dl),timed(with_fastai, learn, dl)
-        rounds.append((fast,slow))
-    losses = ImageInterpretation.from_learner(learn, dl=dl).losses
-    ratio,equal = over(slow/fast for fast,slow in rounds),bool(same(ours, theirs, losses))
+    rounds,equal = race(learn, many(learn, o.images), o.rounds)
+    ratio = over(slow/fast for fast,slow in rounds)
     print(f'{platform.processor() or platform.machine()}, torch {torch.__version__}, fastai {fastai.__version__}, {learn.precision.used} on {learn.dls.device}, '
           f'ResNet-18 of width {o.width}, {o.images:,} images, {o.rounds} rounds')
     print(f'fastai {statistics.median(r[1] for r in rounds):.1f} s, advtrain {statistics.median(r[0] for r in rounds):.1f} s, '

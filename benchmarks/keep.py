@@ -4,12 +4,11 @@ A script gives its parser to `with_save` and its numbers to `keep`. The README's
 """
 import json,os,platform,re,shlex,statistics,sys
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from advtrain.experiment import _cpu
+from advtrain.experiment import _cpu,_version
 from advtrain.precision import cpu_instructions
 
 RESULTS = Path(__file__).with_name('results')
@@ -30,11 +29,27 @@ def machine():
     return dict(cpu=_cpu(), instructions=cpu_instructions(), cores=os.cpu_count(), threads=torch.get_num_threads(), **gpu, python=platform.python_version())
 
 def command():
-    "The command that was given, the data by its name alone, and what made the processor compute as an older one"
+    "The command that was given, data and folders by their names alone, and what made the processor compute as an older one"
     words = ' '.join(shlex.quote(o) for o in sys.argv[1:] if o!='--save')
-    words = re.sub(r'--data[ =]\S*/', '--data ', words)
+    words = re.sub(r'(--(?:data|out|done))[ =]\S*/', r'\1 ', words)
     older = ''.join(f'{o}={os.environ[o]} ' for o in ('ATEN_CPU_CAPABILITY','ONEDNN_MAX_CPU_ISA') if o in os.environ)
     return f'{older}python benchmarks/{Path(sys.argv[0]).name} {words}'.strip()
+
+def about(
+    *packages, # Packages whose versions count, beside torch
+):
+    "What made the numbers: command, date, machine and versions"
+    versions = {o: _version(o) for o in ('torch',*packages)}
+    return dict(command=command(), date=date.today().isoformat(), machine=machine(), versions=versions)
+
+def write(
+    file, # JSON file
+    results, # What it shall hold
+):
+    "Write a file of results whole: it holds the old ones or the new ones"
+    aside = file.with_name(f'.{file.name}.tmp')
+    aside.write_text(json.dumps(results, indent=2, ensure_ascii=False, default=str)+'\n', encoding='utf-8')
+    os.replace(aside, file)
 
 def keep(
     asked, # Were the numbers asked for with `--save`?
@@ -44,9 +59,9 @@ def keep(
 ):
     "Write `numbers` to a file of results, on a processor without bf16 to one of its own"
     if not asked: return
-    about = dict(command=command(), date=date.today().isoformat(), machine=machine(), versions={o: version(o) for o in ('torch',*packages)})
+    made = about(*packages)
     RESULTS.mkdir(exist_ok=True)
-    kind = '' if 'gpu' in about['machine'] or about['machine']['instructions'].endswith('BF16') else f"-{about['machine']['instructions'].lower()}"
+    kind = '' if 'gpu' in made['machine'] or made['machine']['instructions'].endswith('BF16') else f"-{made['machine']['instructions'].lower()}"
     file = RESULTS/f'{name or Path(sys.argv[0]).stem}{kind}.json'
-    file.write_text(json.dumps(about | dict(numbers=numbers), indent=2, ensure_ascii=False)+'\n', encoding='utf-8')
+    write(file, made | dict(numbers=numbers))
     print(f'kept in benchmarks/results/{file.name}')

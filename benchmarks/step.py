@@ -12,7 +12,7 @@ median and their range, and the ratio of the peaks of memory:
     python benchmarks/step.py --data cifar10.tgz
     python benchmarks/step.py --profile                # where a step's time goes
 """
-import argparse,contextlib,platform,resource,statistics,subprocess,sys,time
+import argparse,contextlib,copy,platform,resource,statistics,subprocess,sys,time
 from functools import partial
 
 import torch
@@ -49,30 +49,37 @@ def synchronize():
     if torch.cuda.is_available(): torch.cuda.synchronize()
 
 def fitted(learn, steps):
-    "A call that trains `learn` for `steps` batches"
-    learn.dls.loaders[:2] = [Few(learn.dls.train, steps), []]
-    def _fit():
+    "A call that trains `learn` for `steps` batches, or for as many as it is told"
+    few = Few(learn.dls.train, steps)
+    learn.dls = copy.copy(learn.dls)
+    learn.dls.loaders = [few, [], *learn.dls.loaders[2:]]
+    def _fit(n=steps):
+        few.n = n
         with learn.no_bar(),learn.no_logging(),contextlib.redirect_stdout(None): learn.fit(1)
     return _fit
 
-def fastai_peer(path, steps):
+def fastai_peer(path, steps, bs=BS, **kwargs):
     block = DataBlock((ImageBlock,CategoryBlock), get_items=class_files, get_y=parent_label, item_tfms=AlbumentationsTransform(AUGS), batch_tfms=Normalize.from_stats(*CIFAR10_STATS))
-    learn = Learner(block.dataloaders(path, bs=BS, num_workers=0), resnet18(), CrossEntropyLossFlat(), opt_func=partial(SGD, mom=.9), lr=.01, metrics=accuracy)
+    learn = Learner(block.dataloaders(path, bs=bs, num_workers=0), resnet18(**kwargs), CrossEntropyLossFlat(), opt_func=partial(SGD, mom=.9), lr=.01, metrics=accuracy)
     return fitted(learn, steps)
 
-def ours(path, steps): return fitted(resnet_learner(image_dls(path, AUGS, bs=BS)), steps)
+def ours(path, steps, bs=BS, dls=None, **kwargs): return fitted(resnet_learner(dls or image_dls(path, AUGS, bs=bs), **kwargs), steps)
 
-def bare(path, steps):
-    "A call that trains in a plain loop, with what `resnet_learner` trains with"
-    dl = Few(image_dls(path, AUGS, bs=BS).train, steps)
-    model = resnet18().to(dl.device)
+def bare(path, steps, bs=BS, dls=None, fixed=False, change=lambda model, x: model, **kwargs):
+    "A call that trains in a plain loop, with what `resnet_learner` trains with; `fixed` repeats one batch, `change` makes another model of the model"
+    dl = Few((dls or image_dls(path, AUGS, bs=bs)).train, steps)
+    model = resnet18(**kwargs).to(dl.device)
     dtype,channels_last = Precision().choice(model)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model = model.to(memory_format=layout).train()
     opt = torch.optim.SGD(model.parameters(), lr=.01, momentum=.9, weight_decay=5e-4, fused=True)
-    def _train():
-        for x,y in dl:
-            x,y = x.as_subclass(torch.Tensor).contiguous(memory_format=layout),y.as_subclass(torch.Tensor)
+    def _plain(x, y): return x.as_subclass(torch.Tensor).contiguous(memory_format=layout),y.as_subclass(torch.Tensor)
+    batch = _plain(*next(iter(dl)))
+    model = change(model, batch[0])
+    def _train(n=steps):
+        dl.n = n
+        for b in [batch]*n if fixed else dl:
+            x,y = b if fixed else _plain(*b)
             with torch.autocast(x.device.type, torch.bfloat16, enabled=dtype=='bf16'): out = model(x)
             torch.nn.functional.cross_entropy(out.float(), y).backward()
             opt.step()
@@ -88,10 +95,10 @@ def seconds(f):
     synchronize()
     return time.perf_counter()-start
 
-def serve(name, path, steps):
+def serve(name, path, steps, **kwargs):
     "Train whenever a line comes in; print the seconds, and at the end the peaks of memory in MB"
     set_seed(0)
-    train = PEERS[name](path, steps)
+    train = PEERS[name](path, steps, **kwargs)
     train()
     print('ready', flush=True)
     for _ in sys.stdin: print(seconds(train), flush=True)
@@ -99,21 +106,24 @@ def serve(name, path, steps):
 
 class Peer:
     "A process that trains when asked"
-    def __init__(self, name, path, steps):
-        call = [sys.executable, '-W', 'ignore', __file__, '--data', str(path), '--steps', str(steps), '--only', name]
+    def __init__(self, name, path, steps, bs=BS, width=64):
+        call = [sys.executable, '-W', 'ignore', __file__, '--data', str(path), '--steps', str(steps), '--bs', str(bs), '--width', str(width), '--only', name]
         self.process = subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         while self.process.stdout.readline().strip()!='ready':
             if self.process.poll() is not None: raise RuntimeError(f'the process of {name} ended')
-    def round(self):
+    def go(self):
         self.process.stdin.write('go\n')
         self.process.stdin.flush()
-        return float(self.process.stdout.readline())
+    def seconds(self): return float(self.process.stdout.readline())
+    def round(self):
+        self.go()
+        return self.seconds()
     def end(self): return [float(o) for o in self.process.communicate()[0].split()]
 
-def compare(path, steps, rounds):
+def compare(path, steps, rounds, bs=BS, width=64):
     "Print speeds, memory and their ratios, and return them"
-    peers = {name: Peer(name, path, steps) for name in PEERS}
-    rates = [{name: BS*steps/o.round() for name,o in peers.items()} for _ in range(rounds)]
+    peers = {name: Peer(name, path, steps, bs, width) for name in PEERS}
+    rates = [{name: bs*steps/o.round() for name,o in peers.items()} for _ in range(rounds)]
     peaks = {name: o.end() for name,o in peers.items()}
     for name in PEERS:
         print(f'{name:10} {statistics.median(r[name] for r in rates):8.0f} images/s, {peaks[name][0]:6.0f} MB' + (f', {peaks[name][1]:.0f} MB on the GPU' if peaks[name][1] else ''))
@@ -127,15 +137,17 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     p.add_argument('--data', help='folder or archive of a data set; default: the sample of Fashion-MNIST')
     p.add_argument('--steps', type=int, default=4, help='steps a round')
+    p.add_argument('--bs', type=int, default=BS, help='batch size')
+    p.add_argument('--width', type=int, default=64, help='channels of the first stage')
     p.add_argument('--rounds', type=int, default=5)
     p.add_argument('--profile', action='store_true')
     p.add_argument('--only', choices=list(PEERS), help=argparse.SUPPRESS)
     o = with_save(p).parse_args()
     path = data_folder(o.data) if o.data else fashion_sample()
-    if o.only: return serve(o.only, path, o.steps)
+    if o.only: return serve(o.only, path, o.steps, bs=o.bs, width=o.width)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads'
-    print(f'{device}, torch {torch.__version__}, {o.rounds} rounds of {o.steps} steps of {BS} images')
-    if o.profile: return print(resnet_learner(image_dls(path, AUGS, bs=BS)).profile(o.steps).round(3))
-    keep(o.save, compare(path, o.steps, o.rounds), 'fastai', 'albumentations')
+    print(f'{device}, torch {torch.__version__}, {o.rounds} rounds of {o.steps} steps of {o.bs} images')
+    if o.profile: return print(resnet_learner(image_dls(path, AUGS, bs=o.bs), width=o.width).profile(o.steps).round(3))
+    keep(o.save, compare(path, o.steps, o.rounds, o.bs, o.width), 'fastai', 'albumentations')
 
 if __name__=='__main__': main()

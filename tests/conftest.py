@@ -12,6 +12,11 @@ if 'PYTEST_XDIST_WORKER' in os.environ: os.environ.setdefault('OMP_NUM_THREADS',
 
 LONGEST = 'many index distributed page run search extras gradcam kill pipeline'.split()
 
+def pytest_addoption(parser):
+    parser.addoption('--device', default='cuda', choices=('cuda','cpu'), help="where tests marked `cuda` run: 'cpu' rehearses them")
+
+def pytest_configure(config): config.addinivalue_line('markers', 'cuda: needs a GPU, or --device cpu')
+
 def pytest_collection_modifyitems(items):
     "Files that take long begin first, so that at the end no process waits for another one with its last file"
     def _place(item):
@@ -22,6 +27,19 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish():
     "Garbage collection does not look through what was imported, which takes a tenth of the tests' time"
     gc.freeze()
+
+@pytest.fixture
+def device(request, monkeypatch):
+    "The GPU; with --device cpu, a CPU that takes the paths of one"
+    import torch
+    kind = request.config.getoption('--device')
+    if kind=='cuda':
+        if not torch.cuda.is_available(): pytest.skip('there is no GPU')
+        return torch.device('cuda', torch.cuda.current_device())
+    monkeypatch.setattr('advtrain.devices.GPUS', ('cpu',))
+    monkeypatch.setattr('torch.Tensor.pin_memory', lambda t: t)
+    for name,value in dict(synchronize=None, mem_get_info=(10**12,10**12)).items(): monkeypatch.setattr(f'torch.cuda.{name}', lambda *args, value=value: value)
+    return torch.device('cpu')
 
 @pytest.fixture(scope='session')
 def sample():

@@ -1,0 +1,75 @@
+"""Calls in processes of their own, so that one that fails, crashes or hangs costs only itself.
+
+The processes are copies of one that has imported the heavy modules, and done nothing else.
+"""
+import importlib,json,multiprocessing,os,signal,sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+CONTEXT = multiprocessing.get_context('forkserver')
+HEAVY = 'keep','advtrain.all','heavy'
+SETTINGS = dict(PYTHONUNBUFFERED='1', PYTHONFAULTHANDLER='1', MPLBACKEND='Agg', NO_ALBUMENTATIONS_UPDATE='1')
+SETTINGS['PYTORCH_NVML_BASED_CUDA_CHECK'] = '1' # who asks whether there is a GPU begins to use it otherwise, and copies cannot
+
+def prepare(modules=HEAVY):
+    "Say what processes have imported when they begin, before the first one does"
+    os.environ.update(SETTINGS)
+    places = [str(Path(__file__).parent), *os.environ.get('PYTHONPATH', '').split(os.pathsep)]
+    os.environ['PYTHONPATH'] = os.pathsep.join(dict.fromkeys(o for o in places if o))
+    CONTEXT.set_forkserver_preload(list(modules))
+
+def _uses_gpu():
+    "Did the process that this one is a copy of begin to use the GPU?"
+    return 'torch' in sys.modules and sys.modules['torch'].cuda._is_in_bad_fork()
+
+def _begin(log, function, args):
+    "Call `function`, in a fresh Python if this copy cannot use the GPU"
+    os.setsid()
+    to = os.open(log, os.O_WRONLY|os.O_APPEND|os.O_CREAT, 0o644)
+    for fd in (1,2): os.dup2(to, fd)
+    if _uses_gpu(): os.execv(sys.executable, [sys.executable, __file__, json.dumps([function, args, sys.argv])])
+    _call(function, args)
+
+def _call(function, args):
+    module,name = function.split(':')
+    getattr(importlib.import_module(module), name)(*args)
+
+class Apart:
+    "A call in a process of its own"
+    def __init__(self,
+        function, # Its module and name, such as 'forty:run_one'
+        *args, # What JSON can hold
+        log, # File for everything that it prints
+    ):
+        self.stopped = False
+        self.process = CONTEXT.Process(target=_begin, args=(str(log), function, args))
+        self.process.start()
+
+    def over(self, seconds=0):
+        "Does it end within some seconds?"
+        self.process.join(seconds)
+        return self.process.exitcode is not None
+
+    def end(self):
+        "End it, and whatever it has started"
+        self.stopped = not self.over()
+        below = []
+        with suppress(psutil.Error): below = psutil.Process(self.process.pid).children(recursive=True)
+        with suppress(ProcessLookupError): os.killpg(self.process.pid, signal.SIGKILL)
+        if self.stopped: self.process.kill() # it may not have got to a session of its own
+        for o in below:
+            with suppress(psutil.Error): o.kill()
+        self.process.join()
+
+    def how(self):
+        "How it ended, in words"
+        code = self.process.exitcode
+        if self.stopped: return 'stopped'
+        if code<0: return f'ended by {signal.Signals(-code).name}'
+        return f'failed with exit code {code}' if code else 'ok'
+
+if __name__=='__main__':
+    function,args,sys.argv = json.loads(sys.argv[1])
+    _call(function, args)

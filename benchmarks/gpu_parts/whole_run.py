@@ -1,0 +1,85 @@
+"""How long a whole run takes, and what of it: `run_experiment` of `layernorm-40-ws`, from the data to the page.
+
+Callbacks before and after all others read the clock. What comes before and after training is timed by wrapping the
+functions that do it.
+"""
+import sys,time
+from contextlib import contextmanager
+
+from advtrain.all import run_experiment
+from fastai.callback.core import Callback
+from step import synchronize
+
+import forty
+from . import path
+
+HOME = sys.modules[run_experiment.__module__]
+STEPS = 'make_learner','_find_lr','_finish','_save_figures','write_report' # functions before and after training
+END = 15 # seconds to reckon for what comes after the last epoch, before it is known
+
+class Clock:
+    "Seconds by what they went into"
+    def __init__(self): self.start,self.sums,self.since = time.perf_counter(),{},{}
+    def now(self): return time.perf_counter()-self.start
+    def begin(self, name): self.since[name] = self.now()
+    def end(self, name):
+        if name not in self.since: return
+        synchronize()
+        self.sums[name] = self.sums.get(name, 0)+self.now()-self.since.pop(name)
+
+class Mark(Callback):
+    "Call functions at events, in a place of the order of callbacks"
+    _only_shows = True
+    def __init__(self, order, **events):
+        self.order,self.events = order,events
+    def before_fit(self): self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
+    def __call__(self, event):
+        super().__call__(event)
+        if self.run and event in self.events: self.events[event]()
+
+def marks(clock, tell):
+    "Callbacks that time the parts of an epoch; `tell` is called after each"
+    def _begin(name): return lambda: clock.begin(name)
+    def _end(name): return lambda: clock.end(name)
+    def _train():
+        clock.begin('training')
+        if 'first batch' not in clock.sums: clock.begin('first batch')
+    first = Mark(-10_000, before_train=_train, before_batch=_end('first batch'), before_validate=_begin('validation'))
+    last = Mark(10_000, after_train=_end('training'), after_validate=_end('validation'), after_epoch=tell)
+    return [first, Mark(999, after_epoch=_begin('checkpoints')), Mark(1001, after_epoch=_end('checkpoints')), last]
+
+@contextmanager
+def timed(clock, tell):
+    "Let `run_experiment` be timed"
+    real = {name: getattr(HOME, name) for name in STEPS if hasattr(HOME, name)}
+    def _timed(name):
+        def _call(*args, **kwargs):
+            clock.begin(name)
+            result = real[name](*args, **kwargs)
+            clock.end(name)
+            if name=='make_learner': result.add_cbs(marks(clock, tell))
+            return result
+        return _call
+    for name in real: setattr(HOME, name, _timed(name))
+    try: yield
+    finally:
+        for name,f in real.items(): setattr(HOME, name, f)
+
+def run(o, note):
+    exp = forty.experiments(o.tiny)[0]
+    clock,ends = Clock(),[]
+    def _tell():
+        ends.append(clock.now())
+        note(epochs=len(ends), seconds_at_epoch=ends, parts=clock.sums, seconds_a_run=ends[-1]*exp.epochs/len(ends)+END)
+    with timed(clock, _tell): result = run_experiment(exp, path(o), f'{o.runs}/{exp.name}')
+    took = clock.now()
+    parts = dict(clock.sums)
+    first = parts.pop('first batch')
+    parts['test and the rest of the end'] = parts.pop('_finish')-parts['_save_figures']-parts['write_report']
+    parts['rest'] = took-sum(parts.values())
+    note(parts=parts, first_batch=first, seconds=took, seconds_a_run=took)
+    note(history_seconds=result.metrics['seconds'], test_accuracy=result.metrics['test_accuracy'])
+    note.figure(f'{exp.epochs} epochs and the page', took, 's')
+    for name,value in parts.items(): note.figure(f"of it {name.strip('_').replace('_', ' ')}", value, 's')
+    note.figure('of training the first batch', first, 's')
+    note.figure('test accuracy', f"{result.metrics['test_accuracy']:.2%}")

@@ -1,0 +1,193 @@
+"""The call for a machine with a GPU: a part that fails or hangs costs only itself, and nothing that was measured is lost.
+
+The parts here are stand-ins of a few lines, and so are the runs of the queue.
+"""
+import json,os,subprocess,sys,tarfile,textwrap,time
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1]/'benchmarks'
+sys.path.insert(0, str(BENCHMARKS))
+import apart,forty,gpu
+
+ENOUGH = 300 # seconds that nothing here takes, however slow the machine is
+
+STAND_INS = dict(
+    good="""
+        def run(o, note):
+            note(answer=42)
+            note.figure('the answer', 42.0, 'images/s')
+        """,
+    failing="""
+        def run(o, note):
+            note(before='kept')
+            raise ValueError('on purpose')
+        """,
+    crashing="""
+        import os
+        def run(o, note):
+            note(before='kept')
+            os.abort()
+        """,
+    hanging="""
+        import subprocess,sys,time
+        def run(o, note):
+            child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'], start_new_session=True)
+            note(before='kept', child=child.pid)
+            time.sleep(1000)
+        """,
+    runs="""
+        import os,pathlib,time
+        def run_one(text, data, folder, threads):
+            from advtrain.choices import Experiment
+            exp,folder = Experiment.from_toml(text),pathlib.Path(folder)
+            folder.mkdir(parents=True)
+            if exp.name=='crashing': os.abort()
+            if exp.name=='hanging': time.sleep(1000)
+            (folder/'metrics.json').write_text('{"test_accuracy": 0.5, "epochs": 2, "seconds": 3}')
+            (folder/'SHA256SUMS').write_text('')
+        """)
+
+@pytest.fixture(scope='module', autouse=True)
+def stand_ins(tmp_path_factory):
+    "Modules that a process finds by the names `STAND_INS` has"
+    folder,before = tmp_path_factory.mktemp('parts'),dict(os.environ)
+    for name,code in STAND_INS.items(): (folder/f'stand_in_{name}.py').write_text(textwrap.dedent(code))
+    sys.path.insert(0, str(folder))
+    os.environ['PYTHONPATH'] = os.pathsep.join([str(folder), *filter(None, [os.environ.get('PYTHONPATH')])])
+    apart.prepare(['keep'])
+    yield
+    sys.path.remove(str(folder))
+    os.environ.clear()
+    os.environ.update(before)
+
+def part(name, seconds=ENOUGH): return gpu.Part(name, seconds, f'stand_in_{name}')
+
+def call(tmp_path, *parts, seconds=10*ENOUGH, out='out', done=None, **options):
+    res = gpu.Call(tmp_path/out, tmp_path/f'{out} work', seconds, **options)
+    if done: res.take_over(done)
+    res.run(parts)
+    return res
+
+def noted(call, name): return json.loads((call.out/f'{name}.json').read_text())
+
+def ends(pid):
+    "Does a process that was killed end? One that is dead and not yet waited for has"
+    for _ in range(10*ENOUGH):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status()==psutil.STATUS_ZOMBIE: return True
+        time.sleep(.1)
+
+def test_a_part_that_fails_or_crashes_costs_only_itself(tmp_path):
+    c = call(tmp_path, part('failing'), part('crashing'), part('good'))
+    assert [o.split(' after')[0] for o in c.ended.values()]==['failed with exit code 1','ended by SIGABRT','ok']
+    for name in ('failing','crashing'): assert noted(c, name)['numbers']=={'before': 'kept'} and not noted(c, name)['complete']
+    assert 'ValueError: on purpose' in noted(c, 'failing')['error'] and 'on purpose' in c.log.read_text()
+    good = noted(c, 'good')
+    assert good['complete'] and good['numbers']=={'answer': 42} and {'command','date','machine','versions'} <= good.keys()
+    assert [f'{k} {v}' for k,v in good['figures'].items()]==['the answer 42 images/s']
+
+def test_a_part_that_hangs_costs_its_time_alone(tmp_path):
+    c = call(tmp_path, part('good'), part('hanging', 20), part('crashing'))
+    assert c.ended['hanging'].startswith('stopped after') and c.ended['crashing'].startswith('ended by SIGABRT')
+    numbers = noted(c, 'hanging')['numbers']
+    assert numbers['before']=='kept'
+    assert ends(numbers['child'])
+
+def test_a_rehearsal_can_hang_or_crash_on_demand(tmp_path):
+    c = call(tmp_path, part('good'), crash='good')
+    assert c.ended['good'].startswith('ended by SIGABRT') and noted(c, 'good')['numbers']=={'answer': 42}
+
+def test_no_part_begins_that_would_not_end_in_time(tmp_path):
+    c = call(tmp_path, part('crashing', 2*ENOUGH), part('good', ENOUGH), seconds=1.5*ENOUGH)
+    assert c.ended['crashing'].startswith('not begun') and c.ended['good'].startswith('ok')
+    assert not (c.out/'crashing.json').exists()
+
+def test_what_is_done_is_not_done_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, 'FILES', ['good.json','crashing.json','runs.tar.gz','log.txt'])
+    first = call(tmp_path, part('good'), part('crashing'))
+    run(first.runs, 'one')
+    first.pack()
+    second = call(tmp_path, part('good'), part('crashing'), out='again', done=first.out)
+    assert second.ended['good']=='done before' and second.ended['crashing'].startswith('ended by SIGABRT')
+    assert noted(second, 'good')==noted(first, 'good') and forty.is_over(second.runs/'one')
+    assert second.log.read_text().startswith(first.log.read_text())
+
+def run(runs, name, page=1000):
+    "A finished run's folder, as far as the archive cares"
+    (runs/name/'figures').mkdir(parents=True)
+    files = 'weights.safetensors','checkpoint-0002.safetensors','figures/curves.png','README.md','history.csv','predictions.safetensors'
+    for file in files: (runs/name/file).write_bytes(b'0')
+    (runs/name/'report.html').write_bytes(os.urandom(page))
+    (runs/name/'metrics.json').write_text('{"test_accuracy": 0.5, "epochs": 2, "seconds": 3}')
+    (runs/name/'SHA256SUMS').write_text('')
+
+def names(archive):
+    with tarfile.open(archive) as tar: return tar.getnames()
+
+def test_the_archive_has_no_weights_and_stays_small(tmp_path):
+    for name in ('first','second'):
+        run(tmp_path/'runs', name)
+        os.utime(tmp_path/'runs'/name/'SHA256SUMS', (len(name), len(name)))
+    (tmp_path/'runs/unfinished').mkdir()
+    forty.pack(tmp_path/'runs', archive := tmp_path/'runs.tar.gz')
+    small = ['SHA256SUMS','history.csv','metrics.json','predictions.safetensors']
+    assert sorted(names(archive))==sorted([f'{o}/{f}' for o in ('first','second') for f in small] + ['first/report.html'])
+    (tmp_path/'runs/first/report.html').write_bytes(os.urandom(100_000))
+    forty.pack(tmp_path/'runs', archive, limit=50_000)
+    assert archive.stat().st_size<50_000 and len(names(archive))==8 and 'first/report.html' not in names(archive)
+
+def experiments(*names):
+    "Stand-ins for experiments"
+    how = dict(epochs=40, bs=128, last_stride=2)
+    return [SimpleNamespace(name=o, to_toml=lambda o=o: f'name = "{o}"', **how) for o in names]
+
+def queue(tmp_path, *names, n=None, **kwargs):
+    "Lines that a queue of stand-ins says; the time is up when `n` runs have ended"
+    lines,ended = [],[]
+    def _done():
+        ended.append(1)
+        if len(ended)==n: q.ends = 0
+    q = forty.Queue(experiments(*names), None, tmp_path/'runs', log=tmp_path/'log.txt', say=lines.append, done=_done, **kwargs)
+    q.function = 'stand_in_runs:run_one'
+    q.run()
+    return lines
+
+def test_a_run_that_crashes_or_hangs_does_not_stop_the_queue(tmp_path):
+    lines = queue(tmp_path, 'hanging', 'crashing', 'a', 'b', n=3, seconds=ENOUGH, jobs=2, estimate=.1)
+    assert [o.name for o in sorted((tmp_path/'runs').iterdir()) if forty.is_over(o)]==['a','b']
+    assert any(o.startswith('crashing: ended by SIGABRT') for o in lines) and 'hanging: stopped, unfinished' in lines
+
+def test_the_queue_begins_what_can_end_in_time(tmp_path):
+    run(tmp_path/'runs', 'done')
+    assert queue(tmp_path, 'done', 'a', seconds=ENOUGH, estimate=ENOUGH)==['a: not begun, it would not have ended in time']
+    assert any(o.startswith('a: ok') for o in queue(tmp_path, 'done', 'a', seconds=ENOUGH))
+
+def test_a_fresh_python_takes_the_place_of_a_copy_that_cannot_use_the_gpu(tmp_path):
+    job = json.dumps(['stand_in_runs:run_one', ['name = "a"', None, str(tmp_path/'a'), 1], ['gpu.py']])
+    env = os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path))
+    subprocess.run([sys.executable, str(BENCHMARKS/'apart.py'), job], check=True, env=env)
+    assert forty.is_over(tmp_path/'a')
+
+def test_the_table_and_the_number_of_files(tmp_path, capsys):
+    c = call(tmp_path, part('good'), part('good')._replace(name='other'))
+    run(c.runs, 'one')
+    c.pack()
+    (c.out/'.good.json.tmp').write_text('{')
+    c.log.write_bytes(b'x'*(gpu.LOG_LIMIT+1000))
+    c.tidy()
+    assert sorted(o.name for o in c.out.iterdir())==['good.json','log.txt','other.json','runs.tar.gz'] and len(gpu.FILES)==8
+    assert c.log.stat().st_size < gpu.LOG_LIMIT+100
+    table = c.table([part('good'), part('crashing')])
+    assert 'the answer' in table and '42 images/s' in table and 'crashing: not begun' in table and '50.00% of the test images' in table
+
+def test_every_part_has_its_module():
+    for o in gpu.PARTS: assert (BENCHMARKS/f"{o.module.replace('.', '/')}.py").is_file()
+    assert sum(o.seconds for o in gpu.PARTS) < 540
+
+def test_the_experiments_of_the_queue():
+    exps = forty.experiments()
+    assert exps[0].name=='layernorm-40-ws' and len({o.name for o in exps})==len(exps)
+    assert forty.cost(exps[0])==1 and all(o.epochs==2 for o in forty.experiments(tiny=True))

@@ -1,0 +1,113 @@
+"""Training does not wait for a GPU: tensors without data play one that never answers, and whatever asks them is counted."""
+import traceback
+from collections import Counter
+from contextlib import ExitStack,nullcontext
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+from fastai.callback.core import Callback
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from advtrain.augment import cutout_augs
+from advtrain.batched import A
+from advtrain.data import image_dls
+from advtrain.models import resnet18
+from advtrain.training import resnet_learner
+
+aten = torch.ops.aten
+META = torch.device('meta')
+
+def place():
+    "Who asked: the innermost line of advtrain or fastai"
+    frames = [o for o in traceback.extract_stack() if any(f'/{p}/' in o.filename for p in ('advtrain','fastai'))]
+    frames = [o for o in frames if not o.filename.endswith('torch_core.py')] or [traceback.FrameSummary(__file__, 0, 'the test')]
+    return f'{Path(frames[-1].filename).name} {frames[-1].name}'
+
+class Asked(TorchDispatchMode):
+    "Count what waits for the device, and give it an answer"
+    def __init__(self):
+        super().__init__()
+        self.waits,self.copies,self.kept,self.inside = Counter(),Counter(),[],False
+
+    def pin(self, t):
+        "Stands for `Tensor.pin_memory`, which needs a GPU"
+        self.kept.append(t.clone()) # as long as it is kept, no other tensor gets its memory
+        return self.kept[-1]
+
+    def wait(self): self.waits['in a batch' if self.inside else 'between', place()] += 1
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is aten._local_scalar_dense.default and args[0].is_meta:
+            self.wait()
+            return True if args[0].dtype==torch.bool else 1
+        if func is aten._to_copy.default and kwargs.get('device') and self._crosses(args[0], torch.device(kwargs['device']), kwargs.get('non_blocking')):
+            return torch.ones(args[0].shape, dtype=kwargs.get('dtype') or args[0].dtype)
+        if func is aten.copy_.default: self._crosses(args[1], args[0].device, args[2:]==(True,) or kwargs.get('non_blocking'))
+        return func(*args, **kwargs)
+
+    def _crosses(self, source, device, non_blocking):
+        "Note a copy from one device to another; is it one to the CPU?"
+        if source.device.type=='cpu' and device.type=='meta':
+            pinned = source.untyped_storage().data_ptr() in [o.untyped_storage().data_ptr() for o in self.kept]
+            self.copies['pinned' if pinned and non_blocking else place()] += 1
+        to_cpu = source.is_meta and device.type=='cpu'
+        if to_cpu: self.wait()
+        return to_cpu
+
+class Made(TorchFunctionMode):
+    "Count what is made on the device from numbers on the CPU, which dispatch does not show"
+    def __init__(self, asked):
+        super().__init__()
+        self.asked = asked
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        res = func(*args, **(kwargs or {}))
+        numbers = args[1] if func is torch.Tensor.new_tensor else args[0] if args else None
+        if func in (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor) and res.is_meta and not torch.is_tensor(numbers): self.asked.copies[place()] += 1
+        return res
+
+class Inside(Callback):
+    "Tell when a batch runs"
+    order,_only_shows = -1000,True
+    def __init__(self, asked): self.asked = asked
+    def before_batch(self): self.asked.inside = True
+    def after_batch(self): self.asked.inside = False
+
+def on_meta(**kwargs):
+    with META: return resnet18(**kwargs)
+
+def trained(sample, change=lambda learn: learn, **kwargs):
+    "What an epoch of 90 steps, and validation, asked of its device"
+    augs = A.Compose([A.HorizontalFlip(), A.RandomBrightnessContrast(), *cutout_augs(degrees=5).transforms])
+    asked = Asked()
+    with ExitStack() as stack:
+        for name,value in {'advtrain.devices.GPUS': ('meta',), 'torch.autocast': lambda *a, **k: nullcontext(), 'torch.Tensor.pin_memory': lambda t: asked.pin(t),
+                           'torch.cuda.mem_get_info': lambda *a: (10**12,10**12)}.items(): stack.enter_context(patch(name, value))
+        learn = change(resnet_learner(image_dls(sample, augs, bs=20, device=META), on_meta, width=4, **kwargs))
+        assert (len(learn.dls.train),len(learn.dls.valid))==(90,10)
+        for o in (learn.no_bar(), learn.added_cbs(Inside(asked)), asked, Made(asked)): stack.enter_context(o)
+        learn.fit(1)
+    return asked
+
+@pytest.mark.parametrize('kwargs', [dict(), dict(norm='batch', ema=.9, warmup=1, grad_clip=1., label_smoothing=.1, dropout=.1, weight_std=True, nesterov=True)], ids=['plain','everything'])
+def test_nothing_waits_inside_an_epoch(sample, kwargs):
+    asked = trained(sample, **kwargs)
+    inside = {place: n for (when,place),n in asked.waits.items() if when=='in a batch'}
+    assert inside=={'training.py _look': 90//50} # losses are looked at every fifty steps
+    assert sum(asked.waits.values())-sum(inside.values())<=8 # and the sums of the epoch at its ends
+    assert set(asked.copies)=={'pinned'}
+
+class Asks(Callback):
+    "What people write"
+    def after_loss(self):
+        if self.loss.item()>1e9 or not torch.isfinite(self.pred).all(): raise ValueError
+    def after_step(self): self.seen = self.loss.new_tensor(3.)+torch.zeros(1).to(self.loss.device)
+
+def test_what_waits_is_counted(sample):
+    asked = trained(sample, lambda learn: learn.add_cb(Asks()))
+    assert sum(n for (when,_),n in asked.waits.items() if when=='in a batch')>=2*100
+    assert sum(n for place,n in asked.copies.items() if place!='pinned')>=2*90
