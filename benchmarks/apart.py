@@ -16,6 +16,7 @@ SETTINGS['PYTORCH_NVML_BASED_CUDA_CHECK'] = '1' # who asks whether there is a GP
 def prepare(modules=HEAVY):
     "Say what processes have imported when they begin, before the first one does"
     os.environ.update(SETTINGS)
+    os.environ.pop('PYTHONDONTWRITEBYTECODE', None) # what one process has compiled, the next one need not
     places = [str(Path(__file__).parent), *os.environ.get('PYTHONPATH', '').split(os.pathsep)]
     os.environ['PYTHONPATH'] = os.pathsep.join(dict.fromkeys(o for o in places if o))
     CONTEXT.set_forkserver_preload(list(modules))
