@@ -28,6 +28,7 @@ def _uses_gpu():
 def _begin(log, function, args):
     "Call `function`, in a fresh Python if this copy cannot use the GPU"
     os.setsid()
+    multiprocessing.set_start_method(None, force=True) # its own processes start as they do elsewhere
     to = os.open(log, os.O_WRONLY|os.O_APPEND|os.O_CREAT, 0o644)
     for fd in (1,2): os.dup2(to, fd)
     if _uses_gpu(): os.execv(sys.executable, [sys.executable, __file__, json.dumps([function, args, sys.argv])])
