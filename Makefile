@@ -19,7 +19,7 @@ notebooks: .venv/development
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/test_notebooks.py
 
 pytest: .venv/development
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -q -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder tests
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -q -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS) tests
 
 install: .venv/development
 

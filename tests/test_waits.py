@@ -80,24 +80,24 @@ class Inside(Callback):
 def on_meta(**kwargs):
     with META: return resnet18(**kwargs)
 
-def trained(sample, change=lambda learn: learn, **kwargs):
-    "What an epoch of 90 steps, and validation, asked of its device"
+def trained(sample, steps, change=lambda learn: learn, **kwargs):
+    "What an epoch, and validation, asked of its device"
     augs = A.Compose([A.HorizontalFlip(), A.RandomBrightnessContrast(), *cutout_augs(degrees=5).transforms])
     asked = Asked()
     with ExitStack() as stack:
         for name,value in {'advtrain.devices.GPUS': ('meta',), 'torch.autocast': lambda *a, **k: nullcontext(), 'torch.Tensor.pin_memory': lambda t: asked.pin(t),
                            'torch.cuda.mem_get_info': lambda *a: (10**12,10**12)}.items(): stack.enter_context(patch(name, value))
-        learn = change(resnet_learner(image_dls(sample, augs, bs=20, device=META), on_meta, width=4, **kwargs))
-        assert (len(learn.dls.train),len(learn.dls.valid))==(90,10)
+        learn = change(resnet_learner(image_dls(sample, augs, bs=1800//steps, device=META), on_meta, width=4, **kwargs))
+        assert len(learn.dls.train)==steps
         for o in (learn.no_bar(), learn.added_cbs(Inside(asked)), asked, Made(asked)): stack.enter_context(o)
         learn.fit(1)
     return asked
 
 @pytest.mark.parametrize('kwargs', [dict(), dict(norm='batch', ema=.9, warmup=1, grad_clip=1., label_smoothing=.1, dropout=.1, weight_std=True, nesterov=True)], ids=['plain','everything'])
 def test_nothing_waits_inside_an_epoch(sample, kwargs):
-    asked = trained(sample, **kwargs)
+    asked = trained(sample, 60, **kwargs)
     inside = {place: n for (when,place),n in asked.waits.items() if when=='in a batch'}
-    assert inside=={'training.py _look': 90//50} # losses are looked at every fifty steps
+    assert inside=={'training.py _look': 60//50} # losses are looked at every fifty steps
     assert sum(asked.waits.values())-sum(inside.values())<=8 # and the sums of the epoch at its ends
     assert set(asked.copies)=={'pinned'}
 
@@ -108,6 +108,6 @@ class Asks(Callback):
     def after_step(self): self.seen = self.loss.new_tensor(3.)+torch.zeros(1).to(self.loss.device)
 
 def test_what_waits_is_counted(sample):
-    asked = trained(sample, lambda learn: learn.add_cb(Asks()))
-    assert sum(n for (when,_),n in asked.waits.items() if when=='in a batch')>=2*100
-    assert sum(n for place,n in asked.copies.items() if place!='pinned')>=2*90
+    asked = trained(sample, 10, lambda learn: learn.add_cb(Asks()))
+    assert sum(n for (when,_),n in asked.waits.items() if when=='in a batch')>=2*10
+    assert sum(n for place,n in asked.copies.items() if place!='pinned')>=2*10
