@@ -37,7 +37,7 @@ class Asked(TorchDispatchMode):
         self.kept.append(t.clone()) # as long as it is kept, no other tensor gets its memory
         return self.kept[-1]
 
-    def wait(self): self.waits['in a batch' if self.inside else 'between', place()] += 1
+    def wait(self): self.waits['inside' if self.inside else 'at the ends', place()] += 1
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -71,11 +71,13 @@ class Made(TorchFunctionMode):
         return res
 
 class Inside(Callback):
-    "Tell when a batch runs"
+    "Tell when batches run"
     order,_only_shows = -1000,True
     def __init__(self, asked): self.asked = asked
-    def before_batch(self): self.asked.inside = True
-    def after_batch(self): self.asked.inside = False
+    def before_train(self): self.asked.inside = True
+    def before_validate(self): self.asked.inside = True
+    def after_train(self): self.asked.inside = False
+    def after_validate(self): self.asked.inside = False
 
 def on_meta(**kwargs):
     with META: return resnet18(**kwargs)
@@ -96,7 +98,7 @@ def trained(sample, steps, change=lambda learn: learn, **kwargs):
 @pytest.mark.parametrize('kwargs', [dict(), dict(norm='batch', ema=.9, warmup=1, grad_clip=1., label_smoothing=.1, dropout=.1, weight_std=True, nesterov=True)], ids=['plain','everything'])
 def test_nothing_waits_inside_an_epoch(sample, kwargs):
     asked = trained(sample, 60, **kwargs)
-    inside = {place: n for (when,place),n in asked.waits.items() if when=='in a batch'}
+    inside = {place: n for (when,place),n in asked.waits.items() if when=='inside'}
     assert inside=={'training.py _look': 60//50} # losses are looked at every fifty steps
     assert sum(asked.waits.values())-sum(inside.values())<=8 # and the sums of the epoch at its ends
     assert set(asked.copies)=={'pinned'}
@@ -109,5 +111,5 @@ class Asks(Callback):
 
 def test_what_waits_is_counted(sample):
     asked = trained(sample, 10, lambda learn: learn.add_cb(Asks()))
-    assert sum(n for (when,_),n in asked.waits.items() if when=='in a batch')>=2*10
+    assert sum(n for (when,_),n in asked.waits.items() if when=='inside')>=2*10
     assert sum(n for place,n in asked.copies.items() if place!='pinned')>=2*10
