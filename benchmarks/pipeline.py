@@ -102,23 +102,6 @@ def stages(dl):
     copy = microseconds(lambda: other.copy_(big), 60000, reps=1)    # 3072 bytes read, 3072 written
     return res,copy
 
-def on_gpu(path, always):
-    "The fast path on the GPU, and its share of a training step"
-    from advtrain.models import resnet18
-    from advtrain.training import resnet_learner
-    dls = image_dls(path, A.Compose(transforms(always)), bs=512, device='cuda')
-    loader = speed(dls.train, 5)
-    learn = resnet_learner(dls, resnet18)
-    steps = []
-    with learn.no_bar(),learn.no_logging():
-        for _ in range(2):
-            torch.cuda.synchronize(); start = time.perf_counter()
-            learn.fit(1)
-            torch.cuda.synchronize(); steps.append(time.perf_counter()-start)
-    epoch = len(dls.train.dataset)/loader
-    print(f'{torch.cuda.get_device_name()}, batches of 512: {loader:,.0f} images/s; an epoch of ResNet-18 with validation takes {steps[-1]:.2f} s, '
-          f'the loader alone {epoch:.2f} s of it ({epoch/steps[-1]:.0%})')
-
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     p.add_argument('--data', help='folder or archive of CIFAR-10')
@@ -147,6 +130,5 @@ def main():
     print(f'\nfast path, {whole:.1f} µs an image: ' + ', '.join(f'{k} {v:.2f}' for k,v in res.items()))
     print(f'copying the 3,072 bytes of an image takes {copy:.2f} µs; reading them once and writing 12,288 bytes of floats would take {copy*2.5:.2f} µs')
     keep(o.save, dict(images_per_second={k: over(r[k] for r in rounds) for k in dls}, ratios=ratios, us_an_image=res), 'fastai', 'albumentations', 'opencv-python-headless')
-    if torch.cuda.is_available(): on_gpu(path, o.always)
 
 if __name__=='__main__': main()

@@ -99,6 +99,20 @@ def of_reference(file):
     best = max(csv.DictReader(file.read_text(encoding='utf-8').splitlines()), key=lambda o: int(o['test_correct']))
     return 'for comparison, the log of a write-up: LayerNorm, 40 epochs on CIFAR-10',f"{percent(int(best['test_correct'])/10000)} of 10,000 test images; epoch {best['epoch']}, chosen on the test set"
 
+ON_GPU = { # part of `gpu.py` -> its figures that the table has
+    'step': ['learn.fit / bare loop, batch 128', 'learn.fit / fastai as it comes'],
+    'whole_run': ['40 epochs and the page', 'test accuracy'],
+    'maps': ['heat maps, four layers: advtrain, fp32 / pytorch-grad-cam'],
+}
+
+def on_gpu():
+    "What, result and file of what a call of `gpu.py` has left"
+    for part,labels in ON_GPU.items():
+        file = f'gpu/{part}.json'
+        figures = (read(file) or {}).get('figures', {})
+        for label in labels:
+            if label in figures: yield f'on a GPU, {label}',figures[label],file
+
 def kept(name):
     "The files of a script: of processors with bf16, then of other kinds, as `keep` names them"
     return [f'{name}{kind}.json' for kind in ('','-avx512','-avx2','-default')]
@@ -118,6 +132,7 @@ def rows():
         for file in kept(name):
             r = read(file)
             for what,result in tell(r) if r else []: yield what,result,kind(r['machine']),r['command'],file
+    for what,result,file in on_gpu(): yield what,result,kind(read(file)['machine']),read(file)['command'],file
 
 GOALS = { # what has no file yet: name of a run -> what it is
     'layernorm-40-ws': 'LayerNorm and standardised weights, 40 epochs on CIFAR-10',
@@ -135,7 +150,8 @@ def table():
 
 def files():
     "What the scripts have left"
-    return [r for o in SCRIPTS for file in kept(o) if (r := read(file))]
+    names = [file for o in SCRIPTS for file in kept(o)] + [f'gpu/{part}.json' for part in ON_GPU]
+    return [r for file in names if (r := read(file))]
 
 def machine():
     "Where the scripts ran, and with what, in a sentence"
