@@ -19,9 +19,9 @@ from conftest import tiny
 pytestmark = pytest.mark.cuda
 
 @pytest.fixture(autouse=True)
-def exact():
+def exact(monkeypatch):
     "Convolutions in fp32, not TF32"
-    with torch.backends.cudnn.flags(allow_tf32=False): yield
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
 
 @pytest.fixture
 def only_gpu(device):
