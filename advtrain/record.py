@@ -15,7 +15,7 @@ from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 from fastai.data.core import DataLoaders
 from fastai.learner import AvgLoss,AvgMetric,AvgSmoothLoss,Learner,Recorder
-from fastai.torch_core import find_bs
+from fastai.torch_core import find_bs,to_detach
 from fastcore.basics import patch
 from fastcore.imports import IN_NOTEBOOK
 from matplotlib.figure import Figure
@@ -115,7 +115,7 @@ class DeviceMean(AvgMetric):
         learn:Learner, # Learner, after a batch
     ):
         n = find_bs(learn.yb)
-        self.total = self.total + self.func(learn.pred, *learn.yb).detach()*n
+        self.total = self.total + to_detach(self.func(learn.pred, *learn.yb), cpu=False)*n
         self.count += n
 
 class DeviceLoss(AvgLoss):
