@@ -6,8 +6,7 @@
 __all__ = ['set_seed', 'rng_state', 'set_rng_state', 'save_tensors', 'load_tensors', 'kept', 'Checkpoint']
 
 # %% ../nbs/02b_checkpoint.ipynb #0c21081f
-import hashlib,inspect,json,os,random,re,tempfile
-from concurrent.futures import ThreadPoolExecutor,wait
+import hashlib,inspect,json,os,random,re,tempfile,threading
 from contextlib import contextmanager,suppress
 from functools import partial
 from pathlib import Path
@@ -255,7 +254,7 @@ def _loader(dl):
     "How a loader makes its batches"
     steps = [f for n in ('after_item','before_batch','after_batch') for f in getattr(getattr(dl, n, None), 'fs', [])]
     augs = [o for f in steps for o in getattr(getattr(f, 'train_aug', None), 'transforms', [])]
-    return {'class': type(dl).__name__, 'batch size': getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None), 'workers': getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0),
+    return {'class': type(dl).__name__, 'batch size': getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None), 'workers': _n_workers(dl),
             'transforms': ', '.join(type(f).__name__ for f in steps)} | {f'augmentation {i+1}': ' '.join(repr(o).split()) for i,o in enumerate(augs)}
 
 def run_config(
@@ -302,6 +301,27 @@ def evaluated_weights(
     averaging = [cb for cb in learn.cbs if hasattr(type(cb), 'averaged_weights')]
     return averaging[0].averaged_weights() if averaging else dict(learn.model.state_dict())
 
+# %% ../nbs/02b_checkpoint.ipynb #baff0618
+class _Writing(threading.Thread):
+    "Do jobs in turn, until one fails"
+    def __init__(self, jobs):
+        super().__init__(name='checkpoint')
+        self.jobs,self.error = jobs,None
+
+    def run(self):
+        try:
+            for job in self.jobs: job()
+        except Exception as e: self.error = e
+
+def wait_for_writing():
+    "Wait until no thread of this process writes a checkpoint"
+    for o in threading.enumerate():
+        if isinstance(o, _Writing): o.join()
+
+def _copied_to_cpu(tensors): return {k: v.detach().to('cpu', copy=True) for k,v in tensors.items()}
+
+def _n_workers(dl): return getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0)
+
 # %% ../nbs/02b_checkpoint.ipynb #6168b68a
 class Checkpoint(Callback):
     "Save the whole state of a run after each epoch, and the weights of the best epoch"
@@ -313,13 +333,14 @@ class Checkpoint(Callback):
     ):
         if every<1: raise ValueError(f'every is a number of epochs from 1, not {every}')
         self.folder,self.every,self.overwrite,self.replaced = Path(folder),every,overwrite,[]
-        self.writer,self.writing = None,[]
+        self.writing = None
         self.best,self.next_best = self.folder/'weights.safetensors',self.folder/'weights-next.safetensors' # the latter until the checkpoint that knows of it is written
 
     def before_fit(self):
         self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
         if not self.run: return
-        if is_gpu(next(self.model.parameters()).device): self.writer = ThreadPoolExecutor(1) # training goes on while it writes
+        wait_for_writing() # what a training that failed was still writing
+        self.writing = None
         if not hasattr(self.learn, 'epoch_log'): raise AttributeError('a checkpoint needs the record of the epochs: add the callback `EpochLog`')
         self.config,self.saved = run_config(self.learn),len(self.epoch_log.rows)
         self.replaced = on_main(self._others)
@@ -336,30 +357,40 @@ class Checkpoint(Callback):
         self.replaced = []
 
     def after_epoch(self):
-        if (n := len(self.epoch_log.rows))==self.saved: return # only validated
-        on_main(self._finish)
-        if best_row(self.epoch_log.rows)['epoch']==n: on_main(self._save_best)
-        if n%self.every==0: self.save()
+        rows = self.epoch_log.rows
+        if len(rows)==self.saved: return # only validated
+        best = best_row(rows)['epoch']==len(rows)
+        state = len(rows)%self.every==0
+        if best or state: on_main(self._save, best, state)
+        if state: self.saved = len(rows)
 
     def after_fit(self):
-        try:
-            if len(self.epoch_log.rows)>self.saved: self.save()
-            on_main(self._finish)
-        finally: self.writer = None
+        if len(self.epoch_log.rows)>self.saved: self.save()
+        on_main(self.finish)
 
     def save(self):
         "Save the state as it is; the first process writes"
         on_main(self._save)
         self.saved = len(self.epoch_log.rows)
 
-    def _save_best(self): self._write(evaluated_weights(self.learn), self.next_best, {'row': self.epoch_log.rows[-1]})
+    def _save(self, best=False, state=True):
+        "Write the weights of the best epoch, the state, or both; on a GPU in a thread"
+        self.finish()
+        later = is_gpu(next(self.model.parameters()).device) and not _n_workers(self.dls.train) # workers must not be forked meanwhile
+        take = _copied_to_cpu if later else dict
+        self.writing = _Writing((self._weights(take) if best else []) + (self._state(take) if state else []))
+        if later: self.writing.start()
+        else: self.writing.run()
+        if not later: self.finish()
 
-    def _save(self):
+    def _weights(self, take): return [partial(save_tensors, take(evaluated_weights(self.learn)), self.next_best, {'row': self.epoch_log.rows[-1]})]
+
+    def _state(self, take):
         rows,log = self.epoch_log.rows,self.epoch_log
         packed = pack(run_state(self.learn), 'state', tensors := {})
         meta = dict(epoch=len(rows), row=rows[-1], n_before=log.n_before, n_epoch=log.n_before+self.n_epoch, every=self.every, config=self.config, state=packed)
-        self._write(tensors, self.folder/f'checkpoint-{len(rows):04}.safetensors', meta)
-        self._do(self._tidy, best_row(rows))
+        file = self.folder/f'checkpoint-{len(rows):04}.safetensors'
+        return [partial(save_tensors, take(tensors), file, meta), partial(self._tidy, best_row(rows))]
 
     def _tidy(self, best):
         self.keep_best(best)
@@ -368,43 +399,41 @@ class Checkpoint(Callback):
     def keep_best(self,
         row:dict, # Row of the best epoch
     ):
-        "Let weights that were written before a checkpoint take their place, if they are of its best epoch"
+        "Move weights that were written before a checkpoint to their place, if they are of its best epoch"
         if not self.next_best.exists(): return
         if _last_row(self.next_best)==row: os.replace(self.next_best, self.best)
         else: self.next_best.unlink()
 
-    def _write(self, tensors, file, meta):
-        if self.writer: tensors = {k: v.detach().to('cpu', copy=True) for k,v in tensors.items()}
-        self._do(save_tensors, tensors, file, meta)
+    def finish(self,
+        learn:Learner|None=None, # Learner that was trained, if the callback has been taken away from it
+    ):
+        "Wait for what is being written, and raise an error if it could not be"
+        if self.writing is None: return
+        if self.writing.is_alive(): self.writing.join()
+        error,self.writing = self.writing.error,None
+        if isinstance(error, OSError): raise OSError(f'{error}. {self.how_to_go_on(learn or self.learn)}') from error
+        if error: raise error
 
-    def _do(self, f, *args):
-        "Call `f`; in the thread that writes, if there is one"
-        if self.writer: self.writing.append(self.writer.submit(f, *args))
-        else: self._finish(partial(f, *args))
-
-    def _finish(self, *calls):
-        "Wait for what is being written, and raise what went wrong"
-        calls,self.writing = [*calls, *[o.result for o in self.writing]],[]
-        try:
-            for o in calls: o()
-        except OSError as e: raise OSError(f'{e}. {self.how_to_go_on(self.learn)}') from e
+    def __getstate__(self): return vars(self) | {'writing': None}
 
     def how_to_go_on(self,
         learn:Learner, # Learner that was interrupted
     )->str: # A sentence
         "Say where the last checkpoint is, and how to go on from it"
+        wait_for_writing()
         n_epoch = epoch_of(learn)[1]
         return f'{self.where()}: go on with learn.resume({n_epoch}, {str(self.folder)!r})' if checkpoints(self.folder) else self.where()
 
     def where(self)->str: # A sentence without its full stop
         "Say where the last checkpoint is"
-        wait(self.writing)
+        wait_for_writing()
         if not (files := checkpoints(self.folder)): return f'No epoch is finished, and there is no checkpoint in {self.folder} yet'
         return f'The checkpoint of epoch {_epoch(files[-1])}, {files[-1]}, is whole'
 
 # %% ../nbs/02b_checkpoint.ipynb #73153997
 def _read(folder, previous):
     "The state and the rest of the newest checkpoint, or of the one before it"
+    wait_for_writing()
     files = checkpoints(folder)
     if not files: raise FileNotFoundError(f'no checkpoint in {folder}')
     if previous and len(files)<2: raise FileNotFoundError(f'there is one checkpoint in {folder}, and none before it')
@@ -471,6 +500,15 @@ def _interruption(learn, cbs):
     saver = next((o for o in cbs if isinstance(o, Checkpoint)), None)
     return 'stopped in epoch {} of {}. '.format(*epoch_of(learn)) + (saver.how_to_go_on(learn) if saver else 'Nothing was saved: with cbs=Checkpoint(folder), a run can go on')
 
+def _unwritten(learn, cbs):
+    "Wait for checkpoints that are being written; why they could not be, in words"
+    problems = []
+    for o in cbs:
+        try:
+            if isinstance(o, Checkpoint): o.finish(learn)
+        except OSError as e: problems.append(str(e))
+    return problems
+
 def _plain(error, cbs):
     "Take away the words that fastai puts around the message of a callback's error, if the callback is ours"
     ours = '|'.join({type(o).__name__ for o in cbs if getattr(type(o), '_plain_errors', False)})
@@ -491,6 +529,10 @@ def fit(self:Learner,
     if lr=='find': lr = self.lr_find(show_plot=False).valley
     cbs = L(cbs)
     try: return _fastai_fit(self, n_epoch, lr, wd, cbs, reset_opt, start_epoch)
-    except KeyboardInterrupt: raise KeyboardInterrupt(_interruption(self, [*self.cbs, *cbs])) from None
-    except Exception as e: raise _plain(e, [*self.cbs, *cbs])
+    except KeyboardInterrupt:
+        unwritten = _unwritten(self, self.cbs+cbs)
+        raise KeyboardInterrupt(' '.join([_interruption(self, self.cbs+cbs), *unwritten])) from None
+    except Exception as e:
+        for o in _unwritten(self, self.cbs+cbs): e.add_note(o)
+        raise _plain(e, self.cbs+cbs)
 Learner.fit.of_fastai = _fastai_fit

@@ -525,10 +525,15 @@ class CachedDL(TfmdDL):
     ):
         if cls is not None and not issubclass(cls, CachedDL): return super().new(dataset, cls, **kwargs)
         res = super().new(dataset, cls, **dict(images=self.images, at_once=self.at_once) | kwargs)
-        if dataset is None and hasattr(self, '_source') and not kwargs.keys() & {'images','after_item'}: res._source = self._source
+        found_for = getattr(self, '_found_for', None)
+        if found_for and res._labelled()==found_for: res._source,res._found_for = self._source,found_for
         return res
 
-    def __getstate__(self): return {**{k: v for k,v in self.__dict__.items() if k!='_source'}, 'images': None} # the pixels stay here
+    def _labelled(self):
+        "What rows and labels are found for: images, items and classes; `None` without decoded images"
+        return self.images and (self.images, [(o, list(o.items), list(getattr(o, 'vocab', ()))) for o in self.dataset.tls])
+
+    def __getstate__(self): return {**{k: v for k,v in self.__dict__.items() if k not in ('_source','_found_for')}, 'images': None} # the pixels stay here
     def __len__(self): return self.part.batches(self.n, self.bs, self.drop_last)
 
     def create_batches(self,
@@ -558,20 +563,20 @@ class CachedDL(TfmdDL):
     def create_batch(self,
         idxs:list, # Indices into the data set; fastai probes with `None`
     )->tuple: # Images, uint8, shape (images, 3, height, width), and class indices
-        if not hasattr(self, '_source'): self._source = self._find()
+        if not hasattr(self, '_source'): self._source,self._found_for = self._find(),self._labelled()
         pixels,rows,*targets = self._on_device()
         idxs = device_put([i or 0 for i in idxs], pixels.device)
-        x,*y = [pixels.index_select(0, rows[idxs]), *[cast(t[idxs], type(t)) for t in targets]]
-        if self.device is not None: x,*y = [device_put(o, self.device) for o in (x, *y)]
-        return TensorImage(x.permute(0,3,1,2)),*y
+        batch = [pixels.index_select(0, rows[idxs])] + [cast(t[idxs], type(t)) for t in targets]
+        if self.device is not None: batch = [device_put(o, self.device) for o in batch]
+        return TensorImage(batch[0].permute(0,3,1,2)),*batch[1:]
 
     def _on_device(self):
         "Pixels, rows and targets, on the loader's device if the pixels fit there"
-        images,*columns = self._source
+        images,rows,*targets = self._source
         pixels = images.on(self.device)
-        if columns[0].device!=pixels.device: columns = [device_put(o, pixels.device) for o in columns]
-        self._source = images,*columns
-        return pixels,*columns
+        if rows.device!=pixels.device: rows,*targets = [device_put(o, pixels.device) for o in (rows, *targets)]
+        self._source = images,rows,*targets
+        return pixels,rows,*targets
 
     def _find(self):
         "The decoded images, the row of each item, and the targets"

@@ -51,7 +51,7 @@ class ImageInterpretation(ClassificationInterpretation):
     @property
     def learn(self):
         "The learner; what was loaded may make it only now"
-        if not isinstance(self._learn, Learner): self._learn = self._check_learner(self._learn())
+        if not isinstance(self._learn, Learner): self._learn = self._adopt(self._learn())
         return self._learn
 
     @property
@@ -60,8 +60,8 @@ class ImageInterpretation(ClassificationInterpretation):
         if self._dl is None: self._dl = self.learn.dls.test_dl(self.items, with_labels=self.targs is not None)
         return self._dl
 
-    def _check_learner(self, learn):
-        "Raise a `ValueError` for a learner that did not predict this; its model goes where its images are"
+    def _adopt(self, learn):
+        "Bring the model of a learner to where its images are; raise a `ValueError` if it did not predict this"
         if (names := [str(o) for o in self.vocab])!=[str(o) for o in learn.dls.vocab]: raise ValueError(f"these predictions have the classes {', '.join(names[:20])}, and the learner others")
         if self.weights!=weights_id(learn.model): raise ValueError('these predictions were made with other weights than the learner has: load those, or interpret again')
         learn.model.to(learn.dls.device)
@@ -480,5 +480,5 @@ def load(cls:ImageInterpretation,
     self._learn,self._dl,self.vocab,self.weights,self.with_mirrored = learn,None,about['vocab'],about['weights'],about.get('with_mirrored', False)
     self.items = [Path(root)/o if about['root'] else Path(o) for o in about['paths']]
     self._know(**known)
-    if isinstance(learn, Learner): self._check_learner(learn)
+    if isinstance(learn, Learner): self._adopt(learn)
     return self

@@ -34,7 +34,7 @@ class LayerNorm2d(nn.LayerNorm):
 
 # %% ../nbs/02_models.ipynb #ad867376
 class LayerNorm(nn.GroupNorm):
-    "LayerNorm over all channels and pixels, with a weight and a bias a channel"
+    "LayerNorm over all channels and pixels, with a weight and a bias for each channel: `GroupNorm` with one group"
     def __init__(self,
         channels:int, # Number of channels
     ): super().__init__(1, channels)
@@ -49,9 +49,9 @@ class LayerNorm(nn.GroupNorm):
     )->torch.Tensor: # The same shape and type, channels-last
         "What a GPU computes"
         with _as_it_comes(x):
-            x = x.permute(0,2,3,1)
+            x = x.movedim(1, -1)
             y = F.layer_norm(x, x.shape[1:], eps=self.eps)
-            return torch.addcmul(self.bias.to(x.dtype), y, self.weight.to(x.dtype)).permute(0,3,1,2)
+            return torch.addcmul(self.bias.to(x.dtype), y, self.weight.to(x.dtype)).movedim(-1, 1)
 
 # %% ../nbs/02_models.ipynb #9ba81459
 NORMS = { # name -> function from the number of channels to a norm

@@ -7,7 +7,8 @@ __all__ = ['DTYPES', 'fast_dtype', 'cpu_instructions', 'channels_last_is_safe', 
 
 # %% ../nbs/02c_precision.ipynb #a580dd57
 import ctypes,os,sys
-from contextlib import ExitStack,nullcontext,suppress
+from contextlib import ExitStack,contextmanager,nullcontext,suppress
+from functools import partial
 
 import torch
 from fastai.callback.fp16 import MixedPrecision
@@ -81,6 +82,20 @@ def give_freed_memory_back():
 # %% ../nbs/02c_precision.ipynb #e9e297f6
 def _autocast(device, dtype): return torch.autocast(device.type, DTYPES[dtype], enabled=dtype!='fp32')
 
+@contextmanager
+def _cudnn_benchmark():
+    "Let cuDNN benchmark its algorithms, unless deterministic ones were asked for"
+    before,cudnn.benchmark = cudnn.benchmark,not cudnn.deterministic
+    try: yield
+    finally: cudnn.benchmark = before
+
+def _one_batch(learn, forward, batch, i, b):
+    "fastai's step; whatever happens in it, what it borrowed is given back"
+    try: type(learn).one_batch(learn, i, b)
+    finally:
+        forward.close()
+        batch.close()
+
 class Precision(MixedPrecision):
     "Run the forward pass in bf16, fp16 or fp32, and in channels-last layout, on any device"
     _settings,_memory = ('used','reorder'),('scaler_state',)
@@ -90,7 +105,8 @@ class Precision(MixedPrecision):
     ):
         if dtype not in ('auto',*DTYPES): raise ValueError(f"unknown precision {dtype!r}: choose from auto, {', '.join(DTYPES)}")
         if dtype=='auto': _forced() # a wrong word is refused before a run begins
-        self.dtype,self.channels_last,self.said,self.autocast = dtype,channels_last,False,ExitStack()
+        self.dtype,self.channels_last,self.said = dtype,channels_last,False
+        self.forward,self.batch = ExitStack(),ExitStack() # what is given back after the forward pass, and after the batch
 
     def choice(self,
         model:nn.Module, # Model to train, on its device
@@ -104,7 +120,7 @@ class Precision(MixedPrecision):
         self.learn.scaler,self.scales = GradScaler(self.device.type, enabled=self.used=='fp16'),L()
         if self.reorder: self.model.to(memory_format=torch.channels_last)
         if self.device.type=='cpu': keep_freed_memory()
-        if is_gpu(self.device): self.benchmark,cudnn.benchmark = cudnn.benchmark,not cudnn.deterministic # it times its algorithms for the shapes that there are
+        self.learn.one_batch = partial(_one_batch, self.learn, self.forward, self.batch)
 
     def before_train(self):
         if not self.said and not hasattr(self.learn, 'lr_finder'):
@@ -113,19 +129,18 @@ class Precision(MixedPrecision):
 
     def before_batch(self):
         if self.reorder: self.learn.xb = tuple(x.contiguous(memory_format=torch.channels_last) if x.ndim==4 else x for x in self.xb)
-        self.autocast.enter_context(_autocast(self.device, self.used))
+        self.forward.enter_context(_autocast(self.device, self.used))
+        if is_gpu(self.device): self.batch.enter_context(_cudnn_benchmark())
 
     def after_pred(self):
-        self.autocast.close()
+        self.forward.close()
         super().after_pred()
 
     def after_loss(self): pass
-    def after_batch(self): self.autocast.close() # also if the network has raised an error
     def after_fit(self):
-        self.autocast.close()
         self.learn.scaler = None
+        vars(self.learn).pop('one_batch', None)
         if self.device.type=='cpu': give_freed_memory_back()
-        if is_gpu(self.device): cudnn.benchmark = self.benchmark
 
     @property
     def scaler_state(self): return self.learn.scaler.state_dict() if getattr(self.learn, 'scaler', None) else {}

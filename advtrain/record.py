@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.callback.core import Callback
-from fastai.callback.progress import ProgressCallback
+import fastai.callback.progress # it gives every learner its progress bars
 from fastai.data.core import DataLoaders
 from fastai.learner import AvgLoss,AvgMetric,AvgSmoothLoss,Learner,Recorder
 from fastai.torch_core import find_bs,to_detach
@@ -20,24 +20,39 @@ from fastcore.basics import patch
 from fastcore.imports import IN_NOTEBOOK
 from matplotlib.figure import Figure
 
-from .devices import look_every
+from .devices import is_gpu,look_every
 from .figures import new_figure
 from .ranks import all_sum,on_main,say
 
 # %% ../nbs/02a_record.ipynb #8469ad95
 class EpochLog(Callback):
     "Record and print losses, correct predictions, learning rate and seconds of each epoch"
-    order,_memory = Recorder.order+1,('rows','n_before')
+    order = Recorder.order+1
+    _memory = 'rows','n_before'
     def __init__(self): self.rows,self.n_before = [],0
     def before_fit(self):
         self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
-        self.n_before,self.start = len(self.rows),time.perf_counter()
+        self.n_before = len(self.rows)
+        self.start = time.perf_counter()
         if hasattr(self.learn, 'progress'): self.learn.progress.run = IN_NOTEBOOK or getattr(sys.stdout, 'isatty', bool)()
 
     def before_epoch(self): self.sums = {True: [], False: []}
-    def before_train(self): self.epoch_lr = self.opt.hypers[-1]['lr']
+    def before_train(self):
+        self.epoch_lr = self.opt.hypers[-1]['lr']
+        self.n_losses = len(self.recorder.losses)
+
     def after_batch(self):
-        if len(self.yb): self.sums[self.training].append(batch_sums(self.loss, self.pred, self.yb[0]))
+        if not len(self.yb): return
+        self.sums[self.training].append(batch_sums(self.loss, self.pred, self.yb[0]))
+        if self.training and is_gpu(self.loss.device) and getattr(getattr(self.learn, 'progress', None), 'run', False): self._show()
+
+    def _show(self):
+        "Give the progress bars a loss that is on the CPU"
+        if self.iter%look_every(self.loss.device)==0: self.shown = self.smooth_loss.cpu()
+        self.learn.smooth_loss = self.shown
+
+    def after_train(self):
+        if losses := self.recorder.losses[self.n_losses:]: self.recorder.losses[self.n_losses:] = torch.stack(losses).cpu().unbind()
 
     def after_epoch(self):
         if not self.sums[True]: return # only validated
@@ -138,20 +153,13 @@ class DeviceSmoothLoss(AvgSmoothLoss):
         self.count += 1
 
 # %% ../nbs/02a_record.ipynb #55177d20
-class ProgressBars(ProgressCallback):
-    "fastai's progress bars, which ask for the loss seldom on a GPU"
-    name = 'progress'
-    def after_batch(self):
-        self.pbar.update(self.iter+1)
-        if self.training and self.iter%look_every(self.loss.device)==0: self.pbar.comment = f'{self.smooth_loss.item():.4f}'
-
 def leave_on_device(
     learn:Learner, # Learner, its metrics made by functions
-)->Learner: # The same
-    "Let nothing that a learner counts wait for its device"
-    learn.recorder.loss,learn.recorder.smooth_loss = DeviceLoss(),DeviceSmoothLoss(learn.recorder.smooth_loss.beta)
+)->Learner: # The same learner
+    "Replace fastai's running loss and metrics by those that leave their sums on the device"
+    learn.recorder.loss = DeviceLoss()
+    learn.recorder.smooth_loss = DeviceSmoothLoss(learn.recorder.smooth_loss.beta)
     learn.metrics = [DeviceMean(o.func) if type(o) is AvgMetric else o for o in learn.metrics]
-    if hasattr(learn, 'progress'): learn.remove_cb(ProgressCallback).add_cb(ProgressBars())
     return learn
 
 # %% ../nbs/02a_record.ipynb #a10ab374

@@ -127,7 +127,7 @@ class FiniteLoss(Callback):
 
     def after_loss(self):
         if not len(self.yb): return
-        self.losses.append((self.iter, self.loss.detach().mean()))
+        self.losses.append((self.loss.detach().mean(), self.iter, self.opt.hypers[-1]['lr'] if self.opt else self.lr))
         if len(self.losses)>=self.every: self._look()
 
     def after_train(self): self._look()
@@ -138,16 +138,15 @@ class FiniteLoss(Callback):
     def _look(self):
         "Look at the losses since the last look"
         if not self.losses: return
-        iters,losses = zip(*self.losses)
+        losses,*where = zip(*self.losses)
         self.losses = []
-        bad = next(((loss, i) for i,loss in zip(iters, torch.stack(losses).tolist()) if not math.isfinite(loss)), None)
+        bad = next((o for o in zip(torch.stack(losses).tolist(), *where) if not math.isfinite(o[0])), None)
         if bad and (self.training or together()[1]==1): self._raise(*bad)
         self.bad = self.bad or bad # in validation, others may not have it
 
-    def _raise(self, loss, i):
-        "Raise an error for a loss and the number of its batch"
-        lr,saver = self.opt.hypers[-1]['lr'] if self.opt else self.lr,getattr(self.learn, 'checkpoint', None)
-        warm_up = getattr(self.learn, 'warm_up', None)
+    def _raise(self, loss, i, lr):
+        "Raise an error for a loss, the number of its batch and its learning rate"
+        saver,warm_up = [getattr(self.learn, o, None) for o in ('checkpoint','warm_up')]
         highest = max(warm_up.rates) if warm_up and warm_up.run and self.epoch<warm_up.epochs else lr # where it would have gone
         where = f"the {'training' if self.training else 'validation'} loss became {loss} in epoch {epoch_of(self.learn)[0]}, batch {i+1} of {self.n_iter}, at a learning rate of {lr:.3g}."
         error = FloatingPointError(f"{where}{f' {saver.where()}.' if saver else ''} Try a lower learning rate, such as {highest/10:.2g}, or clip gradients, grad_clip=1")

@@ -1,4 +1,4 @@
-"""Calls in processes of their own, so that one that fails, crashes or hangs costs only itself.
+"""Calls in processes of their own, so that one that fails, crashes or hangs affects nothing else.
 
 The processes are copies of one that has imported the heavy modules, and done nothing else.
 """

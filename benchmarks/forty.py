@@ -1,6 +1,6 @@
 """Forty epochs on CIFAR-10: the presets, and what single choices are worth, until the time is up.
 
-The runs come in the order of their worth, each in a process of its own. One is started only if it can end in time.
+The most valuable runs come first, each in its own process. One is started only if it can end in time.
 What has ended is put into an archive without weights, checkpoints and figures. The same call goes on with the others.
 
     python benchmarks/forty.py --data cifar10.tgz --out runs/forty --seconds 3600 [--jobs 2]

@@ -1,14 +1,15 @@
 """One call for a machine with a GPU: what works, where a step waits, how fast it is, and runs of forty epochs.
 
-The parts run in the order of their worth, each in a process of its own with a time of its own. A part that would not
-end in time is not begun, and one that fails or hangs costs only itself; what it had measured stays. The folder gets a
+The most valuable parts run first, each in its own process with its own time limit. A part that would not end in time
+is not begun, and one that fails or hangs affects nothing else; what it had measured stays. The folder gets a
 file a part, the finished runs in an archive, and all that was printed. A later call with `--done` does what is missing.
 
     python benchmarks/gpu.py --data cifar10.tgz --out benchmarks/results/gpu --seconds 540 [--done FOLDER]
     python benchmarks/gpu.py --rehearse --out FOLDER       # the same on a CPU, tiny
 """
-import argparse,json,os,shutil,signal,tempfile,time
+import argparse,json,os,shutil,signal,tarfile,tempfile,time
 from collections import namedtuple
+from contextlib import suppress
 from pathlib import Path
 
 import apart,forty
@@ -22,8 +23,9 @@ LOG_LIMIT = 15_000_000 # bytes
 
 def read(file):
     "What a part has noted; nothing, if there is no such file"
-    try: return json.loads(file.read_text(encoding='utf-8'))
+    try: noted = json.loads(file.read_text(encoding='utf-8'))
     except (OSError, ValueError): return {}
+    return noted if isinstance(noted, dict) else {}
 
 class Call:
     "Parts in turn, within a time"
@@ -45,11 +47,12 @@ class Call:
         "Copy what an earlier call has left"
         for name in FILES if done.resolve()!=self.out else []:
             if (done/name).is_file(): shutil.copyfile(done/name, self.out/name)
-        forty.unpack(self.archive, self.runs)
+        try: forty.unpack(self.archive, self.runs)
+        except (OSError, EOFError, tarfile.TarError) as e: self.say(f'the archive of the earlier call cannot be read, and its runs are done again: {e}')
 
     def say(self, line):
         print(line, flush=True)
-        with open(self.log, 'a', encoding='utf-8') as f: f.write(f'\n=== {line}\n')
+        with suppress(OSError),open(self.log, 'a', encoding='utf-8') as f: f.write(f'\n=== {line}\n')
 
     def run(self, parts):
         "Run the parts that are not complete and can end in time"
@@ -83,11 +86,13 @@ class Call:
         forty.Queue(exps, self.options['data'], self.runs, self.left(), **how).run()
 
     def pack(self):
-        if any(self.runs.iterdir()): forty.pack(self.runs, self.archive)
+        try:
+            if any(self.runs.iterdir()): forty.pack(self.runs, self.archive)
+        except OSError as e: self.say(f'the archive could not be written: {e}')
 
     def tidy(self):
         "Remove files that were not written to their end, and the middle of a long log"
-        for o in self.out.glob('.*.tmp'): o.unlink()
+        for name in FILES: (self.out/f'.{name}.tmp').unlink(missing_ok=True)
         if not self.log.is_file() or self.log.stat().st_size<=LOG_LIMIT: return
         text = self.log.read_bytes()
         self.log.write_bytes(text[:LOG_LIMIT//2] + b'\n\n... left out ...\n\n' + text[-LOG_LIMIT//2:])
@@ -115,7 +120,11 @@ def options():
     p.add_argument('--rehearse', action='store_true', help='the same on a CPU, tiny')
     for name in ('hang','crash'): p.add_argument(f'--{name}', metavar='PART', help=argparse.SUPPRESS)
     o = p.parse_args()
-    if not o.done and any((o.out/name).exists() for name in FILES):
+    if o.out.exists() and not o.out.is_dir(): p.error(f'{o.out} is a file')
+    if o.done and not o.done.is_dir(): p.error(f'there is no folder {o.done}')
+    if o.data and not Path(o.data).exists(): p.error(f'there is no {o.data}')
+    same = o.done and o.done.resolve()==o.out.resolve()
+    if not same and any((o.out/name).exists() for name in FILES):
         p.error(f'{o.out} holds an earlier call: go on with it, --done {o.out}, or choose another folder')
     return o
 

@@ -3,7 +3,7 @@
     pytest -m cuda tests/test_cuda.py                    # skipped where there is no GPU
     pytest -m cuda --device cpu tests/test_cuda.py
 """
-import gc,json,math,os,subprocess,sys
+import gc,json,math,os,subprocess,sys,time
 from pathlib import Path
 
 import numpy as np
@@ -104,10 +104,48 @@ def test_a_loss_that_is_nan_stops_training(few, device, tmp_path):
     assert [o.name for o in sorted(tmp_path.iterdir())]==['checkpoint-0001.safetensors','weights.safetensors']
 
 def test_a_full_disk_is_told(few, device, tmp_path, monkeypatch):
-    "Also where a thread writes"
+    "Also where a thread writes; weights without their checkpoint do not become the best"
+    from advtrain import checkpoint
+    real = checkpoint.save_tensors
+    def _full(tensors, file, meta):
+        if file.name=='checkpoint-0002.safetensors': raise OSError(28, 'No space left on device')
+        real(tensors, file, meta)
+    monkeypatch.setattr(checkpoint, 'save_tensors', _full)
+    with pytest.raises(OSError, match='No space left on device.*The checkpoint of epoch 1.*go on with learn.resume'):
+        fitted(learner(few, device), 3, cbs=Checkpoint(tmp_path))
+    assert checkpoint.load_tensors(tmp_path/'weights.safetensors')[1]['row']['epoch']==1
+
+class Stop(Callback):
+    "Raise an error in an epoch, counted from 0"
+    _only_shows = True
+    def __init__(self, n): self.n = n
+    def before_train(self):
+        if self.epoch==self.n: raise ZeroDivisionError
+
+def test_an_error_while_a_checkpoint_is_written(few, device, tmp_path, monkeypatch):
+    "The checkpoint is there for whoever goes on at once, and the learner can be exported"
+    whole = fitted(learner(few, device), 3)
+    fsync = os.fsync
+    monkeypatch.setattr('advtrain.checkpoint.os.fsync', lambda fd: (time.sleep(.5), fsync(fd)))
+    learn = learner(few, device).add_cb(Checkpoint(tmp_path/'run'))
+    with pytest.raises(ZeroDivisionError): fitted(learn, 3, cbs=Stop(2))
+    with (resumed := learner(few, device)).no_bar(): resumed.resume(3, tmp_path/'run')
+    assert np.allclose(record(resumed), record(whole), rtol=1e-4)
+    learn.path = tmp_path
+    learn.export()
+
+def test_what_could_not_be_written_is_said_with_the_error(few, device, tmp_path, monkeypatch):
     def _full(*args): raise OSError(28, 'No space left on device')
     monkeypatch.setattr('advtrain.checkpoint.os.fsync', _full)
-    with pytest.raises(OSError, match='No space left on device'): fitted(learner(few, device), 3, cbs=Checkpoint(tmp_path))
+    with pytest.raises((ZeroDivisionError,OSError)) as raised: fitted(learner(few, device), 3, cbs=[Checkpoint(tmp_path), Stop(1)])
+    assert 'No space left on device' in ' '.join([str(raised.value), *getattr(raised.value, '__notes__', [])])
+
+def test_the_curve_of_losses(few, device):
+    import matplotlib.pyplot as plt
+    learn = fitted(learner(few, device))
+    learn.recorder.plot_loss()
+    assert len(plt.gca().lines[0].get_xdata())==9-5
+    plt.close()
 
 def test_a_resumed_run_is_the_same(few, device, tmp_path):
     how = dict(ema=.9, warmup=1)

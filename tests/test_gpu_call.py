@@ -115,6 +115,29 @@ def test_what_is_done_is_not_done_again(tmp_path, monkeypatch):
     assert noted(second, 'good')==noted(first, 'good') and forty.is_over(second.runs/'one')
     assert second.log.read_text().startswith(first.log.read_text())
 
+def test_an_archive_that_cannot_be_read_or_written_stops_nothing(tmp_path, monkeypatch, capsys):
+    (tmp_path/'old').mkdir()
+    (tmp_path/'old/runs.tar.gz').write_bytes(b'no archive')
+    (tmp_path/'old/good.json').write_text('[1]')
+    def _full(*args): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(forty, 'pack', _full)
+    monkeypatch.setattr(gpu, 'FILES', ['good.json','runs.tar.gz','log.txt'])
+    c = gpu.Call(tmp_path/'out', tmp_path/'work', 10*ENOUGH)
+    c.take_over(tmp_path/'old')
+    run(c.runs, 'one')
+    c.run([part('good')])
+    said = capsys.readouterr().out
+    assert 'cannot be read' in said and 'could not be written' in said and c.ended['good'].startswith('ok')
+
+@pytest.mark.parametrize('words,reason', [(['--done','missing'],'no folder'), (['--data','missing.tgz'],'there is no'), (['--done','other'],'earlier call')])
+def test_wrong_words_are_refused(tmp_path, monkeypatch, capsys, words, reason):
+    monkeypatch.chdir(tmp_path)
+    for o in ('out','other'): Path(o).mkdir()
+    Path('out/works.json').write_text('{}')
+    monkeypatch.setattr(sys, 'argv', ['gpu.py', '--out', 'out' if words[-1]=='other' else 'new', *words])
+    with pytest.raises(SystemExit): gpu.options()
+    assert reason in capsys.readouterr().err and Path('out/works.json').read_text()=='{}'
+
 def run(runs, name, page=1000):
     "A finished run's folder, as far as the archive cares"
     (runs/name/'figures').mkdir(parents=True)
@@ -175,10 +198,10 @@ def test_the_table_and_the_number_of_files(tmp_path, capsys):
     c = call(tmp_path, part('good'), part('good')._replace(name='other'))
     run(c.runs, 'one')
     c.pack()
-    (c.out/'.good.json.tmp').write_text('{')
+    for name in ('.works.json.tmp','.mine.tmp'): (c.out/name).write_text('{')
     c.log.write_bytes(b'x'*(gpu.LOG_LIMIT+1000))
     c.tidy()
-    assert sorted(o.name for o in c.out.iterdir())==['good.json','log.txt','other.json','runs.tar.gz'] and len(gpu.FILES)==8
+    assert sorted(o.name for o in c.out.iterdir())==['.mine.tmp','good.json','log.txt','other.json','runs.tar.gz'] and len(gpu.FILES)==8
     assert c.log.stat().st_size < gpu.LOG_LIMIT+100
     table = c.table([part('good'), part('crashing')])
     assert 'the answer' in table and '42 images/s' in table and 'crashing: not begun' in table and '50.00% of the test images' in table

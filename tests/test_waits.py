@@ -82,7 +82,7 @@ class Inside(Callback):
 def on_meta(**kwargs):
     with META: return resnet18(**kwargs)
 
-def trained(sample, steps, change=lambda learn: learn, **kwargs):
+def trained(sample, steps, change=lambda learn: learn, bars=False, **kwargs):
     "What an epoch, and validation, asked of its device"
     augs = A.Compose([A.HorizontalFlip(), A.RandomBrightnessContrast(), *cutout_augs(degrees=5).transforms])
     asked = Asked()
@@ -91,7 +91,9 @@ def trained(sample, steps, change=lambda learn: learn, **kwargs):
                            'torch.cuda.mem_get_info': lambda *a: (10**12,10**12)}.items(): stack.enter_context(patch(name, value))
         learn = change(resnet_learner(image_dls(sample, augs, bs=1800//steps, device=META), on_meta, width=4, **kwargs))
         assert len(learn.dls.train)==steps
-        for o in (learn.no_bar(), learn.added_cbs(Inside(asked)), asked, Made(asked)): stack.enter_context(o)
+        with learn.no_bar(): pass # fastai puts its own bars back
+        if bars: stack.enter_context(patch('advtrain.record.IN_NOTEBOOK', True))
+        for o in (nullcontext() if bars else learn.no_bar(), learn.added_cbs(Inside(asked)), asked, Made(asked)): stack.enter_context(o)
         learn.fit(1)
     return asked
 
@@ -102,6 +104,10 @@ def test_nothing_waits_inside_an_epoch(sample, kwargs):
     assert inside=={'training.py _look': 60//50} # losses are looked at every fifty steps
     assert sum(asked.waits.values())-sum(inside.values())<=8 # and the sums of the epoch at its ends
     assert set(asked.copies)=={'pinned'}
+
+def test_bars_ask_seldom(sample):
+    asked = trained(sample, 60, bars=True)
+    assert {place: n for (when,place),n in asked.waits.items() if when=='inside'}=={'training.py _look': 60//50, 'record.py _show': 2}
 
 class Asks(Callback):
     "What people write"

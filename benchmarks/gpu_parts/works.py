@@ -156,7 +156,7 @@ def logits(o, note):
 
 def run(o, note):
     machine(o, note)
-    decoding(o, note)
     tests(o, note)
+    decoding(o, note)
     checks(o, note)
     logits(o, note)
