@@ -120,7 +120,7 @@ class Stop(Callback):
     _only_shows = True
     def __init__(self, n): self.n = n
     def before_train(self):
-        if self.epoch==self.n: raise ZeroDivisionError
+        if self.epoch==self.n: raise ZeroDivisionError('on purpose')
 
 def test_an_error_while_a_checkpoint_is_written(few, device, tmp_path, monkeypatch):
     "The checkpoint is there for whoever goes on at once, and the learner can be exported"
