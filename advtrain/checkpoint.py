@@ -307,16 +307,18 @@ class _Writing(threading.Thread):
     def __init__(self, jobs):
         super().__init__(name='checkpoint')
         self.jobs,self.error = jobs,None
+        self.done = threading.Event()
 
     def run(self):
         try:
             for job in self.jobs: job()
         except Exception as e: self.error = e
+        finally: self.done.set()
 
 def wait_for_writing():
     "Wait until no thread of this process writes a checkpoint"
     for o in threading.enumerate():
-        if isinstance(o, _Writing): o.join()
+        if isinstance(o, _Writing): o.done.wait() # `join` takes a thread for ended when Ctrl-C interrupts it, in Python 3.11
 
 def _copied_to_cpu(tensors): return {k: v.detach().to('cpu', copy=True) for k,v in tensors.items()}
 
@@ -409,7 +411,7 @@ class Checkpoint(Callback):
     ):
         "Wait for what is being written, and raise an error if it could not be"
         if self.writing is None: return
-        if self.writing.is_alive(): self.writing.join()
+        wait_for_writing()
         error,self.writing = self.writing.error,None
         if isinstance(error, OSError): raise OSError(f'{error}. {self.how_to_go_on(learn or self.learn)}') from error
         if error: raise error

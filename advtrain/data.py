@@ -590,8 +590,8 @@ class CachedDL(TfmdDL):
 
 # %% ../nbs/01_data.ipynb #1a559053
 @contextmanager
-def _drawing(seed):
-    "Draw from `seed` on the CPU, and put its generators back; worker processes must not touch a GPU's"
+def _seeded(seed):
+    "Seed the generators of the CPU, and put them back; worker processes must not touch a GPU's"
     before = random.getstate(),np.random.get_state(),torch.get_rng_state()
     random.seed(seed)
     np.random.seed(seed)
@@ -633,7 +633,7 @@ class PartDL(TfmdDL):
         i:int, # Index into the data set
     ):
         if not self.part.fill: return super().do_item(i)
-        with _drawing((self.epoch_seed+i)%2**32): return super().do_item(i)
+        with _seeded((self.epoch_seed+i)%2**32): return super().do_item(i)
 
     def __iter__(self):
         batches = super().__iter__()
@@ -710,7 +710,8 @@ def image_dls(
     block.get_items = None # they are known, and were opened already
     device = torch.device(device or own_device())
     if num_workers is None: num_workers = 0 if device.type=='cpu' else min(8, os.cpu_count())
-    how = dict(dl_type=CachedDL, images=images, at_once=2**(21 if is_gpu(device) else 18)//size**2) if fast else dict(num_workers=num_workers)
+    pixels_at_once = 2**21 if is_gpu(device) else 2**18
+    how = dict(dl_type=CachedDL, images=images, at_once=pixels_at_once//size**2) if fast else dict(num_workers=num_workers)
     dls = block.dataloaders(files, bs=bs, device=device, drop_last=False, **how)
     dls.skipped,dls.watch,dls.source,dls.fast,dls.stats = skipped,watch,path,fast,stats
     dls.fingerprint = {s: fingerprint([files[i] for i in idxs], sums[idxs]) for s,idxs in zip(SPLITS, (train,*rest))} | {'all': fingerprint(files, sums)}

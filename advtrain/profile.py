@@ -134,7 +134,8 @@ def _contender(learn, x, y, dtype, channels_last):
 
 def _times(steps, n, device):
     "Seconds of each of `steps`, in turn, `n` times; the first time does not count"
-    times,often = {k: [] for k in steps},30 if is_gpu(device) else 1 # a GPU still computes when Python is through
+    times = {k: [] for k in steps}
+    often = 30 if is_gpu(device) else 1 # a GPU still computes when Python has returned
     for i in range(n+1):
         for k,step in steps.items():
             clock = _Clock(device)

@@ -44,7 +44,7 @@ def about(
 
 def write(
     file, # JSON file
-    results, # What it shall hold
+    results, # Its content
 ):
     "Write a file of results whole: it holds the old ones or the new ones"
     aside = file.with_name(f'.{file.name}.tmp')

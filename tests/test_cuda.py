@@ -3,7 +3,7 @@
     pytest -m cuda tests/test_cuda.py                    # skipped where there is no GPU
     pytest -m cuda --device cpu tests/test_cuda.py
 """
-import gc,json,math,os,subprocess,sys,time
+import gc,json,math,os,signal,subprocess,sys,threading,time
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +133,17 @@ def test_an_error_while_a_checkpoint_is_written(few, device, tmp_path, monkeypat
     assert np.allclose(record(resumed), record(whole), rtol=1e-4)
     learn.path = tmp_path
     learn.export()
+
+def test_ctrl_c_while_training_waits_for_a_checkpoint(few, device, tmp_path, monkeypatch):
+    fsync,written = os.fsync,[]
+    def _slow(fd):
+        if not written: threading.Timer(.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        written.append(fd)
+        time.sleep(1)
+        fsync(fd)
+    monkeypatch.setattr('advtrain.checkpoint.os.fsync', _slow)
+    with pytest.raises(KeyboardInterrupt) as raised: fitted(learner(few, device), 1, cbs=Checkpoint(tmp_path))
+    assert 'The checkpoint of epoch 1' in str(raised.value) and 'go on with learn.resume(1' in str(raised.value)
 
 def test_what_could_not_be_written_is_said_with_the_error(few, device, tmp_path, monkeypatch):
     def _full(*args): raise OSError(28, 'No space left on device')

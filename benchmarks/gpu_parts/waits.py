@@ -75,7 +75,7 @@ def waits(o, note):
     for name,r in result.items(): note.figure(f'waits a step, {name}', float(r['a_step']))
 
 def kernels(prof, device, steps):
-    "Kernels a step, their µs a step, and the dearest; on a CPU operators take their place"
+    "Kernels a step, their µs a step, and the slowest; on a CPU operators take their place"
     kind = torch.autograd.DeviceType.CPU if device=='cpu' else torch.autograd.DeviceType.CUDA
     events = [e for e in prof.events() if e.device_type==kind and not getattr(e, 'is_user_annotation', False)]
     times,calls = Counter(),Counter()

@@ -15,7 +15,7 @@ from . import path
 
 HOME = sys.modules[run_experiment.__module__]
 STEPS = 'make_learner','_find_lr','_finish','_save_figures','write_report' # functions before and after training
-END = 15 # seconds to reckon for what comes after the last epoch, before it is known
+END = 15 # seconds allowed for what comes after the last epoch, until it is known
 
 class Clock:
     "Seconds by what they went into"
