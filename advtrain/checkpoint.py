@@ -378,7 +378,8 @@ class Checkpoint(Callback):
     def _save(self, best=False, state=True):
         "Write the weights of the best epoch, the state, or both; on a GPU in a thread"
         self.finish()
-        later = is_gpu(next(self.model.parameters()).device) and not _n_workers(self.dls.train) # workers must not be forked meanwhile
+        forks = _n_workers(self.dls.train) # which must not happen while a thread works
+        later = is_gpu(next(self.model.parameters()).device) and not forks
         take = _copied_to_cpu if later else dict
         self.writing = _Writing((self._weights(take) if best else []) + (self._state(take) if state else []))
         if later: self.writing.start()

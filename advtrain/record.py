@@ -44,7 +44,8 @@ class EpochLog(Callback):
     def after_batch(self):
         if not len(self.yb): return
         self.sums[self.training].append(batch_sums(self.loss, self.pred, self.yb[0]))
-        if self.training and is_gpu(self.loss.device) and getattr(getattr(self.learn, 'progress', None), 'run', False): self._show()
+        bars = getattr(getattr(self.learn, 'progress', None), 'run', False)
+        if bars and self.training and is_gpu(self.loss.device): self._show()
 
     def _show(self):
         "Give the progress bars a loss that is on the CPU"
@@ -52,7 +53,8 @@ class EpochLog(Callback):
         self.learn.smooth_loss = self.shown
 
     def after_train(self):
-        if losses := self.recorder.losses[self.n_losses:]: self.recorder.losses[self.n_losses:] = torch.stack(losses).cpu().unbind()
+        losses = self.recorder.losses[self.n_losses:]
+        if losses: self.recorder.losses[self.n_losses:] = torch.stack(losses).cpu().unbind()
 
     def after_epoch(self):
         if not self.sums[True]: return # only validated

@@ -127,7 +127,8 @@ class FiniteLoss(Callback):
 
     def after_loss(self):
         if not len(self.yb): return
-        self.losses.append((self.loss.detach().mean(), self.iter, self.opt.hypers[-1]['lr'] if self.opt else self.lr))
+        lr = self.opt.hypers[-1]['lr'] if self.opt else self.lr
+        self.losses.append((self.loss.detach().mean(), self.iter, lr))
         if len(self.losses)>=self.every: self._look()
 
     def after_train(self): self._look()

@@ -82,8 +82,8 @@ def kernels(prof, device, steps):
     for e in events:
         times[e.name] += e.time_range.elapsed_us()/steps
         calls[e.name] += 1/steps
-    dearest = [dict(name=name[:120], us_a_step=us, calls_a_step=calls[name]) for name,us in times.most_common(30)]
-    return len(events)/steps,sum(times.values()),dearest
+    slowest = [dict(name=name[:120], us_a_step=us, calls_a_step=calls[name]) for name,us in times.most_common(30)]
+    return len(events)/steps,sum(times.values()),slowest
 
 def profiled(o, note, steps=10):
     "Kernels of `learn.fit`, and the share of a step in which none runs"
@@ -97,9 +97,9 @@ def profiled(o, note, steps=10):
         prof.stop()
     cbs = watched(learn, True, steps, 2*steps-1, prof.start, _end)
     with learn.added_cbs(cbs): train(2*steps)
-    count,us,dearest = kernels(prof, o.device, steps)
+    count,us,slowest = kernels(prof, o.device, steps)
     idle = 'not measured' if o.device=='cpu' else 1-us/wall
-    note(profile=dict(kernels_a_step=count, kernel_us_a_step=us, wall_us_a_step=wall, idle_share=idle, dearest=dearest))
+    note(profile=dict(kernels_a_step=count, kernel_us_a_step=us, wall_us_a_step=wall, idle_share=idle, slowest=slowest))
     note.figure('kernels a step', count)
     note.figure('time of kernels a step', us/1e3, 'ms')
     note.figure('a step of learn.fit', wall/1e3, 'ms')
