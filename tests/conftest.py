@@ -1,5 +1,5 @@
 """What the tests share."""
-import contextlib,gc,io,os,shutil,tempfile
+import contextlib,gc,io,os,shutil,sys,tempfile
 from collections import defaultdict
 from pathlib import Path
 
@@ -27,6 +27,11 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish():
     "Garbage collection does not look through what was imported, which takes a tenth of the tests' time"
     gc.freeze()
+
+@pytest.fixture(autouse=True)
+def same_draws():
+    "PyTorch draws the same numbers in each run of a test"
+    if 'torch' in sys.modules: sys.modules['torch'].manual_seed(0)
 
 @pytest.fixture
 def device(request, monkeypatch):

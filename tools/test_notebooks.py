@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 os.environ.setdefault('OMP_NUM_THREADS', '1') # several notebooks run at once, and threads of two processes would spin against each other
-import nbdev.test
+import fastai.torch_core,nbdev.test
 from execnb.shell import CaptureShell
 from nbdev.config import get_config
 from nbdev.doclinks import nbglob
@@ -33,6 +33,7 @@ class TimedShell(CaptureShell):
 def test(file):
     "Run one notebook in this process, and end it with 0 if it passes"
     multiprocessing.set_start_method(None, force=True) # its own processes start as they do in a notebook
+    fastai.torch_core.set_seed(0) # PyTorch draws other numbers in each process, unless it is told not to
     nbdev.test.CaptureShell = TimedShell
     passed,_ = nbdev.test.test_nb(file, skip_flags=get_config().tst_flags.split(), basepath=get_config().config_path)
     sys.exit(not passed)
