@@ -249,31 +249,6 @@ def test_what_looks_at_a_step(few, device):
         assert (profile.ms[['loader','forward','backward']]>0).all() and profile.attrs['images_per_second']>0
         assert learn.compare_precision(1).used.sum()==1
 
-def test_two_runs_at_once(few, device, tmp_path):
-    exps = [tiny(name=n, epochs=1, seed=i) for i,n in enumerate(('one','two'))]
-    runs = run_many(exps, few, tmp_path/'runs', jobs=2)
-    assert runs.table.state.tolist()==['finished']*2
-    about = [json.loads((tmp_path/'runs'/o.name/'environment.json').read_text()) for o in exps]
-    assert all(o['device'].startswith(device.type) for o in about)
-
-def test_two_processes_on_one_card(few, device):
-    "They train as one does"
-    one = record(fitted(learner(few, device, False), 2))
-    launcher = [sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
-    here = Path(__file__)
-    env = os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=os.pathsep.join([str(here.parents[1]), *filter(None, [os.environ.get('PYTHONPATH')])]))
-    res = subprocess.run([*launcher, here, few, device.type], capture_output=True, text=True, env=env)
-    assert res.returncode==0, res.stderr
-    rows = np.array(json.loads([o for o in res.stdout.splitlines() if o.startswith('[[')][0]))
-    assert np.allclose(rows, one, rtol=1e-3)
-
-def as_one_of_two(data, device):
-    "Print the record of a training that two processes share"
-    torch.backends.cudnn.allow_tf32 = False
-    learn = learner(data, torch.device(device), False)
-    with learn.no_bar(), learn.distributed(): learn.fit(2)
-    if os.environ['RANK']=='0': print(json.dumps(record(learn).tolist()), flush=True)
-
 def test_no_step_waits(only_gpu, few, device):
     "Twenty steps after the first one"
     class Strict(Callback):
@@ -300,5 +275,30 @@ def test_memory_is_given_back(only_gpu, few, device):
     _after(lambda: fitted(learner(few, device))) # the images stay on the card, and so does what cuBLAS works with
     assert _after(lambda: fitted(learner(few, device)))<2e6
     assert _after(_fail)<2e6
+
+def test_two_runs_at_once(few, device, tmp_path):
+    exps = [tiny(name=n, epochs=1, seed=i) for i,n in enumerate(('one','two'))]
+    runs = run_many(exps, few, tmp_path/'runs', jobs=2)
+    assert runs.table.state.tolist()==['finished']*2
+    about = [json.loads((tmp_path/'runs'/o.name/'environment.json').read_text()) for o in exps]
+    assert all(o['device'].startswith(device.type) for o in about)
+
+def test_two_processes_on_one_card(few, device):
+    "They train as one does"
+    one = record(fitted(learner(few, device, False), 2))
+    launcher = [sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+    here = Path(__file__)
+    env = os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=os.pathsep.join([str(here.parents[1]), *filter(None, [os.environ.get('PYTHONPATH')])]))
+    res = subprocess.run([*launcher, here, few, device.type], capture_output=True, text=True, env=env)
+    assert res.returncode==0, res.stderr
+    rows = np.array(json.loads([o for o in res.stdout.splitlines() if o.startswith('[[')][0]))
+    assert np.allclose(rows, one, rtol=1e-3)
+
+def as_one_of_two(data, device):
+    "Print the record of a training that two processes share"
+    torch.backends.cudnn.allow_tf32 = False
+    learn = learner(data, torch.device(device), False)
+    with learn.no_bar(), learn.distributed(): learn.fit(2)
+    if os.environ['RANK']=='0': print(json.dumps(record(learn).tolist()), flush=True)
 
 if __name__=='__main__': as_one_of_two(*sys.argv[1:])
