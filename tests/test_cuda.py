@@ -254,10 +254,10 @@ def test_no_step_waits(only_gpu, few, device):
     class Strict(Callback):
         order,_only_shows = -1000,True
         def before_batch(self): torch.cuda.set_sync_debug_mode('error' if self.training and 1<=self.train_iter<=20 else 'default')
-        def after_fit(self): torch.cuda.set_sync_debug_mode('default')
     learn = learner(few, device, precision='auto', ema=.9, warmup=1, grad_clip=1.)
     learn.dls.train.bs,learn.dls.train.at_once = 5,20 # batches are augmented four at a time
-    fitted(learn, 1, cbs=Strict())
+    try: fitted(learn, 1, cbs=Strict())
+    finally: torch.cuda.set_sync_debug_mode('default')
     assert learn.train_iter>20
 
 def test_memory_is_given_back(only_gpu, few, device):
