@@ -382,9 +382,9 @@ class Checkpoint(Callback):
         later = is_gpu(next(self.model.parameters()).device) and not forks
         take = _copied_to_cpu if later else dict
         self.writing = _Writing((self._weights(take) if best else []) + (self._state(take) if state else []))
-        if later: self.writing.start()
-        else: self.writing.run()
-        if not later: self.finish()
+        if later: return self.writing.start()
+        self.writing.run()
+        self.finish()
 
     def _weights(self, take): return [partial(save_tensors, take(evaluated_weights(self.learn)), self.next_best, {'row': self.epoch_log.rows[-1]})]
 

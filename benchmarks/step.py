@@ -60,7 +60,8 @@ def fitted(learn, steps):
 
 def fastai_peer(path, steps, bs=BS, **kwargs):
     block = DataBlock((ImageBlock,CategoryBlock), get_items=class_files, get_y=parent_label, item_tfms=AlbumentationsTransform(AUGS), batch_tfms=Normalize.from_stats(*CIFAR10_STATS))
-    learn = Learner(block.dataloaders(path, bs=bs, num_workers=0), resnet18(**kwargs), CrossEntropyLossFlat(), opt_func=partial(SGD, mom=.9), lr=.01, metrics=accuracy)
+    workers = {} if torch.cuda.is_available() else dict(num_workers=0) # fastai's own choice; on a CPU training needs the cores
+    learn = Learner(block.dataloaders(path, bs=bs, **workers), resnet18(**kwargs), CrossEntropyLossFlat(), opt_func=partial(SGD, mom=.9), lr=.01, metrics=accuracy)
     return fitted(learn, steps)
 
 def ours(path, steps, bs=BS, dls=None, **kwargs): return fitted(resnet_learner(dls or image_dls(path, AUGS, bs=bs), **kwargs), steps)

@@ -33,18 +33,19 @@ def same_draws():
     "PyTorch draws the same numbers in each run of a test"
     if 'torch' in sys.modules: sys.modules['torch'].manual_seed(0)
 
-@pytest.fixture
-def device(request, monkeypatch):
+@pytest.fixture(scope='module')
+def device(request):
     "The GPU; with --device cpu, a CPU that takes the paths of one"
     import torch
     kind = request.config.getoption('--device')
-    if kind=='cuda':
-        if not torch.cuda.is_available(): pytest.skip('there is no GPU')
-        return torch.device('cuda', torch.cuda.current_device())
-    monkeypatch.setattr('advtrain.devices.GPUS', ('cpu',))
-    monkeypatch.setattr('torch.Tensor.pin_memory', lambda t: t)
-    for name,value in dict(synchronize=None, mem_get_info=(10**12,10**12)).items(): monkeypatch.setattr(f'torch.cuda.{name}', lambda *args, value=value: value)
-    return torch.device('cpu')
+    if kind=='cuda' and not torch.cuda.is_available(): pytest.skip('there is no GPU')
+    with pytest.MonkeyPatch.context() as m:
+        if kind=='cpu':
+            m.setattr('advtrain.devices.GPUS', ('cpu',))
+            m.setattr('torch.Tensor.pin_memory', lambda t: t)
+            m.setattr('torch.cuda.synchronize', lambda *args: None)
+            m.setattr('torch.cuda.mem_get_info', lambda *args: (10**12,10**12))
+        yield torch.device(kind, torch.cuda.current_device()) if kind=='cuda' else torch.device(kind)
 
 @pytest.fixture(scope='session')
 def sample():

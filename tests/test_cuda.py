@@ -171,10 +171,8 @@ def test_a_resumed_run_is_the_same(few, device, tmp_path):
     assert len(on_cpu)==3 and np.isfinite(on_cpu).all() and np.allclose(on_cpu[0], record(whole)[0], rtol=1e-4)
 
 @pytest.fixture(scope='module')
-def both(few, request):
+def both(few, device):
     "A trained learner, and one with its weights on the CPU"
-    device = torch.device(request.config.getoption('--device'))
-    if device.type=='cuda' and not torch.cuda.is_available(): pytest.skip('there is no GPU')
     learn,cpu = fitted(learner(few, device), 2),learner(few, torch.device('cpu'))
     cpu.model.load_state_dict(learn.model.state_dict())
     return learn,cpu
@@ -209,10 +207,8 @@ def test_norms_are_those_of_the_cpu(device, norm):
     assert y.dtype==torch.bfloat16 and y.is_contiguous(memory_format=torch.channels_last)
 
 @pytest.fixture(scope='module')
-def run(few, request, tmp_path_factory):
+def run(few, device, tmp_path_factory):
     "A finished run"
-    device = torch.device(request.config.getoption('--device'))
-    if device.type=='cuda' and not torch.cuda.is_available(): pytest.skip('there is no GPU')
     return run_experiment(tiny(), few, tmp_path_factory.mktemp('run')/'run', device=device)
 
 def test_a_run_to_its_page(device, run):

@@ -96,6 +96,7 @@ def trained(sample, steps, change=lambda learn: learn, bars=False, **kwargs):
         if bars: stack.enter_context(patch('advtrain.record.IN_NOTEBOOK', True))
         for o in (nullcontext() if bars else learn.no_bar(), learn.added_cbs(Inside(asked)), asked, Made(asked)): stack.enter_context(o)
         learn.fit(1)
+    assert len(learn.recorder.losses)==steps and not any(o.is_meta for o in learn.recorder.losses) # curves are drawn on the CPU
     return asked
 
 def test_nothing_waits_inside_an_epoch(sample):

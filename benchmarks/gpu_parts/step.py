@@ -46,13 +46,13 @@ def race(o, note, bs):
     note.figure(f'learn.fit / bare loop, batch {bs}', result['ratios']['learn.fit / bare'])
 
 def against_fastai(o, note):
-    "`learn.fit` and fastai as it comes, a few steps a round"
+    "`learn.fit` and fastai as it comes, an epoch a round, in which fastai's workers start once"
     dls = loaders(o)
     theirs = fastai_peer(path(o), 1, bs=dls.train.bs, width=width(o))
     calls = {'learn.fit': ours(None, 1, dls=dls, width=width(o)), 'fastai': theirs}
-    steps = 2 if o.tiny else 15
-    for f in calls.values(): f(steps)
-    rounds = in_turn({name: lambda f=f: f(steps) for name,f in calls.items()}, 2 if o.tiny else 3)
+    steps = 2 if o.tiny else len(dls.train)-1
+    for f in calls.values(): f(2 if o.tiny else 20)
+    rounds = in_turn({name: lambda f=f: f(steps) for name,f in calls.items()}, 2)
     result = compared(rounds, steps*dls.train.bs, 'learn.fit')
     note(against_fastai=result | dict(steps=steps))
     note.figure('learn.fit / fastai as it comes', result['ratios']['learn.fit / fastai'])
@@ -124,9 +124,9 @@ def loader_alone(o, note):
 
 def run(o, note):
     race(o, note, 128)
+    against_fastai(o, note)
     norms(o, note, 128)
     loader_alone(o, note)
     race(o, note, 512)
-    against_fastai(o, note)
     benchmark_mode(o, note)
     norms(o, note, 512)
