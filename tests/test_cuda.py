@@ -3,7 +3,7 @@
     pytest -m cuda tests/test_cuda.py                    # skipped where there is no GPU
     pytest -m cuda --device cpu tests/test_cuda.py
 """
-import gc,json,math,os,signal,subprocess,sys,threading,time
+import gc,json,math,os,signal,subprocess,sys,time
 from pathlib import Path
 
 import numpy as np
@@ -134,14 +134,21 @@ def test_an_error_while_a_checkpoint_is_written(few, device, tmp_path, monkeypat
     learn.path = tmp_path
     learn.export()
 
-def test_ctrl_c_while_training_waits_for_a_checkpoint(few, device, tmp_path, monkeypatch):
+@pytest.fixture
+def ctrl_c():
+    "Ctrl-C, also where a shell has started pytest in the background, which lets it be ignored"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+def test_ctrl_c_while_a_checkpoint_is_written(few, device, tmp_path, monkeypatch, ctrl_c):
     fsync,written = os.fsync,[]
-    def _slow(fd):
-        if not written: threading.Timer(.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    def _interrupted(fd):
         written.append(fd)
-        time.sleep(1)
+        if len(written)==1: ctrl_c()
+        time.sleep(.5)
         fsync(fd)
-    monkeypatch.setattr('advtrain.checkpoint.os.fsync', _slow)
+    monkeypatch.setattr('advtrain.checkpoint.os.fsync', _interrupted)
     with pytest.raises(KeyboardInterrupt) as raised: fitted(learner(few, device), 1, cbs=Checkpoint(tmp_path))
     assert 'The checkpoint of epoch 1' in str(raised.value) and 'go on with learn.resume(1' in str(raised.value)
 
