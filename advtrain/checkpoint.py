@@ -7,7 +7,7 @@ __all__ = ['set_seed', 'rng_state', 'set_rng_state', 'save_tensors', 'load_tenso
 
 # %% ../nbs/02b_checkpoint.ipynb #0c21081f
 import hashlib,inspect,json,os,random,re,tempfile,threading
-from contextlib import contextmanager,suppress
+from contextlib import ExitStack,contextmanager,suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from safetensors.torch import save
 from torch import nn
 
 from .devices import is_gpu
+from .files import OwnFiles,working
 from .ranks import on_main
 from .record import best_row,epoch_of
 
@@ -83,27 +84,11 @@ def save_tensors(
     meta:dict|None=None, # Anything JSON can hold, kept in the file
 ):
     "Write `tensors` to `file`, all or nothing"
-    file,about,tensors = Path(file),json.dumps(meta or {}),_apart(tensors)
-    data,aside = save(tensors, {'json': about, 'sha256': digest(tensors, about)}),file.with_name(f'{file.name}.tmp')
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, 'wb') as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(aside, file)
-    except OSError as e:
-        with suppress(OSError): aside.unlink()
-        raise OSError(f'cannot write {file}: {e.strerror or e}') from e
-    with suppress(OSError): _sync_folder(file.parent)
+    tensors,about = _apart(tensors),json.dumps(meta or {})
+    data = save(tensors, {'json': about, 'sha256': digest(tensors, about)})
+    OwnFiles(Path(file).parent).write(Path(file).name, data)
 
 # %% ../nbs/02b_checkpoint.ipynb #27a94017
-def _sync_folder(folder):
-    "Let a renaming in `folder` reach the disk; not every system can"
-    fd = os.open(folder, os.O_RDONLY)
-    try: os.fsync(fd)
-    finally: os.close(fd)
-
 def _is_pickle(file):
     "Does `file` begin as a pickle or a file of `torch.save` does?"
     with open(file, 'rb') as f: start = f.read(9)
@@ -286,9 +271,12 @@ def checkpoints(
     folder:str|Path, # Folder of a `Checkpoint`
 )->list: # Its files, oldest first
     "List the checkpoints in `folder`"
-    return sorted(Path(folder).glob('checkpoint-*.safetensors'), key=_epoch)
+    files = [o for o in Path(folder).glob('checkpoint-*.safetensors') if o.stem.removeprefix('checkpoint-').isdecimal()]
+    return sorted(files, key=_epoch)
 
-def _epoch(file): return int(o) if (o := file.stem.removeprefix('checkpoint-')).isdigit() else -1
+def _epoch(file): return int(file.stem.removeprefix('checkpoint-'))
+
+def _file_of(epoch): return f'checkpoint-{epoch:04}.safetensors'
 
 def _last_row(file):
     "The row that is written in a file of tensors; `None` if it is not readable"
@@ -335,6 +323,7 @@ class Checkpoint(Callback):
     ):
         if every<1: raise ValueError(f'every is a number of epochs from 1, not {every}')
         self.folder,self.every,self.overwrite,self.replaced = Path(folder),every,overwrite,[]
+        self.own,self.work = OwnFiles(folder),ExitStack() # the files that may be replaced, and the lock of the folder
         self.writing = None
         self.best,self.next_best = self.folder/'weights.safetensors',self.folder/'weights-next.safetensors' # the latter until the checkpoint that knows of it is written
 
@@ -342,20 +331,27 @@ class Checkpoint(Callback):
         self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
         if not self.run: return
         wait_for_writing() # what a training that failed was still writing
-        self.writing = None
+        self.writing,self.begun = None,False
         if not hasattr(self.learn, 'epoch_log'): raise AttributeError('a checkpoint needs the record of the epochs: add the callback `EpochLog`')
         self.config,self.saved = run_config(self.learn),len(self.epoch_log.rows)
         self.replaced = on_main(self._others)
 
     def _others(self):
-        "The checkpoints of another run in the folder; an error if they are to stay"
+        "The names of another run's checkpoints in the folder; an error if they are to stay"
         if hasattr(self.learn, 'restore') or not (files := checkpoints(self.folder)) or _last_row(files[-1]) in self.epoch_log.rows[-1:]: return []
         if not self.overwrite: raise FileExistsError(f'{self.folder} holds a run of {_epoch(files[-1])} epochs: go on with it, learn.resume(n_epoch, {str(self.folder)!r}), '
             'choose another folder, or allow overwriting, Checkpoint(folder, overwrite=True)')
-        return files
+        return [o.name for o in files]
 
-    def after_train(self): # not earlier: `before_fit` comes before a validation alone, too
-        on_main(lambda: [o.unlink(missing_ok=True) for o in self.replaced] and None)
+    def before_train(self): # not earlier: `before_fit` comes before a validation alone, too
+        if self.begun: return
+        self.begun = True
+        self.work.enter_context(working(self.folder))
+        to_come = range(len(self.epoch_log.rows)+1, self.epoch_log.n_before+self.n_epoch+1)
+        on_main(self.own.check, self.best.name, self.next_best.name, *self.replaced, *map(_file_of, to_come))
+
+    def after_train(self): # what is replaced is kept until there is something new
+        on_main(self.own.remove, *self.replaced)
         self.replaced = []
 
     def after_epoch(self):
@@ -369,6 +365,7 @@ class Checkpoint(Callback):
     def after_fit(self):
         if len(self.epoch_log.rows)>self.saved: self.save()
         on_main(self.finish)
+        self.work.close()
 
     def save(self):
         "Save the state as it is; the first process writes"
@@ -392,20 +389,21 @@ class Checkpoint(Callback):
         rows,log = self.epoch_log.rows,self.epoch_log
         packed = pack(run_state(self.learn), 'state', tensors := {})
         meta = dict(epoch=len(rows), row=rows[-1], n_before=log.n_before, n_epoch=log.n_before+self.n_epoch, every=self.every, config=self.config, state=packed)
-        file = self.folder/f'checkpoint-{len(rows):04}.safetensors'
+        file = self.folder/_file_of(len(rows))
         return [partial(save_tensors, take(tensors), file, meta), partial(self._tidy, best_row(rows))]
 
     def _tidy(self, best):
         self.keep_best(best)
-        for o in checkpoints(self.folder)[:-2]: o.unlink()
+        own = [o.name for o in checkpoints(self.folder) if self.own.state(o.name)=='own']
+        self.own.remove(*own[:-2])
 
     def keep_best(self,
         row:dict, # Row of the best epoch
     ):
         "Move weights that were written before a checkpoint to their place, if they are of its best epoch"
         if not self.next_best.exists(): return
-        if _last_row(self.next_best)==row: os.replace(self.next_best, self.best)
-        else: self.next_best.unlink()
+        if _last_row(self.next_best)==row: self.own.move(self.next_best.name, self.best.name)
+        else: self.own.remove(self.next_best.name)
 
     def finish(self,
         learn:Learner|None=None, # Learner that was trained, if the callback has been taken away from it
@@ -417,7 +415,14 @@ class Checkpoint(Callback):
         if isinstance(error, OSError): raise OSError(f'{error}. {self.how_to_go_on(learn or self.learn)}') from error
         if error: raise error
 
-    def __getstate__(self): return vars(self) | {'writing': None}
+    def end(self,
+        learn:Learner, # Learner that was trained
+    ):
+        "Wait for what is being written, and let other processes into the folder"
+        try: self.finish(learn)
+        finally: self.work.close()
+
+    def __getstate__(self): return vars(self) | {'writing': None, 'work': ExitStack()}
 
     def how_to_go_on(self,
         learn:Learner, # Learner that was interrupted
@@ -459,6 +464,7 @@ class _Restore(Callback):
     def before_fit(self):
         there,here = self.meta['config'],run_config(self.learn)
         if there!=here: raise ValueError(f'{self.file} is of another run: {_differences(there, here)}')
+        on_main(lambda: OwnFiles(self.file.parent).check(*self._newer()))
         set_run_state(self.learn, self.state)
         on_main(self._go_back)
         for o in self.savers(): o.saved = self.meta['epoch']
@@ -468,10 +474,13 @@ class _Restore(Callback):
 
     def savers(self): return [o for o in self.learn.cbs if isinstance(o, Checkpoint)]
 
+    def _newer(self):
+        "Names of the damaged checkpoints that are gone back behind"
+        return [o.name for o in checkpoints(self.file.parent) if _epoch(o)>self.meta['epoch']]
+
     def _go_back(self):
         "Bring the files to the epoch of the checkpoint"
-        for o in checkpoints(self.file.parent):
-            if _epoch(o)>self.meta['epoch']: o.unlink() # the damaged one that is gone back behind
+        OwnFiles(self.file.parent).remove(*self._newer())
         for o in self.savers(): o.keep_best(best_row(self.epoch_log.rows))
 
 def _epochs(learn, start):
@@ -508,7 +517,7 @@ def _unwritten(learn, cbs):
     problems = []
     for o in cbs:
         try:
-            if isinstance(o, Checkpoint): o.finish(learn)
+            if isinstance(o, Checkpoint): o.end(learn)
         except OSError as e: problems.append(str(e))
     return problems
 

@@ -28,11 +28,19 @@ def is_main()->bool: # True for a process that was launched alone, too
     "Is this the first process?"
     return place()[0]==0
 
+_ORDERS = {o: f'\\x{o:02x}' for o in (*range(32), *range(127, 160)) if chr(o) not in '\n\t'}
+
+def printable(
+    text, # Anything
+)->str: # Without characters that a terminal obeys, or that cannot be printed
+    "Let control characters be seen"
+    return str(text).encode('utf-8', 'backslashreplace').decode().translate(_ORDERS)
+
 def say(
     text:str, # One line or more
 ):
     "Print `text`, in the first process alone"
-    if is_main(): print(text, flush=True)
+    if is_main(): print(printable(text), flush=True)
 
 # %% ../nbs/00c_ranks.ipynb #4f27b514
 def alone(
