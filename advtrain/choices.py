@@ -6,7 +6,7 @@
 __all__ = ['CHOICES', 'RANGES', 'EXPERIMENTS', 'Experiment', 'grid']
 
 # %% ../nbs/05a_choices.ipynb #267a41b6
-import difflib,hashlib,itertools,json,numbers,operator
+import difflib,hashlib,itertools,json,numbers,operator,os
 from collections.abc import Iterable
 from dataclasses import dataclass,fields
 from math import inf,nextafter
@@ -44,6 +44,8 @@ _RANGES = { # lowest, highest, in words -> fields
 RANGES = {k: o for o,names in _RANGES.items() for k in names.split()} # field -> lowest, highest, in words
 
 # %% ../nbs/05a_choices.ipynb #421269a9
+_LONGEST = 200 # bytes of a name; file systems allow 255, and others add to it
+
 @dataclass(frozen=True)
 class Experiment:
     "Every choice of a run"
@@ -90,6 +92,7 @@ class Experiment:
         if self.hole is not None and self.augs=='none': raise ValueError("a hole is part of an augmentation, and augs is 'none'")
         if self.warmup>self.epochs: raise ValueError(f'a warm-up of {self.warmup} epochs does not end within {self.epochs}, so the learning rate never gets to lr')
         if not self.name.strip('. ') or set(self.name) & set('/\\\n\r\0'): raise ValueError(f'name becomes a folder, and {self.name!r} cannot')
+        if len(os.fsencode(self.name))>_LONGEST: raise ValueError(f'name becomes a folder, and is longer than {_LONGEST} bytes: {self.name[:40]!r}…')
 
     def replace(self,
         **changes, # Fields and their new values
@@ -209,7 +212,15 @@ def name_after(
 )->str: # Fit for a folder
     "A name that tells what was changed"
     def _text(v): return '+'.join(map(str, v)) if isinstance(v, tuple|list) else str(v)
-    return '-'.join([exp.name] + [f"{k.replace('_','-')}-{_text(v)}".replace('/', '_').replace('\\', '_') for k,v in changes.items() if k!='name'])
+    changes = {k: v for k,v in changes.items() if k!='name'}
+    words = [f"{k.replace('_','-')}-{_text(v)}".replace('/', '_').replace('\\', '_') for k,v in changes.items()]
+    name = '-'.join([exp.name, *words])
+    return name if len(os.fsencode(name))<=_LONGEST else _shortened(name, exp.replace(**changes).id)
+
+def _shortened(name, id):
+    "The beginning of a long name, and the id that tells it from others"
+    start = os.fsencode(name)[:_LONGEST-len(id)-4].decode(errors='ignore')
+    return f'{start}…-{id}'
 
 # %% ../nbs/05a_choices.ipynb #c4fb56e3
 def grid(

@@ -6,7 +6,7 @@
 __all__ = ['run_experiment', 'run_many']
 
 # %% ../nbs/06_experiment.ipynb #77a9f75b
-import gc,json,os,platform,shutil,signal,subprocess,sys,tempfile,threading,time,traceback,warnings
+import gc,io,json,os,platform,shutil,signal,subprocess,sys,tempfile,threading,time,traceback,warnings
 from contextlib import contextmanager,nullcontext,redirect_stdout,suppress
 from importlib.metadata import PackageNotFoundError,version
 from pathlib import Path
@@ -28,15 +28,17 @@ from .augment import AUGS,show_augmented,show_transforms
 from .checkpoint import checkpoints,Checkpoint,load_tensors
 from .choices import CHOICES,EXPERIMENTS,Experiment,grid
 from .compare import Comparison,compare_runs
-from .data import class_files,data_folder,image_dls,show_classes
+from .data import SPLITS,class_files,data_folder,image_dls,show_classes
 from .extras import LOGS
+from .files import OwnFiles,working
 from .models import ARCHS
 from .overview import Runs,write_index
 from .precision import cpu_instructions
-from .ranks import alone,is_main,on_main,place,ranks_together
+from .ranks import alone,is_main,on_main,place,ranks_together,say
 from .record import best_row,plot_history,watched
-from .report import write_report
-from .runs import _FROM_EXP,FIGURES,SUMS,Run,finished,make_learner,seal,working,write_whole
+from .report import mend_report
+from .runs import _FROM_EXP,FIGURES,NAMES,SUMS,VIEWS,Run,finished,make_learner,seal
+from .text import no_formulas,printable
 
 # %% ../nbs/06_experiment.ipynb #5c817089
 def _shown(c, rows): return getattr(c.interp, rows)().head(c.exp.n_images)
@@ -62,18 +64,19 @@ _DRAW = { # name -> function that draws it, rows that it needs
 }
 
 # %% ../nbs/06_experiment.ipynb #e084545d
-def _save(fig, folder, name):
-    "Save `fig` as a PNG, and close it"
-    folder.mkdir(parents=True, exist_ok=True)
+def _save(fig, out, name):
+    "Save a figure as a PNG, and close it"
+    buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='Glyph .* missing') # names in scripts that matplotlib's font lacks; the page's own text has them
-        fig.savefig(folder/f'{name}.png', dpi=110)
+        fig.savefig(buffer, dpi=110)
     plt.close(fig)
+    OwnFiles(out).write(f'figures/{name}.png', buffer.getvalue())
 
 def _save_figures(c, out):
     "Draw and save the figures that need the trained learner"
     for name,(draw,rows) in _DRAW.items():
-        if (rows is None or len(_shown(c, rows))) and (fig := draw(c)): _save(fig, out/'figures', name)
+        if (rows is None or len(_shown(c, rows))) and (fig := draw(c)): _save(fig, out, name)
 
 # %% ../nbs/06_experiment.ipynb #8041a38c
 def _commit(folder):
@@ -108,7 +111,8 @@ def _environment(learn):
 # %% ../nbs/06_experiment.ipynb #a979722f
 def _json(obj): return json.dumps(obj, indent=2, ensure_ascii=False)+'\n'
 
-def _dump(obj, file): write_whole(file, _json(obj))
+_MADE = 'experiment.toml environment.json history.csv predictions.safetensors predictions.csv model.csv metrics.json'.split() + [SUMS]
+_LATER = [*_MADE[2:], *VIEWS, 'lr_find.json', *(f'figures/{o}.png' for o in FIGURES)] # what a run will write
 
 class KeepHistory(Callback):
     "Write `history.csv` after each epoch, for those who look on"
@@ -120,16 +124,26 @@ class KeepHistory(Callback):
 
     def before_fit(self): self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
     def after_epoch(self):
-        if len(self.learn.history): write_whole(self.folder/'history.csv', self.learn.history.to_csv(index=False))
+        if len(self.learn.history): OwnFiles(self.folder).write('history.csv', self.learn.history.to_csv(index=False))
         self.tell()
 
 def _prepare(out, overwrite):
-    "An empty folder for a run"
-    if finished(out) or (out/'experiment.toml').exists():
-        if not overwrite: raise FileExistsError(f"{out} holds {'a finished' if finished(out) else 'an unfinished'} run: choose another folder, or allow overwriting")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())): raise FileExistsError(f'{out} is not empty and holds no run: choose another folder')
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    "Move a run that's overwritten out of the way; a folder with anything else in it is no place for a run"
+    own = OwnFiles(out)
+    if 'experiment.toml' not in own.known():
+        if own.is_free(): return
+        raise FileExistsError(f'{out} is not empty and holds no run of advtrain: choose another folder')
+    what = 'a finished' if finished(out) else 'an unfinished'
+    if not overwrite: raise FileExistsError(f'{out} holds {what} run: choose another folder, or allow overwriting')
+    if finished(out): own.drop_replaced()
+    own.put_aside()
+    if own.replaced.known(): say(f'the run in {out} is kept in {own.replaced.folder} until the new one is complete')
+
+def _check_place(out, data):
+    "Raise a `ValueError` for a folder among the images, where it would be a class"
+    data = data_folder(data).resolve()
+    roots = [data/o for o in SPLITS] if (data/'train').is_dir() else [data]
+    if any(Path(out).resolve().is_relative_to(o) for o in roots): raise ValueError(f'{out} lies among the images of {data}: choose a folder elsewhere')
 
 def _right(interp): return int((interp.table.actual==interp.table.predicted).sum())
 
@@ -156,14 +170,16 @@ def run_experiment(
 )->Run: # The folder, read back
     "Train, test once, and fill the folder `out`"
     if resume and overwrite: raise ValueError('a run is either resumed or overwritten')
+    if not str(out): raise ValueError('out is an empty text: name the folder of the run')
     return _run(exp, data, Path(out), overwrite, resume, log, **kwargs)
 
 # %% ../nbs/06_experiment.ipynb #045c44d3
 def _run(exp, data, out, overwrite=False, resume=False, log=(), quiet=False, tell=noop, wait=False, **kwargs):
     "Train and finish, with or without bars; `tell` is called after each epoch"
+    _check_place(out, data)
     resume,overwrite = _again(out, overwrite, resume)
     with ranks_together(), working(out, wait), plt.rc_context({'interactive': False}), _logs(log, exp, out) as logs: # Jupyter keeps interactive figures until its cell is over
-        if resume and on_main(lambda: _same_run(exp, out) and (out/SUMS).is_file()): return _with_page(Run(out))
+        if resume and on_main(_is_done, exp, out): return _with_page(Run(out))
         learn = make_learner(exp, data, **kwargs)
         with nullcontext() if not quiet and (IN_NOTEBOOK or sys.stdout.isatty()) else learn.no_bar():
             with learn.distributed(): train(exp, learn, out, overwrite, resume, logs, tell)
@@ -206,32 +222,41 @@ def train(
 
 def _begin(exp, learn, out, overwrite, resume):
     "Make the folder ready; is there a checkpoint to go on from?"
+    own = OwnFiles(out)
     if not (resume and _same_run(exp, out)): _prepare(out, overwrite)
+    own.check(*_LATER)
     for name,text in (('experiment.toml', exp.to_toml), ('environment.json', lambda: _json(_environment(learn)))):
-        if not (out/name).exists(): write_whole(out/name, text())
-    (out/'stopped.json').unlink(missing_ok=True)
+        if own.state(name) in ('missing','cut'): own.write(name, text())
+    own.remove('stopped.json')
     return bool(checkpoints(out))
 
 # %% ../nbs/06_experiment.ipynb #601fb326
 def _same_run(exp, out):
     "Is there a run of `exp` in `out`? Raise a `ValueError` that names the choices, if it is a run of another one"
-    file = Path(out)/'experiment.toml'
-    if not file.exists(): return False
-    there,here = vars(Experiment.from_toml(file)),vars(exp)
-    differ = [f'{k} is {there[k]} there and {here[k]} here' for k in here if there[k]!=here[k]]
-    if differ: raise ValueError(f"{out} holds a run with other choices: {', '.join(differ)}")
-    return True
+    file,own = Path(out)/'experiment.toml',OwnFiles(out)
+    if file.is_file() and own.state(file.name)!='cut':
+        there,here = vars(Experiment.from_toml(file)),vars(exp)
+        differ = [f'{k} is {there[k]} there and {here[k]} here' for k in here if there[k]!=here[k]]
+        if differ: raise ValueError(f"{out} holds a run with other choices: {', '.join(differ)}")
+    return file.name in own.known()
+
+def _is_done(exp, out):
+    "Is there a finished run of `exp` in `out`, of which nothing is lost that could be made again?"
+    _same_run(exp, out)
+    if not (out/SUMS).is_file(): return False
+    lost = [o for o in OwnFiles(out).broken() if o in _MADE or Path(o).stem in _DRAW]
+    return not lost or not checkpoints(out) or not (out/'weights.safetensors').is_file()
 
 def _find_lr(exp, learn, out):
     "The learning rate that the finder suggests, found once for a run"
     file = out/'lr_find.json'
-    if not on_main(file.exists):
+    if on_main(OwnFiles(out).state, file.name) in ('missing','cut'):
         epoch = len(learn.dls.train.dataset)//exp.bs
         steps = 100 if exp.lr=='find' else min(max(epoch, 40), 100) # a curve that decides nothing takes an epoch at most
         found = learn.lr_find(num_it=steps, show_plot=is_main())
         if is_main():
-            _save(plt.gcf(), out/'figures', 'lr_find')
-            _dump({'valley': found.valley}, file)
+            _save(plt.gcf(), out, 'lr_find')
+            OwnFiles(out).write(file.name, _json({'valley': found.valley}))
     return on_main(lambda: json.loads(file.read_text(encoding='utf-8')))['valley']
 
 def _best_weights(learn, out):
@@ -254,21 +279,26 @@ def _finish(exp, learn, out):
 
 def _write(exp, learn, interp, flipped, out):
     "Write everything about a trained and tested network"
-    write_whole(out/'history.csv', learn.history.to_csv(index=False))
+    own,table = OwnFiles(out),learn.model_table()
+    own.write('history.csv', learn.history.to_csv(index=False))
     interp.save(out/'predictions.safetensors')
-    interp.table.assign(path=[Path(o).relative_to(learn.dls.source).as_posix() for o in interp.items]).to_csv(out/'predictions.csv', index_label='index')
-    table = learn.model_table()
-    table.to_csv(out/'model.csv', index=False)
+    paths = [Path(o).relative_to(learn.dls.source).as_posix() for o in interp.items]
+    predictions = interp.table.assign(path=paths)
+    own.write('predictions.csv', predictions.assign(**{k: no_formulas(predictions[k]) for k in NAMES}).to_csv(index_label='index'))
+    own.write('model.csv', table.to_csv(index=False))
     _save_figures(SimpleNamespace(exp=exp, learn=learn, dls=learn.dls, interp=interp), out)
-    _dump(_metrics(learn, interp, flipped) | {'model_MB': table.attrs}, out/'metrics.json')
-    for o in checkpoints(out)[:-1]: o.unlink()
+    own.write('metrics.json', _json(_metrics(learn, interp, flipped) | {'model_MB': table.attrs}))
+    own.remove(*[o.name for o in checkpoints(out)[:-1]])
     seal(out)
     (run := Run(out)).interpretation = interp
-    write_report(run)
+    _with_page(run)
 
 def _with_page(run):
-    "The run, its page written if it has none"
-    on_main(lambda: (run.folder/'report.html').is_file() or write_report(run) and None)
+    "The run with its page, which makes it complete: what it replaced is deleted"
+    def _complete():
+        mend_report(run)
+        OwnFiles(run.folder).drop_replaced()
+    on_main(_complete)
     return run
 
 # %% ../nbs/06_experiment.ipynb #4e6651a9
@@ -280,16 +310,19 @@ def record_stop(
     trace:str='', # Where
 ):
     "Write down why a run ended before it was finished"
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out/'experiment.toml').exists(): write_whole(out/'experiment.toml', exp.to_toml())
-    _dump(dict(state=state, reason=' '.join(reason.split()), traceback=trace), out/'stopped.json')
+    own = OwnFiles(out)
+    if not own.is_free() and 'experiment.toml' not in own.known(): return # it isn't the folder of a run
+    if own.state('experiment.toml') in ('missing','cut'): own.write('experiment.toml', exp.to_toml())
+    own.write('stopped.json', _json(dict(state=state, reason=' '.join(reason.split()), traceback=trace)))
 
 def _attempt(exp, data, out, **kwargs):
     "Run an experiment; what goes wrong is written into its folder"
     try:
         with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere): _run(exp, data, out, resume=True, quiet=True, **kwargs)
     except BlockingIOError: pass # it is another process's
-    except Exception as e: record_stop(exp, out, 'failed', f'{type(e).__name__}: {e}', traceback.format_exc())
+    except Exception as e:
+        try: record_stop(exp, out, 'failed', f'{type(e).__name__}: {e}', traceback.format_exc())
+        except OSError as no: warnings.warn(f'{exp.name} failed: {e}; and that cannot be written down: {no}', stacklevel=2)
     gc.collect() # a learner and its callbacks know each other
 
 # %% ../nbs/06_experiment.ipynb #123bf0c4
@@ -306,9 +339,8 @@ def _apart(experiments, jobs):
 
 def _over(exp, out, retry_failed):
     "Is there nothing left to do for this run?"
-    _same_run(exp, out)
-    if (out/SUMS).is_file(): return (out/'report.html').is_file()
-    return (out/'stopped.json').is_file() and not retry_failed
+    if _is_done(exp, out): return not {OwnFiles(out).state(o) for o in VIEWS} & {'missing','cut'}
+    return (out/'stopped.json').is_file() and not (out/SUMS).is_file() and not retry_failed
 
 # %% ../nbs/06_experiment.ipynb #fe032a6d
 class Board:
@@ -321,6 +353,7 @@ class Board:
         changing:list, # Lines that take the place of those before
     ):
         "Write the lines"
+        staying,changing = [[printable(o) for o in lines] for lines in (staying, changing)]
         if IN_NOTEBOOK and type(self.stream).__name__=='OutStream': self._in_notebook(staying, changing) # Jupyter's, not redirected
         elif self.stream.isatty():
             lines = [o[:shutil.get_terminal_size().columns-1] for o in changing] # a line that wraps is two
@@ -457,6 +490,8 @@ def run_many(
     alone('run_many', 'jobs')
     experiments,data,out = _apart(experiments, jobs),data_folder(data),Path(out)
     class_files(data)
+    _check_place(out, data)
+    OwnFiles(out, 'index').check('index.html')
     for exp in experiments:
         with _logs(log, exp, out/exp.name): pass # what is missing, is missing for all
     todo,kwargs = [exp for exp in experiments if not _over(exp, out/exp.name, retry_failed)],kwargs | dict(log=list(log))

@@ -21,6 +21,7 @@ from torch import nn
 import advtrain
 from .checkpoint import Checkpoint
 from .choices import Experiment
+from .files import OwnFiles
 from .record import watched
 from .runs import Run
 
@@ -128,6 +129,8 @@ class TensorBoardLog(_RunLog):
 
     def _has_log(self): return any(self.events.glob('events.out.tfevents.*'))
     def _open(self, n, goes_on):
+        OwnFiles(self.folder).check('tensorboard/events')
+        self.before = set(self.events.glob('*'))
         if any(self.events.glob(f'events.out.tfevents.{int(time.time())}.*')): time.sleep(1) # files are read in the order of their names, which tell the second
         return needed('torch.utils.tensorboard', 'tensorboard').SummaryWriter(str(self.events), purge_step=n+1)
 
@@ -141,7 +144,10 @@ class TensorBoardLog(_RunLog):
         choices = {k: v if isinstance(v, (bool,int,float,str)) else ', '.join(v) if isinstance(v, tuple) else str(v) for k,v in vars(self.exp or run.experiment).items()}
         self.writer.add_hparams(choices, _final(run), run_name='.', global_step=step)
 
-    def _close(self, writer): writer.close()
+    def _close(self, writer):
+        writer.close()
+        new = [o.relative_to(self.folder).as_posix() for o in self.events.glob('*') if o not in self.before]
+        OwnFiles(self.folder).adopt(*new)
 
 # %% ../nbs/05f_extras.ipynb #9bc745ff
 def _wandb_mode(wandb):
@@ -164,10 +170,11 @@ class WandbLog(_RunLog):
     def _has_log(self): return self.id_file.is_file()
     def _open(self, n, goes_on):
         wandb,name,run_id = needed('wandb', 'wandb'),self.exp.name if self.exp else self.folder.resolve().name,self.id_file.read_text().strip() if goes_on else secrets.token_hex(4)
+        OwnFiles(self.folder).check(self.id_file.name)
         self.folder.mkdir(parents=True, exist_ok=True)
         res = wandb.init(project=os.environ.get('WANDB_PROJECT') or 'advtrain', name=name, id=run_id, resume='allow', dir=str(self.folder), config=vars(self.exp) if self.exp else None,
             mode=_wandb_mode(wandb), settings=wandb.Settings(silent=True, console='off', reinit='create_new'))
-        if not goes_on: self.id_file.write_text(run_id)
+        if not goes_on: OwnFiles(self.folder).write(self.id_file.name, run_id)
         return res
 
     def _add(self, numbers, epoch):
@@ -222,9 +229,9 @@ def _to_onnx(net, size):
 # %% ../nbs/05f_extras.ipynb #ebffeb8e
 _TOLERANCE = 1e-4 # largest difference of logits
 
-def _difference(file, net, size):
+def _difference(model, net, size):
     "The largest difference between logits of ONNX Runtime and of PyTorch"
-    session,rng = needed('onnxruntime', 'onnx').InferenceSession(str(file), providers=['CPUExecutionProvider']),np.random.default_rng(0)
+    session,rng = needed('onnxruntime', 'onnx').InferenceSession(model, providers=['CPUExecutionProvider']),np.random.default_rng(0)
     def _of_batch(n):
         images = rng.integers(0, 256, (n,size,size,3), np.uint8)
         with torch.no_grad(): return np.abs(session.run(['logits'], {'images': images})[0]-net(torch.from_numpy(images)).numpy()).max()
@@ -237,17 +244,16 @@ def to_onnx(self:Run,
 )->Path: # The file
     "Write the run's network, from decoded images to logits, as ONNX, once it is checked"
     onnx,_,_ = [needed(o, 'onnx') for o in ('onnx','onnxscript','onnxruntime')]
-    net,size,file = self._from_pixels(),self.experiment.size,Path(file or self.folder/'network.onnx')
-    model,aside = _to_onnx(net, size),file.with_name(f'{file.name}.tmp')
+    own = OwnFiles(self.folder) if file is None else OwnFiles(Path(file).parent, 'onnx')
+    file = Path(file or self.folder/'network.onnx')
+    own.check(file.name)
+    net,size = self._from_pixels(),self.experiment.size
+    model = _to_onnx(net, size)
     onnx.helper.set_model_props(model, self._about_network())
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        aside.write_bytes(model.SerializeToString())
-        worst = _difference(aside, net, size)
-        if not worst<=_TOLERANCE: raise ValueError(f'{file} is not written: ONNX Runtime and PyTorch differ by {worst:.2g} in their logits, and {_TOLERANCE:.0e} is allowed')
-        os.replace(aside, file)
-    finally: aside.unlink(missing_ok=True)
-    return file
+    data = model.SerializeToString()
+    worst = _difference(data, net, size)
+    if not worst<=_TOLERANCE: raise ValueError(f'{file} is not written: ONNX Runtime and PyTorch differ by {worst:.2g} in their logits, and {_TOLERANCE:.0e} is allowed')
+    return own.write(file.name, data)
 
 @patch
 def _from_pixels(self:Run):

@@ -45,7 +45,7 @@ def _is_long_enough(f, size):
     length,head = f.read(8),f.read(1)
     if size<9 or head!=b'{': return size>=9
     n = int.from_bytes(length, 'little')
-    if n>size: return False
+    if 8+n>size: return False
     with suppress(ValueError, TypeError, KeyError):
         ends = [o['data_offsets'][1] for k,o in json.loads(head+f.read(n-1)).items() if k!='__metadata__']
         return size >= 8+n+max(ends, default=0)
@@ -197,8 +197,9 @@ def broken(self:OwnFiles)->list: # Names
     "Find own files that are missing or cut"
     def _is_broken(name, known):
         file = self.folder/name
+        if not known: return False # it may hold anything
         if not file.is_file(): return not os.path.lexists(file)
-        return bool(known) and file.stat().st_size<max(s for s,_ in known) and self.state(name)=='cut'
+        return file.stat().st_size<max(s for s,_ in known) and self.state(name)=='cut'
     return [k for k,v in self.known().items() if _is_broken(k, v)]
 
 @patch

@@ -20,11 +20,12 @@ from fastcore.basics import patch
 
 from .choices import Experiment
 from .figures import short
+from .files import OwnFiles,at_work
 from .interpret import wilson
 from .lazy import stats
 from .record import best_row
 from .report import _picture_url,_render
-from .runs import Run,at_work,finished,write_whole
+from .runs import Run,finished
 
 # %% ../nbs/05g_overview.ipynb #71a3fded
 def read_history(
@@ -124,8 +125,13 @@ def _judge(seen, faults, stop, begun):
     elif faults: seen.reason = faults
     elif seen.metrics: seen.state = 'finished'
     elif stop: seen.state,seen.reason,seen.traceback = stop.values()
-    elif not begun: seen.state = 'waiting'
+    elif not begun: seen.state,seen.reason = _not_begun(seen.folder)
     else: seen.state = 'trained' if len(seen.history)>=seen.exp.epochs else 'interrupted'
+
+def _not_begun(folder):
+    "The state of a run that has not begun, and the reason if it cannot"
+    if OwnFiles(folder).is_free(): return 'waiting',''
+    return 'failed',f'{folder} is not empty and holds no run: it needs a folder of its own'
 
 @lru_cache(4096)
 def _read_choices(text):
@@ -429,5 +435,4 @@ def write_index(
         live='running' in states or 'waiting' in states, columns=columns(runs), lines=_lines(runs), configurations=_configurations(runs),
         charts=charts(runs), stopped=_stopped(runs), pictures=_pictures(runs.folder), chosen_on_test=_chosen_on_test(runs), states=STATES)
     page = _render('index.html.j2', 'index.js', **values)
-    write_whole(file := runs.folder/'index.html', page.encode('utf-8', 'replace').decode()) # a name that is no UTF-8 still leaves a page
-    return file
+    return OwnFiles(runs.folder, 'index').write('index.html', page.encode('utf-8', 'replace')) # a name that is no UTF-8 still leaves a page

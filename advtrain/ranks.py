@@ -16,6 +16,8 @@ import torch
 import torch.distributed as dist
 from fastai.torch_core import default_device,num_distrib,rank_distrib
 
+from .text import printable
+
 # %% ../nbs/00c_ranks.ipynb #d474891b
 _now = SimpleNamespace(rank=0, n=1, open=False, group=None) # in a stretch of acting together: this process, how many there are, and their group for small messages
 
@@ -27,14 +29,6 @@ def place()->tuple: # Rank of this process, and number of processes
 def is_main()->bool: # True for a process that was launched alone, too
     "Is this the first process?"
     return place()[0]==0
-
-_ORDERS = {o: f'\\x{o:02x}' for o in (*range(32), *range(127, 160)) if chr(o) not in '\n\t'}
-
-def printable(
-    text, # Anything
-)->str: # Without characters that a terminal obeys, or that cannot be printed
-    "Let control characters be seen"
-    return str(text).encode('utf-8', 'backslashreplace').decode().translate(_ORDERS)
 
 def say(
     text:str, # One line or more

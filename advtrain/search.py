@@ -6,12 +6,13 @@
 __all__ = ['search']
 
 # %% ../nbs/06a_search.ipynb #b1725f8b
-import os,platform,time,traceback,warnings
+import io,os,platform,re,time,traceback,warnings
 from contextlib import contextmanager,redirect_stdout,suppress
 from dataclasses import fields
 from pathlib import Path
 from types import UnionType
 from typing import get_args
+from urllib.parse import unquote_plus
 
 import matplotlib.pyplot as plt
 from fastai.callback.core import Callback,CancelFitException
@@ -21,12 +22,13 @@ from filelock import FileLock
 from .checkpoint import Checkpoint,checkpoints
 from .choices import Experiment
 from .data import image_dls
-from .experiment import _logs,_run,Progress,record_stop,train
+from .experiment import _check_place,_logs,_run,Progress,record_stop,train
 from .extras import needed
+from .files import HOME,OwnFiles,working
 from .overview import write_index
 from .record import best_row
 from .ranks import alone
-from .runs import _FROM_EXP,SUMS,Run,make_learner,working
+from .runs import _FROM_EXP,SUMS,Run,make_learner
 
 # %% ../nbs/06a_search.ipynb #cd830293
 def distributions(
@@ -60,6 +62,21 @@ def _suggest(trial, name, dist):
     return suggest(name, dist.low, dist.high, step=dist.step, log=dist.log)
 
 # %% ../nbs/06a_search.ipynb #0db2ae3a
+def _secrets(url):
+    "The passwords in the address of a database, as they stand there and as they are meant"
+    raw = re.findall('://[^/]*?:(.+)@', url) + re.findall('[?&][^=&]*(?:pass|pwd|secret|token|key)[^=&]*=([^&]+)', url, re.I)
+    return sorted({*raw, *map(unquote_plus, raw)}, key=len, reverse=True)
+
+@contextmanager
+def _no_secrets(url):
+    "Take passwords out of the message of an error"
+    try: yield
+    except Exception as e:
+        text = str(e)
+        for o in _secrets(url or ''): text = text.replace(o, '***')
+        if text==str(e): raise
+        raise ConnectionError(text) from None # the error itself would tell them
+
 def open_storage(
     url:str, # Database, as SQLAlchemy has it
     heartbeat:int, # Seconds between two signs of life of a trial
@@ -68,8 +85,7 @@ def open_storage(
     optuna = needed('optuna', 'search')
     how = dict(engine_kwargs={'connect_args': {'timeout': 60}}) if url.startswith('sqlite') else {}
     try: return optuna.storages.RDBStorage(url, heartbeat_interval=heartbeat, grace_period=3*heartbeat, **how)
-    except Exception as e: # each driver has its own
-        raise ConnectionError(f"the storage {url.rpartition('@')[2]} cannot be opened: {e}") from e
+    except Exception as e: raise ConnectionError(f'the storage {url} cannot be opened: {e}') from e # each driver has its own
 
 def open_study(
     exp:Experiment, # What all trials have in common
@@ -106,7 +122,7 @@ class Turn:
         folder:Path, # Folder of the search
         name:str, # Name of the study
     ):
-        self.lock,self.engine,self.connection = FileLock(folder/'.study.lock'),engine,None
+        self.lock,self.engine,self.connection = FileLock(folder/HOME/'study.lock'),engine,None
         self.key = int.from_bytes(f'advtrain {name}'.encode(), 'big')%2**62
 
     def acquire(self):
@@ -215,25 +231,25 @@ def tidy(
     for o in trials:
         folder = trial_folder(o, out)
         if o is best or (folder/SUMS).is_file(): continue
-        for f in [*checkpoints(folder), *([folder/'weights.safetensors'] if o.state.name=='PRUNED' else [])]: f.unlink(missing_ok=True)
+        weights = ['weights.safetensors']*(o.state.name=='PRUNED')
+        OwnFiles(folder).remove(*(f.name for f in checkpoints(folder)), *weights)
 
 # %% ../nbs/06a_search.ipynb #64d6f2bd
 _PLOTS = 'optimization_history intermediate_values param_importances slice parallel_coordinate'.split()
 
 def draw_study(
     study, # Study of Optuna
-    folder:Path, # Folder for PNG files
+    out:Path, # Folder of the search
 ):
     "Draw what can be drawn so far"
-    plots = needed('optuna.visualization.matplotlib', 'search')
-    folder.mkdir(parents=True, exist_ok=True)
+    plots,own = needed('optuna.visualization.matplotlib', 'search'),OwnFiles(out, 'search')
     for name in _PLOTS:
         before = set(plt.get_fignums())
         with warnings.catch_warnings(), plt.rc_context(), suppress(ValueError, RuntimeError, ZeroDivisionError): # too few trials for this one
             warnings.simplefilter('ignore') # Optuna calls its matplotlib plots experimental
             getattr(plots, f'plot_{name}')(study)
-            plt.gcf().savefig(aside := folder/f'.{name}-{os.getpid()}.png', dpi=100, bbox_inches='tight')
-            os.replace(aside, folder/f'{name}.png')
+            plt.gcf().savefig(picture := io.BytesIO(), dpi=100, bbox_inches='tight')
+            own.write(f'figures/{name}.png', picture.getvalue())
         for o in set(plt.get_fignums())-before: plt.close(o)
 
 # %% ../nbs/06a_search.ipynb #79560db8
@@ -257,14 +273,23 @@ def search(
     if exp.watch=='test': raise ValueError("a search that watched the test set would choose on it: take watch='valid'")
     if not isinstance(trials, int) or trials<1: raise ValueError(f'trials is a number from 1, not {trials!r}')
     space,out = distributions(exp, space),Path(out)
-    with _quiet_optuna(), plt.rc_context({'interactive': False}):
+    _check_place(out, data)
+    OwnFiles(out, 'index').check('index.html')
+    with _quiet_optuna(), _no_secrets(storage), plt.rc_context({'interactive': False}):
+        url = storage or _own_database(out)
         found = make_learner(exp, data, **kwargs).dls.fingerprint['all']
-        out.mkdir(parents=True, exist_ok=True)
-        storage = open_storage(storage or f"sqlite:///{(out/'study.db').resolve()}", heartbeat)
+        storage = open_storage(url, heartbeat)
         study = open_study(exp, space, found, storage, study or exp.name, sampler, pruner)
         try: _search(study, Turn(storage.engine, out, study.study_name), exp, space, data, out, trials, heartbeat, dict(log=log, **kwargs))
         finally: storage.remove_session()
         return _test_best(study, data, out, log=log, **kwargs)
+
+def _own_database(out):
+    "The address of a SQLite file in a folder, where nothing of somebody else's is in the way"
+    own = OwnFiles(out, 'search')
+    own.check('study.db', *(f'figures/{o}.png' for o in _PLOTS))
+    own.adopt('study.db')
+    return f"sqlite:///{(out/'study.db').resolve()}"
 
 @contextmanager
 def _quiet_optuna():
@@ -289,7 +314,7 @@ def _search(study, turn, exp, space, data, out, trials, heartbeat, kwargs):
         while _next(study, turn, _objective, trials, heartbeat):
             if (over := counts(study)[0])!=drawn:
                 tidy(study, out)
-                draw_study(study, out/'figures')
+                draw_study(study, out)
             drawn = over
             progress.tell()
     except KeyboardInterrupt: raise KeyboardInterrupt('stopped: the same call goes on') from None

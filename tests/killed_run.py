@@ -12,8 +12,9 @@ from pathlib import Path
 if __name__=='__main__': os.environ['OMP_NUM_THREADS'] = '1'
 from fastai.callback.core import Callback
 
-import advtrain.checkpoint as checkpoint
+import advtrain.files as files
 from advtrain.all import A,Checkpoint,image_dls,load_tensors,resnet_learner,save_tensors,set_seed
+from advtrain.checkpoint import checkpoints
 from advtrain.models import ResNet
 
 EPOCHS = 5
@@ -61,14 +62,14 @@ class FusedOS:
 
 def train(data, folder, fuse):
     "Start the run in `folder`, or go on with it"
-    checkpoint.open = lambda file,mode: SlowFile(open(file, mode), fuse) if mode=='wb' else open(file, mode)
-    checkpoint.os = FusedOS(fuse)
+    files.open = lambda file,mode: SlowFile(open(file, mode), fuse) if mode=='wb' else open(file, mode)
+    files.os = FusedOS(fuse)
     Watch.fuse = fuse
     set_seed(3)
     dls = image_dls(data, AUGS, size=16, bs=34)
     learn = resnet_learner(dls, resnet10, width=4, lr=.3, patience=2, factor=2, dropout=.1, ema=.9).add_cb(Watch())
     learn.plateau_lr.min_delta = .9 # so that the rate waits, and drops
-    if checkpoint.checkpoints(folder): learn.resume(EPOCHS, folder)
+    if checkpoints(folder): learn.resume(EPOCHS, folder)
     else: learn.fit(EPOCHS, cbs=Checkpoint(folder))
     rows = [{k: v for k,v in r.items() if k!='seconds'} for r in learn.epoch_log.rows]
     save_tensors(dict(learn.model.state_dict()), folder/'final.safetensors', {'rows': rows})

@@ -73,7 +73,7 @@ def live(compared_runs, tmp_path_factory):
 @pytest.fixture(scope='session')
 def live_page(live):
     from advtrain.overview import Runs,write_index
-    from advtrain.runs import working
+    from advtrain.files import working
     root,exps = live
     with working(root/'running'): return write_index(Runs(root, exps))
 
@@ -90,7 +90,7 @@ STATES = dict.fromkeys(ODD, 'finished') | {'failed #1': 'failed', 'trained': 'tr
 @pytest.fixture(scope='session')
 def runs(live):
     from advtrain.overview import Runs
-    from advtrain.runs import working
+    from advtrain.files import working
     root,exps = live
     with working(root/'running'): return Runs(root, exps)
 

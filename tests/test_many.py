@@ -18,7 +18,7 @@ def results(out, exps=EXPS):
     from advtrain.overview import Runs
     return Runs(out, exps).table.drop(columns='seconds')
 
-def changed_at(out): return {o: o.stat().st_mtime_ns for o in out.rglob('*') if o.is_file() and o.name!='index.html' and '.lock' not in o.name}
+def changed_at(out): return {o: o.stat().st_mtime_ns for o in out.rglob('*') if o.is_file() and o.name!='index.html' and '.advtrain' not in o.parts}
 
 @pytest.fixture(scope='module')
 def whole(few, tmp_path_factory):

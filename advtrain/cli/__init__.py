@@ -6,7 +6,7 @@
 __all__ = ['advtrain_run', 'advtrain_grid', 'advtrain_search', 'advtrain_compare', 'advtrain_lr_find', 'advtrain_predict']
 
 # %% ../../nbs/08_cli.ipynb #b55286d6
-import argparse,json,os,re,shlex,sys,time,warnings
+import argparse,io,json,os,re,shlex,sys,time,warnings
 from contextlib import contextmanager,redirect_stdout
 from dataclasses import fields
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import get_args
 from fastcore.docments import docments
 
 from ..choices import CHOICES,EXPERIMENTS,Experiment,grid,name_after
+from ..text import printable
 
 # %% ../../nbs/08_cli.ipynb #c997ee79
 class _Parser(argparse.ArgumentParser):
@@ -37,8 +38,8 @@ def _guarded(args, prog, f):
     if rank: args.quiet,args.json,prog = True,False,f'{prog}, rank {rank}' # one of several processes talks
     try:
         with open(os.devnull, 'w') as nowhere, _one_line_warnings(args, prog), redirect_stdout(nowhere if args.quiet else sys.stderr if args.json else out): text,obj = f()
-        if args.json: print(json.dumps(obj, ensure_ascii=False, default=str), file=out)
-        elif not args.quiet: print(text, file=out)
+        if args.json: print(_as_json(obj), file=out)
+        elif not args.quiet: print(printable(text), file=out)
         return 0
     except KeyboardInterrupt as e: return 130 if rank else _say(prog, e or 'interrupted', 130)
     except Exception as e:
@@ -57,8 +58,18 @@ def _one_line_warnings(args, prog):
 
 def _say(prog, what, code):
     "One line on the standard error"
-    print(f"{prog}: {' '.join(str(what).split()) or 'interrupted'}", file=sys.stderr)
+    print(printable(f"{prog}: {' '.join(str(what).split()) or 'interrupted'}"), file=sys.stderr)
     return code
+
+def _as_json(obj):
+    "One line of JSON; what a terminal would obey is escaped, and so is half a character"
+    text = json.dumps(obj, ensure_ascii=False, default=str)
+    return re.sub('[\x7f-\x9f\ud800-\udfff]', lambda o: f'\\u{ord(o[0]):04x}', text)
+
+def _out(text):
+    "The name of an output as a path"
+    if not text: raise argparse.ArgumentTypeError('an output needs a name')
+    return Path(text)
 
 # %% ../../nbs/08_cli.ipynb #26542a01
 def _kinds(field): return get_args(field.type) if isinstance(field.type, UnionType) else (field.type,)
@@ -142,7 +153,7 @@ def advtrain_run(
     argv = sys.argv[1:] if argv is None else argv
     p = _Parser('advtrain_run', 'Train a preset, test it once, and leave a folder with a page that shows what the network gets wrong and where it looked.', '[PRESET or FILE.toml]')
     _add_preset(p, nargs='?')
-    p.add_argument('--out', type=Path, help='folder for everything that is left of the run; default: runs/NAME, where the name tells the preset and the changes')
+    p.add_argument('--out', type=_out, help='folder for everything that is left of the run; default: runs/NAME, where the name tells the preset and the changes')
     p.add_argument('--overwrite', action='store_true', help='replace a run in that folder')
     p.add_argument('--resume', action='store_true', help='go on with an unfinished run in that folder')
     _add_logs(p)
@@ -199,7 +210,7 @@ def advtrain_grid(
     "Run every combination of some choices"
     p = _Parser('advtrain_grid', 'Run every combination of the values given, such as --norm layer batch --seed 1 2 3. Finished runs are not run again, and unfinished ones go on.', 'PRESET or FILE.toml')
     _add_preset(p, many=True)
-    p.add_argument('--out', type=Path, help='folder for a folder a run and index.html; default: runs/NAME-grid')
+    p.add_argument('--out', type=_out, help='folder for a folder a run and index.html; default: runs/NAME-grid')
     p.add_argument('--jobs', type=int, default=1, metavar='N', help='runs at once; default: 1')
     p.add_argument('--retry-failed', action='store_true', help='run those again that failed before')
     _add_logs(p)
@@ -235,7 +246,7 @@ def advtrain_search(
     _add_preset(p)
     p.add_argument('--space', action='append', required=True, metavar='CHOICE=VALUES', help='what to search: norm=layer,batch for values, lr=0.001:0.1 for a range, lr=0.001:0.1:log for one over orders of magnitude; may be given several times')
     p.add_argument('--trials', type=int, default=20, metavar='N', help='trials of the whole study; default: 20')
-    p.add_argument('--out', type=Path, help='folder for a folder a trial and index.html; default: runs/NAME-search')
+    p.add_argument('--out', type=_out, help='folder for a folder a trial and index.html; default: runs/NAME-search')
     p.add_argument('--storage', metavar='URL', help='database, such as postgresql+pg8000://user@host/name; default: a SQLite file in the folder')
     p.add_argument('--study', metavar='NAME', help='name of the study in the database; default: that of the experiment')
     p.add_argument('--sampler', metavar='NAME', help="one of Optuna's samplers, such as TPESampler, RandomSampler or GPSampler; default: Optuna's")
@@ -277,7 +288,7 @@ def advtrain_compare(
     "Compare finished runs on one page"
     p = _Parser('advtrain_compare', 'Compare finished runs on the same data: what differs, whether the difference is more than chance, and which images flipped.', 'RUN RUN …')
     p.add_argument('folders', nargs='+', metavar='RUN', type=Path, help='folder of a finished run')
-    p.add_argument('--out', type=Path, default=Path('runs/comparison.html'), help='page to write; default: runs/comparison.html')
+    p.add_argument('--out', type=_out, default=Path('runs/comparison.html'), help='page to write; default: runs/comparison.html')
     args = p.parse_args(argv)
     if len(args.folders)<2: p.error('a comparison needs two runs or more')
     return _guarded(args, p.prog, lambda: _compare(args))
@@ -296,7 +307,7 @@ def advtrain_lr_find(
     "Suggest a learning rate, and draw its curve"
     p = _Parser('advtrain_lr_find', 'Raise the learning rate over 100 steps from tiny to huge, watch the loss, and suggest a rate from where it falls. Nothing is trained.', 'PRESET or FILE.toml')
     _add_preset(p)
-    p.add_argument('--out', type=Path, default=Path('lr_find.png'), help='picture to write; default: lr_find.png')
+    p.add_argument('--out', type=_out, default=Path('lr_find.png'), help='picture to write; default: lr_find.png')
     args = p.parse_args(argv)
     exp = _experiment(args, p)
     return _guarded(args, p.prog, lambda: _lr_find(args, exp))
@@ -304,12 +315,15 @@ def advtrain_lr_find(
 # %% ../../nbs/08_cli.ipynb #9667598a
 def _lr_find(args, exp):
     from advtrain.all import make_learner
+    from advtrain.files import OwnFiles
     import matplotlib.pyplot as plt
+    own = OwnFiles(args.out.parent, 'lr_find')
+    own.check(args.out.name)
     learn = make_learner(exp, _data(args), **_loading(args))
     with learn.no_bar(): found = learn.lr_find()
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    plt.gcf().savefig(args.out, dpi=110)
+    plt.gcf().savefig(picture := io.BytesIO(), dpi=110, format='png')
     plt.close()
+    own.write(args.out.name, picture.getvalue())
     return f'suggested learning rate: {found.valley:.2g}\n{args.out.resolve()}', dict(lr=found.valley, figure=str(args.out.resolve()))
 
 # %% ../../nbs/08_cli.ipynb #b5275384
@@ -320,7 +334,7 @@ def advtrain_predict(
     p = _Parser('advtrain_predict', 'Classify images with the network of a run, and draw where it looked.', 'RUN IMAGE …')
     p.add_argument('run', metavar='RUN', type=Path, help='folder of a finished run')
     p.add_argument('images', nargs='+', metavar='IMAGE', type=Path, help='image, or folder of images')
-    p.add_argument('--out', type=Path, default=Path('heat_maps'), help='folder for a heat map of each image; default: heat_maps')
+    p.add_argument('--out', type=_out, default=Path('heat_maps'), help='folder for a heat map of each image; default: heat_maps')
     p.add_argument('--layers', type=lambda s: s.split(','), metavar='NAMES', help="layers of the heat maps, separated by commas; default: those of the run")
     p.add_argument('--no-maps', action='store_true', help='draw no heat maps')
     args = p.parse_args(argv)
@@ -329,26 +343,35 @@ def advtrain_predict(
 # %% ../../nbs/08_cli.ipynb #0851aac0
 def _predict(args):
     from advtrain.all import Run
+    from advtrain.files import OwnFiles
     from fastai.data.transforms import get_image_files
     run = Run(args.run)
     if lost := [str(o) for o in args.images if not o.exists()]: raise FileNotFoundError(f"no such image: {', '.join(lost[:5])}")
     files = [f for o in args.images for f in (sorted(get_image_files(o)) if o.is_dir() else [o])]
     if not files: raise ValueError(f"no images in {', '.join(map(str, args.images))}")
+    own,names = OwnFiles(args.out, 'heat maps'),[] if args.no_maps else _map_names(files)
+    own.check(*names)
     learn = run.learner()
     with learn.no_bar(): interp = learn.interpret(files)
-    maps = [None]*len(files) if args.no_maps else _draw_maps(interp, args.layers or run.experiment.layers, args.out)
+    maps = [None]*len(files) if args.no_maps else _draw_maps(interp, args.layers or run.experiment.layers, own, names)
     rows = [dict(file=str(f), **{'class': r.predicted}, probability=round(float(r.p_predicted), 4), heat_map=m and str(m)) for f,r,m in zip(files, interp.table.itertuples(), maps)]
     return '\n'.join('  '.join([f"{r['probability']:6.1%}", r['class'], r['file']] + ([f"→ {r['heat_map']}"] if r['heat_map'] else [])) for r in rows), rows
 
-def _draw_maps(interp, layers, out):
-    "A picture for each image; images of one name get numbers"
+def _map_names(files):
+    "A name for each heat map; images of one name get numbers, also where capitals don't count"
+    names,taken = [],set()
+    for stem in (Path(o).stem for o in files):
+        numbered = (f"{stem}{f'-{n}' if n else ''}.png" for n in (0, *range(2, len(files)+2)))
+        names.append(next(o for o in numbered if o.casefold() not in taken))
+        taken.add(names[-1].casefold())
+    return names
+
+def _draw_maps(interp, layers, own, names):
+    "A picture for each image"
     import matplotlib.pyplot as plt
-    files = []
-    for i,stem in enumerate(Path(o).stem for o in interp.items):
-        twice = sum(Path(o).stem==stem for o in interp.items[:i])
-        files.append(out/f"{stem}{f'-{twice+1}' if twice else ''}.png")
+    for i,name in enumerate(names):
         fig = interp.plot_gradcam([i], layers)
-        out.mkdir(parents=True, exist_ok=True)
-        fig.savefig(files[-1], dpi=150)
+        fig.savefig(picture := io.BytesIO(), dpi=150)
         plt.close(fig)
-    return files
+        own.write(name, picture.getvalue())
+    return [own.folder/o for o in names]
