@@ -323,7 +323,7 @@ class Checkpoint(Callback):
     ):
         if every<1: raise ValueError(f'every is a number of epochs from 1, not {every}')
         self.folder,self.every,self.overwrite,self.replaced = Path(folder),every,overwrite,[]
-        self.own,self.work = OwnFiles(folder),ExitStack() # the files that may be replaced, and the lock of the folder
+        self.own = OwnFiles(folder) # what may be replaced
         self.writing = None
         self.best,self.next_best = self.folder/'weights.safetensors',self.folder/'weights-next.safetensors' # the latter until the checkpoint that knows of it is written
 
@@ -346,7 +346,6 @@ class Checkpoint(Callback):
     def before_train(self): # not earlier: `before_fit` comes before a validation alone, too
         if self.begun: return
         self.begun = True
-        self.work.enter_context(working(self.folder))
         to_come = range(len(self.epoch_log.rows)+1, self.epoch_log.n_before+self.n_epoch+1)
         on_main(self.own.check, self.best.name, self.next_best.name, *self.replaced, *map(_file_of, to_come))
 
@@ -365,7 +364,6 @@ class Checkpoint(Callback):
     def after_fit(self):
         if len(self.epoch_log.rows)>self.saved: self.save()
         on_main(self.finish)
-        self.work.close()
 
     def save(self):
         "Save the state as it is; the first process writes"
@@ -415,14 +413,7 @@ class Checkpoint(Callback):
         if isinstance(error, OSError): raise OSError(f'{error}. {self.how_to_go_on(learn or self.learn)}') from error
         if error: raise error
 
-    def end(self,
-        learn:Learner, # Learner that was trained
-    ):
-        "Wait for what is being written, and let other processes into the folder"
-        try: self.finish(learn)
-        finally: self.work.close()
-
-    def __getstate__(self): return vars(self) | {'writing': None, 'work': ExitStack()}
+    def __getstate__(self): return vars(self) | {'writing': None}
 
     def how_to_go_on(self,
         learn:Learner, # Learner that was interrupted
@@ -517,7 +508,7 @@ def _unwritten(learn, cbs):
     problems = []
     for o in cbs:
         try:
-            if isinstance(o, Checkpoint): o.end(learn)
+            if isinstance(o, Checkpoint): o.finish(learn)
         except OSError as e: problems.append(str(e))
     return problems
 
@@ -528,6 +519,16 @@ def _plain(error, cbs):
     return error
 
 # %% ../nbs/02b_checkpoint.ipynb #945b4f5e
+def _fit(learn, n_epoch, lr, wd, cbs, reset_opt, start_epoch):
+    "fastai's `fit`; when it stops, say how to go on"
+    try: return _fastai_fit(learn, n_epoch, lr, wd, cbs, reset_opt, start_epoch)
+    except KeyboardInterrupt:
+        unwritten = _unwritten(learn, learn.cbs+cbs)
+        raise KeyboardInterrupt(' '.join([_interruption(learn, learn.cbs+cbs), *unwritten])) from None
+    except Exception as e:
+        for o in _unwritten(learn, learn.cbs+cbs): e.add_note(o)
+        raise _plain(e, learn.cbs+cbs)
+
 @patch
 def fit(self:Learner,
     n_epoch:int, # Number of epochs
@@ -540,11 +541,8 @@ def fit(self:Learner,
     "Train for `n_epoch` epochs"
     if lr=='find': lr = self.lr_find(show_plot=False).valley
     cbs = L(cbs)
-    try: return _fastai_fit(self, n_epoch, lr, wd, cbs, reset_opt, start_epoch)
-    except KeyboardInterrupt:
-        unwritten = _unwritten(self, self.cbs+cbs)
-        raise KeyboardInterrupt(' '.join([_interruption(self, self.cbs+cbs), *unwritten])) from None
-    except Exception as e:
-        for o in _unwritten(self, self.cbs+cbs): e.add_note(o)
-        raise _plain(e, self.cbs+cbs)
+    with ExitStack() as stack:
+        for o in self.cbs+cbs:
+            if isinstance(o, Checkpoint): stack.enter_context(working(o.folder))
+        return _fit(self, n_epoch, lr, wd, cbs, reset_opt, start_epoch)
 Learner.fit.of_fastai = _fastai_fit
