@@ -243,7 +243,7 @@ def _same_run(exp, out):
 def _is_done(exp, out):
     "Is there a finished run of `exp` in `out`, of which nothing is lost that could be made again?"
     _same_run(exp, out)
-    if not (out/SUMS).is_file(): return False
+    if not all((out/o).is_file() for o in ('experiment.toml',SUMS)): return False
     lost = [o for o in OwnFiles(out).broken() if o in _MADE or Path(o).stem in _DRAW]
     return not lost or not checkpoints(out) or not (out/'weights.safetensors').is_file()
 

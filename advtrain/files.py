@@ -184,7 +184,7 @@ def remove(self:OwnFiles,
     "Delete own files, and the folders that are empty then"
     gone = [o for o in names if self.state(o)!='other']
     for name in gone:
-        (self.folder/name).unlink(missing_ok=True)
+        with suppress(FileNotFoundError): os.unlink(self.folder/name)
         for o in list(Path(name).parents)[:-1]:
             with suppress(OSError): (self.folder/o).rmdir()
     if set(gone) & self.known().keys():

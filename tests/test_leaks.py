@@ -1,0 +1,81 @@
+"""What others chose is shown and never obeyed; what is private stays on this machine."""
+import contextlib,csv,io,json,shutil
+
+import numpy as np
+import pytest
+from conftest import little_drawn,tiny
+from PIL import Image
+
+from advtrain.all import Run,run_experiment,run_many
+from advtrain.checkpoint import load_tensors,save_tensors
+from advtrain.report import write_comparison,write_report
+from advtrain.runs import seal
+
+ODD = ['=cmd|calc', '\x1b[2J\x1b]0;owned\x07', "'quoted", '@home']
+EXP = tiny(name='run', size=8, augs='none', hole=None, bs=4, epochs=1, n_images=1, layers=['layer4'])
+
+@pytest.fixture(scope='module')
+def odd(tmp_path_factory):
+    "A folder of classes whose names are orders to a spreadsheet, a terminal or a reader of CSV"
+    root,rng = tmp_path_factory.mktemp('odd')/'data',np.random.default_rng(0)
+    for split,n in (('train',4),('test',2)):
+        for name in ODD:
+            (root/split/name).mkdir(parents=True)
+            for i in range(n): Image.fromarray(rng.integers(0, 256, (8,8,3), np.uint8)).save(root/split/name/f'-{i}.png')
+    return root
+
+@pytest.fixture(scope='module')
+def finished(odd, tmp_path_factory):
+    with little_drawn(), contextlib.redirect_stdout(io.StringIO()): return run_experiment(EXP, odd, tmp_path_factory.mktemp('runs')/'run')
+
+def test_a_spreadsheet_computes_no_name(finished):
+    "And whoever reads the predictions gets the names as they are"
+    with open(finished.folder/'predictions.csv', newline='', encoding='utf-8') as f: cells = [o for row in csv.reader(f) for o in row]
+    assert not [o for o in cells if o[:1] in '=+@\t' and o]
+    assert sorted(set(Run(finished.folder).predictions.actual))==sorted(ODD)
+
+def test_no_name_gives_orders_to_a_terminal(odd, finished, tmp_path, shell, capsys):
+    "In lines of a run, a grid and predictions, in warnings and errors"
+    from advtrain.cli import advtrain_predict
+    small = '--width 4 --size 8 --bs 4 --epochs 1 --augs none --n-images 1 --layers layer4'.split()
+    victim = sorted((odd/'test'/ODD[1]).iterdir())[0]
+    with little_drawn():
+        code,out,err = shell('quickstart', '--data', odd, *small, '--hole', 'none', '--name', 'a\x1b[2J', '--out', tmp_path/'run')
+        assert code==0 and '\x1b' not in ''.join(out+err) and r'a\x1b[2J' in ''.join(out)
+        run_many([EXP.replace(name='b\x1b[2J', layers=['layer9'])], odd, tmp_path/'many')
+    assert advtrain_predict([str(finished.folder), str(victim), '--no-maps'])==0
+    assert advtrain_predict([str(finished.folder), str(victim), '--no-maps', '--json'])==0
+    assert advtrain_predict([str(finished.folder), str(victim.parent/'gone\x9b2J.png')])==1
+    said = ''.join(capsys.readouterr())
+    assert r'\x1b[2J' in said and r'\x9b2J' in said and not {'\x1b','\x9b','\x07'} & set(said)
+
+def test_json_stays_json(capsys):
+    from advtrain.cli import _as_json
+    assert json.loads(_as_json({'a': 'é\x9b\udce9\x1b"'}))=={'a': 'é\x9b\udce9\x1b"'} and '\x9b' not in _as_json('\x9b')
+
+@pytest.mark.parametrize('place', ['absolute','above','link'])
+def test_a_strangers_run_opens_no_picture_of_this_machine(odd, finished, tmp_path, place):
+    "Its numbers are shown, and no page or comparison holds a picture from outside the data"
+    shutil.copytree(finished.folder, folder := tmp_path/'run')
+    shutil.copytree(odd, data := tmp_path/'data')
+    (secret := tmp_path/'private'/'passport.png').parent.mkdir()
+    Image.new('RGB', (8,8), (11,222,77)).save(secret)
+    tensors,about = load_tensors(folder/'predictions.safetensors')
+    (data/'.link').symlink_to(secret.parent)
+    about['paths'][0] = {'absolute': str(secret), 'above': '../private/passport.png', 'link': '.link/passport.png'}[place]
+    save_tensors(tensors, folder/'predictions.safetensors', about)
+    seal(folder)
+    run = Run(folder, data=data)
+    assert len(run.interpretation.table)==8
+    with pytest.raises(ValueError, match='passport.png'): run.interpretation.pixels([0])
+    with pytest.raises(ValueError, match='passport.png'): write_report(run)
+    with pytest.raises(ValueError, match='passport.png'): run.interpretation.gradcam([0])
+
+def test_a_password_of_a_storage_is_never_told(odd, tmp_path, capsys):
+    from advtrain.cli import advtrain_search
+    pytest.importorskip('pg8000')
+    for url in ('postgresql+pg8000://bob:s3cret@127.0.0.1:1/x', 'postgresql+pg8000://127.0.0.1:1/x?user=bob&password=s3cret'):
+        words = ['quickstart', '--data', str(odd), '--size', '8', '--bs', '4', '--space', 'norm=layer,batch', '--storage', url, '--out', str(tmp_path/'search')]
+        assert advtrain_search(words)==1
+        out,err = capsys.readouterr()
+        assert 'cannot be opened' in err and 's3cret' not in out+err

@@ -1,0 +1,351 @@
+"""What advtrain did not write, it does not replace, delete or judge; and what it wrote is whole or made again."""
+import contextlib,io,os,shutil,signal,subprocess,sys,warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from conftest import little_drawn,tiny
+
+import advtrain.files as files
+from advtrain.all import ARCHS,Checkpoint,Run,image_dls,resnet18,resnet_learner,run_experiment,run_many,set_seed,write_comparison,write_index,write_report
+from advtrain.checkpoint import checkpoints
+from advtrain.experiment import _DRAW
+from advtrain.files import HOME,OwnFiles,at_work
+from advtrain.runs import SUMS,VIEWS
+
+EXP = tiny(name='run', size=8, augs='none', hole=None, bs=4, epochs=1, n_images=1, layers=['layer4'])
+
+@pytest.fixture(autouse=True)
+def plainly():
+    "Runs draw one picture, and say nothing"
+    with little_drawn(), contextlib.redirect_stdout(io.StringIO()): yield
+
+@pytest.fixture(scope='module')
+def few(tmp_path_factory):
+    "Two classes with eight images each, and three for the test"
+    root,rng = tmp_path_factory.mktemp('few')/'data',np.random.default_rng(0)
+    for split,n in (('train',8),('test',3)):
+        for k,name in enumerate(('Bag','Coat')):
+            (root/split/name).mkdir(parents=True)
+            for i in range(n): Image.fromarray((rng.integers(0, 60, (8,8,3))+150*k).astype(np.uint8)).save(root/split/name/f'{i}.png')
+    return root
+
+@pytest.fixture(scope='module')
+def finished(few, tmp_path_factory):
+    "A finished run"
+    with little_drawn(), contextlib.redirect_stdout(io.StringIO()):
+        return run_experiment(EXP, few, tmp_path_factory.mktemp('own')/'run').folder
+
+@pytest.fixture
+def run(finished, tmp_path):
+    "A copy of a finished run, which a test may damage"
+    return Path(shutil.copytree(finished, tmp_path/'run'))
+
+@pytest.fixture
+def stops(monkeypatch):
+    "Choices whose network stops the run at its first batch, when the folder is ready"
+    def arch(**kwargs):
+        net = resnet18(**kwargs)
+        net.register_forward_pre_hook(lambda *_: 1/0)
+        return net
+    monkeypatch.setitem(ARCHS, 'stops', arch)
+    return EXP.replace(arch='stops')
+
+def contents(folder):
+    "What lies in a folder, but for the record"
+    names = {o: o.relative_to(folder) for o in Path(folder).rglob('*') if o.is_file()}
+    return {name.as_posix(): o.read_bytes() for o,name in names.items() if HOME not in name.parts}
+
+# Overwriting
+
+@pytest.mark.parametrize('name', ['metrics.json',SUMS,'experiment.toml','report.html','checkpoint-0001.safetensors'])
+@pytest.mark.parametrize('resume', [False,True])
+def test_a_folder_is_no_run_because_of_a_name(few, tmp_path, name, resume):
+    "A project of somebody else, with a file that is called like one of ours"
+    (tmp_path/'src').mkdir()
+    (tmp_path/'src'/'thesis.py').write_text('years')
+    (tmp_path/name).write_text(EXP.to_toml() if name.endswith('toml') else '{}')
+    before = contents(tmp_path)
+    with pytest.raises(FileExistsError, match='is not empty and holds no run of advtrain'): run_experiment(EXP, few, tmp_path, overwrite=not resume, resume=resume)
+    assert contents(tmp_path)==before
+
+def test_overwriting_leaves_what_is_yours(few, run, stops, finished):
+    "Notes, pictures, runs and data in the folder of a run"
+    yours = {'notes.md': 'what I saw', 'figures/mine.svg': '<svg/>', 'paper/figure.png': '', 'data/train/a/1.png': 'x', 'checkpoint-best.safetensors': 'a copy'}
+    for name,text in yours.items():
+        (run/name).parent.mkdir(parents=True, exist_ok=True)
+        (run/name).write_text(text)
+    shutil.copytree(finished, run/'nested')
+    nested = contents(run/'nested')
+    with pytest.raises(ZeroDivisionError): run_experiment(stops, few, run, overwrite=True)
+    assert all((run/k).read_text()==v for k,v in yours.items()) and contents(run/'nested')==nested
+    run_experiment(EXP.replace(seed=1), few, run, overwrite=True)
+    assert all((run/k).read_text()==v for k,v in yours.items()) and contents(run/'nested')==nested
+
+def test_the_old_run_is_there_until_the_new_one_is_complete(few, run, stops):
+    old = contents(run)
+    for exp in (stops, stops.replace(seed=1)): # the second one overwrites one that was never complete
+        with pytest.raises(ZeroDivisionError): run_experiment(exp, few, run, overwrite=True)
+        aside = OwnFiles(run).replaced.folder
+        assert contents(aside)==old and Run(aside).problems=={} and len(Run(aside).history)==1
+    new = run_experiment(EXP.replace(seed=1), few, run, overwrite=True)
+    assert not aside.exists() and new.experiment.seed==1 and new.problems=={}
+
+def test_an_edited_file_is_named_before_anything_moves(few, run):
+    for name in ('README.md','history.csv'):
+        whole = (run/name).read_text()
+        (run/name).write_text(f'{whole}\nmine\n')
+        before = contents(run)
+        with pytest.raises(FileExistsError, match=f"{name} is in the way: it's not what advtrain wrote"): run_experiment(EXP, few, run, overwrite=True)
+        assert contents(run)==before
+        (run/name).write_text(whole)
+
+class Power:
+    "The module `os`; after some changes of the disk, the power is gone"
+    def __init__(self, left): self.left = left
+    def __getattr__(self, name):
+        f = getattr(os, name)
+        if name not in ('replace','unlink'): return f
+        def _change(*args):
+            if not self.left: raise SystemExit
+            self.left -= 1
+            return f(*args)
+        return _change
+
+def test_power_cuts_while_overwriting_lose_nothing(run, monkeypatch):
+    "After each change of the disk; then it is overwritten again, or completed"
+    old,own,cuts = contents(run),OwnFiles(run),0
+    while True:
+        monkeypatch.setattr(files, 'os', Power(cuts))
+        try: own.put_aside()
+        except SystemExit: pass
+        done = files.os.left>0
+        monkeypatch.setattr(files, 'os', os)
+        assert old.items() <= (contents(run) | contents(own.replaced.folder)).items()
+        own.put_aside()
+        assert contents(own.replaced.folder)==old and not contents(run)
+        if done: break
+        for name in old: # as it was
+            (run/name).parent.mkdir(exist_ok=True)
+            own.write(name, old[name])
+        own.drop_replaced()
+        cuts += 1
+    assert cuts>len(old)
+
+def test_a_file_that_is_written_stays_own_through_a_power_cut(tmp_path, monkeypatch):
+    own = OwnFiles(tmp_path)
+    own.write('a.txt', 'first\n')
+    for left in range(3):
+        monkeypatch.setattr(files, 'os', Power(left))
+        with contextlib.suppress(SystemExit): own.write('a.txt', f'after {left}\n')
+        monkeypatch.setattr(files, 'os', os)
+        assert own.state('a.txt')=='own'
+
+# Other places that write
+
+def test_heat_maps_and_photos(shell, few, finished, tmp_path, capsys):
+    "A photo is never replaced by its heat map, nor one heat map by another"
+    from advtrain.cli import advtrain_predict
+    photos = [tmp_path/o for o in ('a/cat.png','b/cat.png','b/CAT.png','cat-2.png')]
+    for o,image in zip(photos, sorted((few/'test').glob('*/*.png'))):
+        o.parent.mkdir(exist_ok=True)
+        shutil.copy(image, o)
+    before = contents(tmp_path)
+    assert advtrain_predict([str(finished), str(tmp_path/'cat-2.png'), '--out', str(tmp_path)])==1
+    assert 'cat-2.png is in the way' in capsys.readouterr().err and contents(tmp_path)==before
+    for _ in range(2): assert advtrain_predict([str(finished), *map(str, photos), '--out', str(tmp_path/'maps')])==0 # the second time over its own
+    assert len({o.name.casefold() for o in (tmp_path/'maps').glob('*.png')})==4
+
+@pytest.mark.parametrize('name', ['checkpoint-backup.safetensors','checkpoint-0001 copy.safetensors','checkpoint-best-0002.safetensors'])
+def test_checkpoints_named_by_hand_stay(few, tmp_path, name):
+    def learner():
+        set_seed(1)
+        return resnet_learner(image_dls(few, size=8, bs=4), width=4)
+    with (learn := learner()).no_bar(): learn.fit(1, cbs=Checkpoint(tmp_path))
+    (tmp_path/name).write_bytes((tmp_path/'checkpoint-0001.safetensors').read_bytes())
+    with (learn := learner()).no_bar(): learn.resume(4, tmp_path)
+    assert (tmp_path/name).exists() and [o.name for o in checkpoints(tmp_path)]==['checkpoint-0003.safetensors','checkpoint-0004.safetensors']
+
+@pytest.mark.parametrize('name', ['weights.safetensors','checkpoint-0002.safetensors'])
+def test_what_is_in_the_way_of_a_checkpoint_is_said_before_training(few, tmp_path, name):
+    (tmp_path/'mine').write_text('mine')
+    (tmp_path/'run').mkdir()
+    (tmp_path/'run'/name).symlink_to(tmp_path/'mine')
+    learn = resnet_learner(image_dls(few, size=8, bs=4), width=4)
+    with learn.no_bar(), pytest.raises(FileExistsError, match='is a link|holds a run'): learn.fit(3, cbs=Checkpoint(tmp_path/'run'))
+    assert not len(learn.history) and (tmp_path/'mine').read_text()=='mine' and (tmp_path/'run'/name).is_symlink()
+
+@pytest.mark.parametrize('name', ['report.html','README.md','figures','figures/curves.png',SUMS,'metrics.json'])
+def test_links_in_a_run_are_not_followed(few, finished, run, tmp_path, name):
+    "A link that lies where a run writes is an error before training"
+    (outside := tmp_path/'outside').mkdir()
+    (outside/'mine').write_text('mine')
+    for o in (SUMS,'metrics.json'): (run/o).unlink() # it goes on with its end
+    shutil.rmtree(run/name) if name=='figures' else (run/name).unlink(missing_ok=True)
+    (run/name).symlink_to(outside if name=='figures' else outside/'mine')
+    with pytest.raises(FileExistsError, match='is a link'): run_experiment(EXP, few, run, resume=True)
+    assert contents(outside)=={'mine': b'mine'} and (run/name).is_symlink()
+
+def test_grids_leave_a_folder_that_is_no_run(few, tmp_path):
+    "Its run fails, with the reason; the others are finished"
+    (tmp_path/'mine').mkdir()
+    (tmp_path/'mine'/'lab.txt').write_text('years')
+    exps = [EXP.replace(name=o) for o in ('mine','other')]
+    table = run_many(exps, few, tmp_path).table
+    assert table.state.tolist()==['failed','finished'] and 'is not empty and holds no run' in table.reason['mine']
+    assert [o.name for o in (tmp_path/'mine').iterdir()]==['lab.txt']
+
+def test_pages_and_files_of_others_are_said_before_any_work(few, finished, run, tmp_path):
+    "An index, a comparison, a network, a database"
+    from advtrain.search import search
+    for name in ('index.html','comparison.html','study.db','network.onnx'): (tmp_path/name).write_text('mine')
+    before = contents(tmp_path)
+    calls = [lambda: run_many([EXP], few, tmp_path), lambda: search(EXP, dict(norm=['layer','batch']), few, tmp_path, trials=1), lambda: write_comparison([finished, run], tmp_path/'comparison.html'),
+             lambda: Run(run).to_onnx(tmp_path/'network.onnx'), lambda: write_index(tmp_path), lambda: write_comparison([finished, run], run/'report.html')]
+    for call in calls:
+        with pytest.raises(FileExistsError, match='is in the way'): call()
+    (tmp_path/'index.html').unlink()
+    with pytest.raises(FileExistsError, match='study.db is in the way'): calls[1]()
+    assert contents(tmp_path)=={k: v for k,v in before.items() if k!='index.html'}
+
+def test_an_output_has_a_name_and_is_no_input(shell, few, run, tmp_path, capsys):
+    from advtrain.cli import advtrain_lr_find
+    code,out,err = shell('quickstart', '--data', few, '--out', '')
+    assert (code,len(err))==(2,1) and 'an output needs a name' in err[0]
+    with pytest.raises(ValueError, match='out is an empty text'): run_experiment(EXP, few, '')
+    toml = str(run/'experiment.toml')
+    assert advtrain_lr_find([toml, '--data', str(few), '--out', toml])==1
+    assert 'experiment.toml is in the way' in capsys.readouterr().err and Run(run).experiment==EXP
+
+@pytest.mark.parametrize('place', ['.','Bag','Bag/run','run'])
+def test_no_run_among_the_images(few, tmp_path, place):
+    "It would be a class of its own data"
+    shutil.copytree(few/'train', data := tmp_path/'data')
+    before = contents(data)
+    for call in (lambda o: run_experiment(EXP, data, o), lambda o: run_many([EXP], data, o)):
+        with pytest.raises(ValueError, match='lies among the images'): call(data/place)
+    assert contents(data)==before
+    shutil.copytree(few, tmp_path/'project', dirs_exist_ok=True)
+    assert run_experiment(EXP, tmp_path/'project', tmp_path/'project'/'runs'/'a').problems=={} # beside train/ and test/ it is no class
+
+# What is cut or lost is made again
+
+DAMAGE = {'lost': lambda f: f.unlink(), 'cut': lambda f: f.write_bytes(f.read_bytes()[:f.stat().st_size//2]), 'empty': lambda f: f.write_bytes(b'')}
+WRITTEN = [*VIEWS, SUMS, 'metrics.json','history.csv','model.csv','predictions.csv','predictions.safetensors','environment.json','experiment.toml','figures/curves.png']
+
+@pytest.mark.parametrize('damage', DAMAGE)
+@pytest.mark.parametrize('name', WRITTEN)
+def test_what_is_lost_is_made_again(few, run, name, damage):
+    before = contents(run)
+    DAMAGE[damage](run/name)
+    run_experiment(EXP, few, run, resume=True)
+    with warnings.catch_warnings(action='error'): again = Run(run)
+    assert contents(run).keys()==before.keys() and again.problems=={}
+    assert (run/name).stat().st_size > .9*len(before[name])
+    for o in ('predictions.csv','model.csv','experiment.toml'): assert (run/o).read_bytes()==before[o]
+
+def test_what_you_wrote_into_a_page_stays(few, run):
+    "It is neither mended nor judged; what is lost beside it is made again"
+    (run/'README.md').write_text('# My run\n')
+    (run/'report.html').unlink()
+    run_experiment(EXP, few, run, resume=True)
+    assert (run/'README.md').read_text()=='# My run\n' and '</html>' in (run/'report.html').read_text()
+    with pytest.raises(FileExistsError, match='README.md is in the way'): write_report(run)
+    (run/'notes.txt').write_text('a')
+    assert Run(run).problems=={}
+
+def test_a_run_without_its_record_is_read_and_left_alone(few, run):
+    "One that was copied without its hidden folder"
+    shutil.rmtree(run/HOME)
+    before = contents(run)
+    assert run_experiment(EXP, few, run, resume=True).problems=={}
+    with pytest.raises(FileExistsError, match='holds no run of advtrain'): run_experiment(EXP, few, run, overwrite=True)
+    assert contents(run)==before
+
+def test_relative_data_are_found_from_elsewhere(few, tmp_path, monkeypatch):
+    shutil.copytree(few, tmp_path/'data')
+    monkeypatch.chdir(tmp_path)
+    folder = run_experiment(EXP, 'data', 'run').folder.resolve()
+    monkeypatch.chdir('/')
+    assert Run(folder).interpretation.pixels([0]).shape==(1,8,8,3)
+    write_report(folder)
+
+# One at a time, and what cannot work
+
+def test_a_run_leaves_nothing_beside_its_folder(few, tmp_path):
+    "The folder above may be one where nothing can be written"
+    (tmp_path/'mine').mkdir()
+    run_experiment(EXP, few, tmp_path/'mine')
+    assert [o.name for o in tmp_path.iterdir()]==['mine']
+
+@pytest.mark.parametrize('make', ['link','empty','.'])
+def test_an_empty_folder_is_a_place_for_a_run(few, tmp_path, monkeypatch, make):
+    (tmp_path/'disk').mkdir()
+    if make=='link': (tmp_path/'run').symlink_to(tmp_path/'disk')
+    monkeypatch.chdir(tmp_path/'disk')
+    out = {'link': tmp_path/'run', 'empty': tmp_path/'disk', '.': Path('.')}[make]
+    assert run_experiment(EXP, few, out).problems=={} and (tmp_path/'disk'/'report.html').is_file()
+
+def test_that_nothing_can_be_written_is_said_first(shell, few, tmp_path):
+    (tmp_path/'file').write_text('')
+    for out in (tmp_path/'file', tmp_path/'file'/'run'):
+        code,lines,err = shell('quickstart', '--data', few, '--out', out)
+        assert code==1 and len(err)==1 and 'nothing can be written into' in err[0] and len(lines)==1
+    learn = resnet_learner(image_dls(few, size=8, bs=4), width=4)
+    with learn.no_bar(), pytest.raises(OSError, match='nothing can be written into'): learn.fit(1, cbs=Checkpoint(tmp_path/'file'))
+    assert not len(learn.history)
+
+def test_a_colleagues_run_is_read_where_nothing_can_be_written(run, monkeypatch):
+    "It is not at work, and not damaged"
+    from advtrain.overview import Runs
+    def refused(*args, **kwargs): raise PermissionError(13, 'Permission denied')
+    monkeypatch.setattr(files, 'FileLock', refused)
+    assert not at_work(run) and Runs(run.parent).table.state.tolist()==['finished']
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='a second process is forked')
+def test_a_second_training_in_a_folder_is_refused(few, tmp_path):
+    from advtrain.ranks import forked
+    from fastai.callback.core import Callback
+    said = []
+    def other():
+        with (learn := resnet_learner(image_dls(few, size=8, bs=4), width=4)).no_bar(): learn.fit(1, cbs=Checkpoint(tmp_path))
+    class Meanwhile(Callback):
+        "Another process begins before the first epoch, and after it"
+        _only_shows = True
+        def before_train(self): said.extend(forked(other, 1))
+    with (learn := resnet_learner(image_dls(few, size=8, bs=4), width=4)).no_bar(): learn.fit(2, cbs=[Checkpoint(tmp_path), Meanwhile()])
+    assert len(said)==2 and all('another process is at work' in str(o) for o in said)
+    assert [o.name for o in checkpoints(tmp_path)]==['checkpoint-0001.safetensors','checkpoint-0002.safetensors'] and not at_work(tmp_path)
+
+# Ctrl-C
+
+INTERRUPTED = '''
+import os,signal,sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class CtrlC:
+    def find_spec(self, name, *args):
+        if name!={name!r}: return
+        sys.meta_path.remove(self)
+        os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, CtrlC())
+sys.argv = ['advtrain_run', 'quickstart', '--out', {out!r}]
+from advtrain.shell import advtrain_run
+sys.exit(advtrain_run())
+'''
+
+@pytest.mark.parametrize('name', ['advtrain.cli','fastcore.docments','torch','fastai.learner'])
+def test_ctrl_c_while_modules_are_imported(tmp_path, name):
+    res = subprocess.run([sys.executable, '-W', 'ignore', '-c', INTERRUPTED.format(name=name, out=str(tmp_path/'run'))], capture_output=True, text=True)
+    assert (res.returncode,res.stderr.count('\n'))==(130,1) and 'advtrain_run: interrupted' in res.stderr, res.stderr
+
+def test_a_second_ctrl_c_is_one_line_as_well(monkeypatch, capsys):
+    from advtrain import cli,shell
+    def pressed_twice():
+        try: raise KeyboardInterrupt
+        except KeyboardInterrupt: raise KeyboardInterrupt
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(cli, 'advtrain_run', pressed_twice)
+    try: assert shell.advtrain_run()==130
+    finally: signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err=='advtrain_run: interrupted\n'
