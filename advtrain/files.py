@@ -53,8 +53,9 @@ def _is_long_enough(f, size):
 
 # %% ../nbs/00f_files.ipynb #915d3ba0
 def _write_synced(file, data):
-    "Write bytes, and wait until they are on the disk"
-    with open(file, 'wb') as f:
+    "Write bytes into a new file, and wait until they are on the disk"
+    with suppress(FileNotFoundError): os.unlink(file) # left by a process that was killed
+    with open(file, 'xb') as f:
         f.write(data)
         f.flush()
         os.fsync(f.fileno())
@@ -69,6 +70,13 @@ def _sync_folder(folder):
 # %% ../nbs/00f_files.ipynb #a87de7c6
 HOME = '.advtrain' # folder of our own, in each folder that we write into
 
+def refuse_links(
+    *files:Path, # Files and folders that will be written
+):
+    "Raise a `FileExistsError` for a link"
+    for o in files:
+        if o.is_symlink(): raise FileExistsError(f'{o} is a link: advtrain writes nothing through it. Move it away, or choose another place')
+
 class OwnFiles:
     "The files in a folder that advtrain wrote; it replaces and deletes no others"
     def __init__(self,
@@ -81,13 +89,17 @@ class OwnFiles:
     def _record(self):
         "Sizes and digests of files, by kind and name"
         file = self.home/'files.json'
-        try: return json.loads(file.read_text(encoding='utf-8'))
+        try:
+            record = json.loads(file.read_text(encoding='utf-8'))
+            if odd := [o for names in record.values() for o in names if Path(o).is_absolute() or '..' in Path(o).parts]: raise ValueError(f'{odd[0]} is elsewhere')
+            return record
         except (FileNotFoundError, NotADirectoryError): return {}
-        except ValueError as e: raise ValueError(f'{file}, the record of what advtrain wrote, is damaged: {e}') from e
+        except (ValueError, AttributeError) as e: raise ValueError(f'{file}, the record of what advtrain wrote, is damaged: {e}') from e
 
     @contextmanager
     def _changed(self):
         "What is known of our kind of files, by name; it's written back at the end"
+        refuse_links(self.home, self.home/'files.lock')
         with FileLock(self.home/'files.lock'):
             record = self._record()
             yield record.setdefault(self.what, {})
@@ -107,7 +119,7 @@ def state(self:OwnFiles,
     file = self.folder/name
     if not os.path.lexists(file): return 'missing'
     known = self.known().get(name)
-    if known is None or self._link(name) or not file.is_file(): return 'other'
+    if known is None or not file.is_file() or any(o.is_symlink() for o in self._way(name)): return 'other'
     if not known: return 'own' # whatever it holds
     size = file.stat().st_size
     with open(file, 'rb') as f: digest = _digest(name, f) if size in [s for s,_ in known] else None
@@ -115,11 +127,10 @@ def state(self:OwnFiles,
     return 'cut' if size<max(s for s,_ in known) and not _has_end(file) else 'other'
 
 @patch
-def _link(self:OwnFiles, name):
-    "The first link on the way from the folder to a file, the file included; `None` without one"
+def _way(self:OwnFiles, name):
+    "Our own folder, and what lies between the folder and a file, the file included"
     parts = Path(name).parts
-    way = [self.home, *(self.folder.joinpath(*parts[:i+1]) for i in range(len(parts)))]
-    return next((o for o in way if o.is_symlink()), None)
+    return [self.home, *(self.folder.joinpath(*parts[:i+1]) for i in range(len(parts)))]
 
 @patch
 def check(self:OwnFiles,
@@ -127,7 +138,7 @@ def check(self:OwnFiles,
 ):
     "Raise a `FileExistsError` for a file that's in the way"
     for name in names:
-        if link := self._link(name): raise FileExistsError(f"{link} is a link: advtrain writes nothing through it. Move it away, or choose another place")
+        refuse_links(*self._way(name))
         if self.state(name)=='other': raise FileExistsError(f"{self.folder/name} is in the way: it's not what advtrain wrote. Move it away, or choose another place")
 
 # %% ../nbs/00f_files.ipynb #b6fcc1db
@@ -202,6 +213,13 @@ def broken(self:OwnFiles)->list: # Names
         return file.stat().st_size<max(s for s,_ in known) and self.state(name)=='cut'
     return [k for k,v in self.known().items() if _is_broken(k, v)]
 
+def inside(
+    file:Path, # A file
+    folder:Path, # A folder that may come from a stranger
+)->bool: # False for a link that leads out of it
+    "Does a file lie in a folder?"
+    return file.resolve().is_relative_to(folder.resolve())
+
 @patch
 def is_free(self:OwnFiles)->bool: # True for a folder that isn't there
     "Is the folder empty, but for a record?"
@@ -262,6 +280,7 @@ def working(
 def _take(lock, folder, wait):
     "Make the folder and hold its lock; what a killed process left half-written is deleted"
     home = Path(lock.lock_file).parent
+    refuse_links(home, home/'lock')
     try:
         home.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=-1 if wait else 1) # `at_work` holds it for a moment

@@ -20,7 +20,7 @@ from fastcore.basics import patch
 
 from .choices import Experiment
 from .figures import short
-from .files import OwnFiles,at_work
+from .files import OwnFiles,at_work,inside
 from .interpret import wilson
 from .lazy import stats
 from .record import best_row
@@ -387,7 +387,7 @@ def _picture(file, size, changed): return _picture_url(file)
 def _pictures(folder):
     "The pictures beside the runs; one that cannot be read is left out, its name told"
     pictures = []
-    for i,file in enumerate(sorted((folder/'figures').glob('*.png'))):
+    for i,file in enumerate(sorted(o for o in (folder/'figures').glob('*.png') if inside(o, folder))):
         try: url = _picture(file, (about := file.stat()).st_size, about.st_mtime_ns)
         except Exception: url = None
         pictures.append(dict(name=f'figure-{i}', caption=file.stem.replace('_', ' '), url=url))

@@ -20,7 +20,7 @@ from .augment import AUGS
 from .checkpoint import checkpoints,load_tensors,set_seed
 from .choices import Experiment
 from .data import empty_dls,image_dls
-from .files import OwnFiles
+from .files import OwnFiles,inside
 from .gradcam import find_layer
 from .interpret import ImageInterpretation
 from .models import ARCHS
@@ -154,7 +154,8 @@ class Run:
 
     def figures(self):
         "Captions and files of the figures that are as they were, by name"
-        return {name: (caption, file) for name,caption in FIGURES.items() if (file := self.folder/'figures'/f'{name}.png').is_file() and f'figures/{name}.png' not in self.problems}
+        files = {o: self.folder/'figures'/f'{o}.png' for o in FIGURES if f'figures/{o}.png' not in self.problems}
+        return {o: (FIGURES[o], file) for o,file in files.items() if file.is_file() and inside(file, self.folder)}
 
     def __repr__(self):
         if any(o in self.problems for o in ('experiment.toml','metrics.json')): return f'Run({self.folder}, damaged)'

@@ -62,7 +62,7 @@ class FusedOS:
 
 def train(data, folder, fuse):
     "Start the run in `folder`, or go on with it"
-    files.open = lambda file,mode: SlowFile(open(file, mode), fuse) if mode=='wb' else open(file, mode)
+    files.open = lambda file,mode: SlowFile(open(file, mode), fuse) if mode=='xb' else open(file, mode)
     files.os = FusedOS(fuse)
     Watch.fuse = fuse
     set_seed(3)

@@ -13,6 +13,7 @@ from processes import Started
 
 from advtrain import extras
 from advtrain.all import Checkpoint,Run,make_learner,run_experiment
+from advtrain.files import OwnFiles
 from advtrain.extras import LOGS,WandbLog
 from advtrain.models import resnet18,resnet34
 
@@ -60,7 +61,7 @@ print(json.dumps(dict(about, accuracy=right/len(files), images=len(files), dtype
 def test_network_classifies_where_there_is_no_torch(run, sample, tmp_path):
     pytest.importorskip('onnx'), pytest.importorskip('onnxscript'), pytest.importorskip('onnxruntime')
     file,rng = run.to_onnx(tmp_path/'new folder'/'network.onnx'),torch.get_rng_state()
-    assert [o.name for o in file.parent.iterdir()]==['network.onnx']
+    assert [o.name for o in file.parent.glob('*.onnx*')]==['network.onnx']
     shutil.copy(file, alone := tmp_path/'alone.onnx') # without what might lie beside it
     elsewhere = subprocess.run([sys.executable, '-W', 'ignore', '-c', ELSEWHERE, alone, sample/'test'], capture_output=True, text=True)
     assert elsewhere.returncode==0, elsewhere.stderr
@@ -83,14 +84,14 @@ def test_large_networks_agree(tmp_path, arch, norm, last_stride):
 
 def test_network_that_differs_is_not_written(run, tmp_path, monkeypatch):
     pytest.importorskip('onnx'), pytest.importorskip('onnxscript'), pytest.importorskip('onnxruntime')
-    (tmp_path/'there.onnx').write_text('an older one')
+    OwnFiles(tmp_path, 'onnx').write('there.onnx', 'an older one')
     net = run._from_pixels()
     with torch.no_grad(): net.model.fc.bias[3] += .01
     other = extras._to_onnx(net, run.experiment.size)
     monkeypatch.setattr(extras, '_to_onnx', lambda net, size: copy.deepcopy(other))
     for name in ('new.onnx','there.onnx'):
         with pytest.raises(ValueError, match=f'{name} is not written: ONNX Runtime and PyTorch differ by 0.01'): run.to_onnx(tmp_path/name)
-    assert [o.read_text() for o in tmp_path.iterdir()]==['an older one']
+    assert [o.read_text() for o in tmp_path.glob('*.onnx*')]==['an older one']
 
 def test_damaged_run_gives_no_network(run, tmp_path):
     pytest.importorskip('onnx'), pytest.importorskip('onnxscript'), pytest.importorskip('onnxruntime')

@@ -158,11 +158,6 @@ def test_names_that_are_no_text(compared_runs, tmp_path):
     os.rename(tmp_path/'good', os.fsencode(tmp_path)+b'/b\xffd')
     assert 'href="b%FFd/report.html"' in write_index(tmp_path).read_text(encoding='utf-8')
 
-def test_an_expected_run_of_an_impossible_name(done):
-    from advtrain.overview import Runs
-    from conftest import tiny
-    assert Runs(done, [tiny(name='x'*300), tiny(name='run 1')]).table.state.tolist()==['damaged','finished']
-
 def test_readers_see_a_whole_page(done):
     "The page is exchanged, not written over; nothing else is left behind"
     from advtrain.overview import Runs,write_index
@@ -171,7 +166,8 @@ def test_readers_see_a_whole_page(done):
         before = old.read(100)
         assert write_index(Runs(done))==page
         assert (before+old.read()).endswith('</html>')
-    assert sorted(o.name for o in done.iterdir())==sorted([f'run {i}' for i in range(9)]+['figures','index.html'])
+    assert sorted(o.name for o in done.iterdir())==sorted([f'run {i}' for i in range(9)]+['.advtrain','figures','index.html'])
+    assert sorted(o.name for o in (done/'.advtrain').iterdir())==['files.json','files.lock']
 
 def test_a_hundred_runs_are_a_small_page(tmp_path):
     from advtrain.overview import write_index

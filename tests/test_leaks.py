@@ -8,7 +8,8 @@ from PIL import Image
 
 from advtrain.all import Run,run_experiment,run_many
 from advtrain.checkpoint import load_tensors,save_tensors
-from advtrain.report import write_comparison,write_report
+from advtrain.overview import write_index
+from advtrain.report import write_report
 from advtrain.runs import seal
 
 ODD = ['=cmd|calc', '\x1b[2J\x1b]0;owned\x07', "'quoted", '@home']
@@ -79,3 +80,25 @@ def test_a_password_of_a_storage_is_never_told(odd, tmp_path, capsys):
         assert advtrain_search(words)==1
         out,err = capsys.readouterr()
         assert 'cannot be opened' in err and 's3cret' not in out+err
+
+def test_a_strangers_figure_is_no_link_to_a_picture_of_this_machine(finished, tmp_path):
+    shutil.copytree(finished.folder, folder := tmp_path/'runs'/'run')
+    (tmp_path/'passport.png').write_bytes((folder/'figures'/'curves.png').read_bytes())
+    for o in (folder, folder.parent):
+        (o/'figures').mkdir(exist_ok=True)
+        (o/'figures'/'random.png').symlink_to(tmp_path/'passport.png')
+    assert list(Run(folder).figures())==['lr_find','curves']
+    assert 'figure-0' not in write_index(folder.parent).read_text()
+
+@pytest.mark.parametrize('name', ['.advtrain','.advtrain/lock','.advtrain/files.lock','.advtrain/files.json','.advtrain/files.part'])
+def test_a_strangers_folder_writes_into_no_file_of_this_machine(odd, finished, tmp_path, name):
+    "Whatever its own folder links to"
+    shutil.copytree(finished.folder, folder := tmp_path/'run')
+    shutil.copytree(finished.folder/'.advtrain', outside := tmp_path/'outside')
+    (outside/'mine').write_text('mine')
+    shutil.rmtree(folder/name) if name=='.advtrain' else (folder/name).unlink(missing_ok=True)
+    (folder/name).symlink_to(outside if name=='.advtrain' else outside/'mine')
+    before = {o: o.read_bytes() for o in outside.iterdir()}
+    for call in (lambda: run_experiment(EXP, odd, folder, overwrite=True), lambda: write_report(folder)):
+        with contextlib.suppress(OSError, ValueError), little_drawn(): call()
+    assert {o: o.read_bytes() for o in outside.iterdir()}==before

@@ -162,22 +162,24 @@ def test_help_is_quick_and_complete():
     out = subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True).stdout
     assert all(f"--{f.name.replace('_','-')}" in out for f in fields(Experiment)) and 'Weight decay (L2)' in out
 
-def test_damaged_checkpoint(tiny_run, some, tmp_path):
+def test_damaged_checkpoint(some, tmp_path):
     "A damaged file is named, and the run goes on from the one before it where that is whole"
-    def _resume(how):
-        with little_drawn(): return run_experiment(tiny_run.experiment, some, folder, resume=how)
-    shutil.copytree(tiny_run.folder, folder := tmp_path/'a')
-    for o in ('metrics.json',SUMS): (folder/o).unlink() # as if it had been killed before the end
-    last,lost = folder/'checkpoint-0002.safetensors',folder/'checkpoint-0003.safetensors'
-    lost.write_bytes(last.read_bytes()[:-1])
-    with pytest.raises(ValueError, match='checkpoint-0003.safetensors is damaged.*The one before it, of epoch 2, is whole'): _resume(True)
-    assert _resume('previous').metrics['test_correct']==tiny_run.metrics['test_correct']
-    assert last.exists() and not lost.exists()
+    exp = tiny(name='run', epochs=3)
+    def _resume(how, folder):
+        with little_drawn(), contextlib.redirect_stdout(io.StringIO()): return run_experiment(exp, some, folder, resume=how)
+    with pytest.MonkeyPatch.context() as m: # it is killed before the end
+        m.setattr('advtrain.experiment._finish', lambda *args: 1/0)
+        with pytest.raises(ZeroDivisionError): _resume(False, tmp_path/'killed')
+    shutil.copytree(tmp_path/'killed', folder := tmp_path/'a')
+    whole,lost = folder/'checkpoint-0002.safetensors',folder/'checkpoint-0003.safetensors'
+    lost.write_bytes(lost.read_bytes()[:-1])
+    with pytest.raises(ValueError, match='checkpoint-0003.safetensors is damaged.*The one before it, of epoch 2, is whole'): _resume(True, folder)
+    assert _resume('previous', folder).metrics['test_correct']==_resume(True, tmp_path/'killed').metrics['test_correct']
     for o in ('metrics.json',SUMS): (folder/o).unlink()
-    (folder/'weights.safetensors').write_bytes(last.read_bytes())
-    with pytest.raises(ValueError, match='weights.safetensors is not of this run'): _resume(True)
-    last.rename(folder/'checkpoint-0001.safetensors')
-    with pytest.raises(ValueError, match='damaged, or another file in its place: it holds 2 epochs'): _resume(True)
+    (folder/'weights.safetensors').write_bytes(lost.read_bytes())
+    with pytest.raises(ValueError, match='weights.safetensors is not of this run'): _resume(True, folder)
+    lost.rename(whole)
+    with pytest.raises(ValueError, match='damaged, or another file in its place: it holds 3 epochs'): _resume(True, folder)
 
 def test_cifar10_copy():
     if not os.environ.get('ADVTRAIN_CIFAR10'): pytest.skip('ADVTRAIN_CIFAR10 names no copy of CIFAR-10')

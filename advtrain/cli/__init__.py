@@ -30,7 +30,8 @@ class _Parser(argparse.ArgumentParser):
         message:str, # What is wrong
     ):
         "Say it in one line, and exit with 2"
-        self.exit(2, f"{self.prog}: {' '.join(message.split())} ({self.prog} --help lists what there is)\n")
+        line = f"{self.prog}: {' '.join(message.split())} ({self.prog} --help lists what there is)"
+        self.exit(2, printable(line)+'\n')
 
 def _guarded(args, prog, f):
     "Run `f`, print what it returns, text and an object for JSON, and turn what goes wrong into one line and an exit code"
@@ -167,7 +168,7 @@ def advtrain_run(
 # %% ../../nbs/08_cli.ipynb #36052eaa
 def _run(args, exp, argv):
     "Run an experiment; an interruption names the command that goes on"
-    print(_what_comes(args, exp), flush=True)
+    print(printable(_what_comes(args, exp)), flush=True)
     try:
         from advtrain.all import run_experiment
         from advtrain.report import result_line
