@@ -104,7 +104,7 @@ def killed(data, folder):
     whole, = forked(lambda: fit(data, folder/'whole', 4), 1, PATIENCE)
     first,second = forked(lambda: fit(data, folder/'killed', 4, [Die()]), 2, PATIENCE)
     kept = [load_tensors(o)[1]['epoch'] for o in checkpoints(folder/'killed')] # reading checks every bit
-    left = sorted(o.name for o in (folder/'killed').iterdir())
+    left = sorted(o.name for o in (folder/'killed').glob('*.safetensors'))
     alone, = forked(lambda: resume(data, folder/'killed', 4), 1, PATIENCE)
     forked(lambda: fit(data, folder/'grows', 2), 1, PATIENCE)
     grown = forked(lambda: resume(data, folder/'grows', 4), 2, PATIENCE)

@@ -101,7 +101,7 @@ def test_a_loss_that_is_nan_stops_training(few, device, tmp_path):
     spoil = Callback(before_batch=lambda cb: cb.model.conv1.weight.data.fill_(math.inf) if cb.training and (cb.epoch,cb.iter)==(1,2) else None)
     with pytest.raises(FloatingPointError, match=r'training loss became nan in epoch 2, batch 3 of 9.*checkpoint of epoch 1'):
         fitted(learner(few, device), 3, cbs=[spoil, Checkpoint(tmp_path)])
-    assert [o.name for o in sorted(tmp_path.iterdir())]==['checkpoint-0001.safetensors','weights.safetensors']
+    assert [o.name for o in sorted(tmp_path.glob('*.safetensors'))]==['checkpoint-0001.safetensors','weights.safetensors']
 
 def test_a_full_disk_is_told(few, device, tmp_path, monkeypatch):
     "Also where a thread writes; weights without their checkpoint do not become the best"
