@@ -6,7 +6,7 @@
 __all__ = ['set_seed', 'rng_state', 'set_rng_state', 'save_tensors', 'load_tensors', 'kept', 'Checkpoint']
 
 # %% ../nbs/02b_checkpoint.ipynb #0c21081f
-import hashlib,inspect,json,os,random,re,tempfile,threading
+import hashlib,inspect,json,random,re,tempfile,threading
 from contextlib import ExitStack,contextmanager,suppress
 from functools import partial
 from pathlib import Path

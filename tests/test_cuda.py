@@ -126,7 +126,7 @@ def test_an_error_while_a_checkpoint_is_written(few, device, tmp_path, monkeypat
     "The checkpoint is there for whoever goes on at once, and the learner can be exported"
     whole = fitted(learner(few, device), 3)
     fsync = os.fsync
-    monkeypatch.setattr('advtrain.checkpoint.os.fsync', lambda fd: (time.sleep(.5), fsync(fd)))
+    monkeypatch.setattr('advtrain.files.os.fsync', lambda fd: (time.sleep(.5), fsync(fd)))
     learn = learner(few, device).add_cb(Checkpoint(tmp_path/'run'))
     with pytest.raises(ZeroDivisionError): fitted(learn, 3, cbs=Stop(2))
     with (resumed := learner(few, device)).no_bar(): resumed.resume(3, tmp_path/'run')
@@ -148,13 +148,13 @@ def test_ctrl_c_while_a_checkpoint_is_written(few, device, tmp_path, monkeypatch
         if len(written)==1: ctrl_c()
         time.sleep(.5)
         fsync(fd)
-    monkeypatch.setattr('advtrain.checkpoint.os.fsync', _interrupted)
+    monkeypatch.setattr('advtrain.files.os.fsync', _interrupted)
     with pytest.raises(KeyboardInterrupt) as raised: fitted(learner(few, device), 1, cbs=Checkpoint(tmp_path))
     assert 'The checkpoint of epoch 1' in str(raised.value) and 'go on with learn.resume(1' in str(raised.value)
 
 def test_what_could_not_be_written_is_said_with_the_error(few, device, tmp_path, monkeypatch):
     def _full(*args): raise OSError(28, 'No space left on device')
-    monkeypatch.setattr('advtrain.checkpoint.os.fsync', _full)
+    monkeypatch.setattr('advtrain.files.os.fsync', _full)
     with pytest.raises((ZeroDivisionError,OSError)) as raised: fitted(learner(few, device), 3, cbs=[Checkpoint(tmp_path), Stop(1)])
     assert 'No space left on device' in ' '.join([str(raised.value), *getattr(raised.value, '__notes__', [])])
 
