@@ -19,6 +19,7 @@ from fastai.vision.core import PILImage,TensorImage
 from matplotlib.figure import Figure
 from PIL import Image
 
+from .arguments import check_figsize,check_flag,check_number,reason,shown
 from .batched import A,augment_batch,batch_lacks
 from .figures import image_grid,new_figure,show_pixels
 from .lazy import LazyModule
@@ -27,7 +28,21 @@ from .lazy import LazyModule
 crops = LazyModule('albumentations.augmentations.crops.transforms')
 
 # %% ../nbs/00_augment.ipynb #97a915d3
-def _cutout(hole, fill, p): return A.CoarseDropout(num_holes_range=(1,1), hole_height_range=(hole,hole), hole_width_range=(hole,hole), fill=fill, p=p)
+def _cutout(hole, fill, p, size=4096):
+    "One square hole, in images of `size` pixels"
+    hole = check_number(hole, 'hole, the side of the square in pixels,', 1, size)
+    fill = check_number(fill, 'fill, a colour,', 0, 255, whole=False)
+    p = check_number(p, 'p_hole', 0, 1, whole=False)
+    side = (hole,hole)
+    return A.CoarseDropout(num_holes_range=(1,1), hole_height_range=side, hole_width_range=side, fill=fill, p=p)
+
+def _padded_crop(size, pad):
+    "A black border, then a random crop of the old size"
+    size = check_number(size, 'size', 1, 4096)
+    around = size + 2*check_number(pad, 'pad', 0, 1024)
+    return [A.PadIfNeeded(around, around, border_mode=0), A.RandomCrop(size, size)]
+
+def _degrees(degrees): return check_number(degrees, 'degrees', 0, 180, whole=False)
 
 def cutout_augs(
     size:int=32, # Side of the image, pixels
@@ -39,9 +54,10 @@ def cutout_augs(
     flip:bool=False, # Mirror half of the images?
 )->'A.Compose':
     "Make a random crop with padding, a small rotation and a cutout"
-    crop = [A.PadIfNeeded(size+2*pad, size+2*pad, border_mode=0), A.RandomCrop(size, size)]
+    crop,degrees = _padded_crop(size, pad),_degrees(degrees)
+    mirror = [A.HorizontalFlip(p=.5)] if check_flag(flip, 'flip') else []
     rotate = [A.Rotate(limit=(-degrees,degrees), border_mode=0, p=.5)] if degrees else []
-    return A.Compose([*crop, *([A.HorizontalFlip(p=.5)] if flip else []), *rotate, _cutout(hole, fill, p_hole)])
+    return A.Compose([*crop, *mirror, *rotate, _cutout(hole, fill, p_hole, size)])
 
 # %% ../nbs/00_augment.ipynb #b1bfcf3d
 def flip_cutout_augs(
@@ -65,9 +81,13 @@ def shift_gray_augs(
     p_hole:float=.5, # Share of images with a hole
 )->'A.Compose':
     "Make a random crop with padding, a shift, zoom and rotation, now and then gray, and a cutout"
-    crop = [A.PadIfNeeded(size+2*pad, size+2*pad, border_mode=0), A.RandomCrop(size, size)]
-    affine = A.Affine(translate_percent=(-shift,shift), scale=(1-scale,1+scale), rotate=(-degrees,degrees), border_mode=0, p=.5)
-    return A.Compose([*crop, affine, A.ToGray(p=p_gray), _cutout(hole, fill, p_hole)])
+    crop,degrees = _padded_crop(size, pad),_degrees(degrees)
+    shift = check_number(shift, 'shift', 0, 1, whole=False)
+    scale = check_number(scale, 'scale', 0, .99, whole=False)
+    p_gray = check_number(p_gray, 'p_gray', 0, 1, whole=False)
+    move = dict(translate_percent=(-shift,shift), scale=(1-scale,1+scale), rotate=(-degrees,degrees))
+    affine = A.Affine(**move, border_mode=0, p=.5)
+    return A.Compose([*crop, affine, A.ToGray(p=p_gray), _cutout(hole, fill, p_hole, size)])
 
 # %% ../nbs/00_augment.ipynb #5380b59a
 AUGS = { # name -> function from the images' size, and the side of the hole if it has one, to a `Compose` or `None`
@@ -80,12 +100,24 @@ AUGS = { # name -> function from the images' size, and the side of the hole if i
 }
 
 # %% ../nbs/00_augment.ipynb #d9a70cb0
+def _check_augs(
+    aug, # What was given as an augmentation
+):
+    "Check that `aug` is albumentations'"
+    if isinstance(aug, (A.BasicTransform,A.BaseCompose)): return
+    hint = 'albumentations has most transforms of torchvision, such as A.HorizontalFlip'
+    if isinstance(aug, str): hint = f'a name stands for a function in `AUGS`, such as AUGS[{list(AUGS)[0]!r}](32)'
+    if isinstance(aug, (list,tuple)): hint = 'put the list into A.Compose(…)'
+    if isinstance(aug, type) or aug in AUGS.values(): hint = 'call it first'
+    raise TypeError(f'an augmentation is a transform or `Compose` of albumentations, not {shown(aug)}: {hint}')
+
 def _leaves(aug): return [o for t in aug.transforms for o in _leaves(t)] if isinstance(aug, A.BaseCompose) else [aug]
 
 def _images_only(
     aug, # albumentations transform or `Compose`
 ):
-    "Check that `aug` wants nothing but an image"
+    "Check that `aug` is an augmentation, and wants nothing but an image"
+    _check_augs(aug)
     wants = [*getattr(aug, 'processors', {}), *getattr(aug, 'additional_targets', {})]
     wants += [f'{k} for {type(t).__name__}' for t in _leaves(aug) for k in t.targets_as_params if k!='image']
     if wants: raise ValueError(f"the augmentation wants {', '.join(wants)}, and a classifier's pipeline has images alone: leave them out")
@@ -134,10 +166,36 @@ def _augmented(
     image:np.ndarray, # uint8 image, shape (height, width, channels)
 )->np.ndarray: # uint8 image, shape (height', width', channels)
     "Apply `aug` to `image` and check that an image came out"
-    out = aug(image=image)['image']
-    if isinstance(out, np.ndarray) and out.dtype==np.uint8: return out
-    raise ValueError(f"the augmentation gave {getattr(out, 'dtype', type(out))} instead of an image of uint8: leave out Normalize, ToFloat "
-                     "and ToTensorV2, the data block turns images into normalised tensors itself")
+    size = f'{image.shape[0]}×{image.shape[1]}'
+    try: out = aug(image=image)['image']
+    except crops.CropSizeError as e:
+        raise ValueError(f'a crop is larger than the images, which are {size}: make it smaller, or give it '
+                         'pad_if_needed=True') from e
+    except Exception as e: # a transform may be anybody's
+        why = f'{type(e).__name__}: {reason(e)}'
+        raise ValueError(f'the augmentation fails on an image of {size} pixels, {why}') from e
+    _check_image(out, image)
+    return out
+
+def _check_image(out, image):
+    "Check that `out` is an image of the type and with the channels of `image`"
+    if not (isinstance(out, np.ndarray) and out.dtype==np.uint8):
+        kind = getattr(out, 'dtype', type(out))
+        raise ValueError(f'the augmentation gave {kind} instead of an image of uint8: leave out Normalize, ToFloat and '
+                         'ToTensorV2, the data block turns images into normalised tensors itself')
+    if not out.size or out.ndim!=image.ndim or out.shape[2:]!=image.shape[2:]:
+        raise ValueError(f'the augmentation made an image of shape {out.shape} from one of shape {image.shape}: leave '
+                         'the channels as they are, for ToGray with num_output_channels=3')
+
+# %% ../nbs/00_augment.ipynb #6877867b
+def check_sizes(
+    sizes, # Height and width of each image
+):
+    "Check that images fit into one batch"
+    if len(sizes := sorted(set(map(tuple, sizes))))<2: return
+    kinds = ' and '.join(f'{h}×{w}' for h,w in (sizes[0],sizes[-1]))
+    raise ValueError(f'the augmentation makes images of {kinds} pixels, and a batch holds images of one size: give '
+                     'transforms that change it p=1, or end with A.Resize')
 
 # %% ../nbs/00_augment.ipynb #4300d74b
 def augmented_pixels(
@@ -145,9 +203,18 @@ def augmented_pixels(
     size:int=32, # Side of the images, pixels
 )->np.ndarray: # A black image augmented, uint8, shape (height, width, 3)
     "Check that `aug` makes an image of a `size`×`size` image"
+    size = check_number(size, 'size', 1, 4096)
     _images_only(aug)
-    try: return _augmented(A.Compose([copy.deepcopy(aug)], seed=0), np.zeros((size,size,3), np.uint8))
-    except crops.CropSizeError as e: raise ValueError(f'a crop is larger than the images, which are {size}×{size}: make it smaller, or give it pad_if_needed=True') from e
+    black,drawn = np.zeros((size,size,3), np.uint8),A.Compose([copy.deepcopy(aug)], seed=0)
+    outs = [_augmented(o, black) for o in [A.Compose([_always(copy.deepcopy(aug))], seed=0)] + [drawn]*8]
+    check_sizes([o.shape[:2] for o in outs])
+    return outs[-1]
+
+def _always(aug):
+    "Let `aug` and what it is made of happen whenever they can"
+    if aug.p: aug.p = 1
+    for t in getattr(aug, 'transforms', []): _always(t)
+    return aug
 
 # %% ../nbs/00_augment.ipynb #92d4a1d2
 class BatchAlbumentations(AlbumentationsTransform):
@@ -194,6 +261,19 @@ def seen_in_training(
     dl.before_iter()
     return to_pixels(dl, dl.after_batch(to_device(dl.do_batch([dl.do_item(i) for i in idxs]), dl.device))[0])
 
+# %% ../nbs/00_augment.ipynb #d2495f54
+def check_shown(
+    dls, # What was given as loaders
+    n, # What was given as number of images
+    seed, # What was given as seed
+    figsize, # What was given as size of the figure
+)->tuple: # `n`, `seed` and `figsize`
+    "Check what all pictures of training images have in common"
+    if not isinstance(dls, DataLoaders):
+        raise TypeError(f'dls are loaders, such as `image_dls` makes, not {shown(dls)}')
+    if not len(dls.train.items): raise ValueError('these loaders have no training image to show')
+    return check_number(n, 'n', 1, 200),check_number(seed, 'seed', 0, 2**32-1),check_figsize(figsize)
+
 # %% ../nbs/00_augment.ipynb #0a9c7950
 def show_augmented(
     dls:DataLoaders, # Loaders; the image is taken from the training set
@@ -203,13 +283,14 @@ def show_augmented(
     figsize:tuple|None=None, # Width and height in inches
 )->Figure: # The original, then `n` versions of it
     "Show one training image and what training makes of it"
+    n,seed,figsize = check_shown(dls, n, seed, figsize)
     original = _training_image(dls, index)
-    with no_random(seed): images = np.concatenate([original, seen_in_training(dls.train, [index]*n)])
+    with no_random(seed): images = [*original, *seen_in_training(dls.train, [index]*n)]
     return image_grid(images, ['original'] + ['']*n, figsize=figsize, title='One image as training sees it')
 
 def _training_image(dls, index):
     "The training image at `index` as it is, shape (1, height, width, 3)"
-    items = dls.train.items
+    items,index = dls.train.items,check_number(index, 'index')
     if not 0 <= index < len(items): raise IndexError(f'index {index} is outside the {len(items)} training images')
     return seen_in_training(dls.test_dl([items[index]]), [0])
 
@@ -233,6 +314,7 @@ def show_transforms(
     figsize:tuple|None=None, # Width and height in inches
 )->Figure: # A row a transform
     "Show what each transform of the training augmentation does alone"
+    n,seed,figsize = check_shown(dls, n, seed, figsize)
     tfms = [o for fs in (dls.train.after_item.fs, dls.train.after_batch.fs) for o in fs if isinstance(o, AlbumentationsTransform) and o.train_aug]
     if not tfms: raise ValueError('the training images are not augmented: there is no transform to show')
     image = (_training_image(dls, index)[0]*255).round().astype(np.uint8)

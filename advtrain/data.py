@@ -9,7 +9,8 @@ __all__ = ['CIFAR10_CLASSES', 'CIFAR10_STATS', 'SPLITS', 'unpack_once', 'fashion
            'empty_dls', 'show_classes']
 
 # %% ../nbs/01_data.ipynb #946d5222
-import copy,functools,hashlib,os,random,shutil,sys,tarfile,tempfile
+import copy,functools,glob,hashlib,io,os,random,shutil,stat,sys,tarfile,tempfile,zlib
+from collections import defaultdict
 from contextlib import contextmanager,suppress
 from functools import partial
 from importlib.resources import files as package_files
@@ -20,26 +21,27 @@ from urllib.error import URLError
 import numpy as np
 import psutil
 import torch
-from fastai.data.block import CategoryBlock,DataBlock
+from fastai.data.block import CategoryBlock,DataBlock,TransformBlock
 from fastai.data.core import DataLoaders,TfmdDL
 from fastai.data.external import URLs,fastai_cfg,untar_data
-from fastai.data.transforms import Normalize,image_extensions,parent_label
+from fastai.data.transforms import IntToFloatTensor,Normalize
 from fastai.torch_core import cast,default_device,no_random
 from fastai.vision.augment import RandTransform
 from fastai.vision.core import PILImage,TensorImage
-from fastai.vision.data import ImageBlock
 from fastcore.basics import chunked,patch
 from fastcore.imports import IN_NOTEBOOK
 from fastprogress.fastprogress import progress_bar
 from fasttransform import Transform
-from filelock import FileLock
+from filelock import FileLock,Timeout
 from lzma import LZMAError
 from matplotlib.figure import Figure
-from PIL import Image,ImageOps
+from PIL import Image,ImageOps,UnidentifiedImageError
 from safetensors import SafetensorError,safe_open
 from safetensors.torch import save_file
 
-from .augment import AlbumentationsTransform,BatchAlbumentations,augmented_pixels,seen_in_training
+from .arguments import check_choice,check_flag,check_number,check_path,is_utf8,reason,shown,shown_path
+from .augment import AlbumentationsTransform,BatchAlbumentations
+from .augment import augmented_pixels,check_shown,check_sizes,seen_in_training
 from .batched import Share,batch_lacks
 from .devices import device_put,is_gpu
 from .figures import image_grid,short
@@ -65,6 +67,23 @@ def writable_home()->Path: # A folder
     if other.stat().st_uid!=user: raise PermissionError(f'{home} cannot be written, and {other} is another user\'s: name a folder in the environment variable FASTAI_HOME')
     return other
 
+def _aside(file): # a folder beside `file` to make it in
+    return tempfile.TemporaryDirectory(prefix=f'{file.name}-', suffix='.part', dir=file.parent)
+
+@contextmanager
+def _alone(file):
+    "One process at a time makes `file`, and removes what a killed one left of it; the others wait, and find it made"
+    lock = FileLock(f'{file}.lock')
+    with suppress(OSError, NotImplementedError): # where nothing can be written, nothing is kept either
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try: lock.acquire(timeout=5)
+        except Timeout:
+            say(f'another process makes {file}: waiting for it')
+            lock.acquire()
+        for o in file.parent.glob(f'{glob.escape(file.name)}-????????.part'): shutil.rmtree(o, ignore_errors=True)
+    try: yield
+    finally: lock.release()
+
 def appear_whole(
     name:str, # Name of the folder
     fill, # Function of an empty folder; gives the folder, in that one, which becomes the folder called `name`
@@ -73,11 +92,13 @@ def appear_whole(
     if (there := data_home()/name).is_dir(): return there
     folder = writable_home()/name
     if folder.is_dir(): return folder
-    with tempfile.TemporaryDirectory(dir=folder.parent) as tmp:
-        made = fill(Path(tmp))
-        try: os.rename(made, folder)
-        except OSError:
-            if not folder.is_dir(): raise # otherwise another process was faster
+    with _alone(folder):
+        if folder.is_dir(): return folder # made while this process waited
+        with _aside(folder) as tmp:
+            made = fill(Path(tmp))
+            try: os.rename(made, folder)
+            except OSError:
+                if not folder.is_dir(): raise # otherwise another process was faster, where nothing can be locked
     return folder
 
 # %% ../nbs/01_data.ipynb #587aeea9
@@ -85,12 +106,13 @@ def unpack_once(
     archive:Path, # A tar archive, compressed in any way `tarfile` knows
 )->Path: # Folder with the archive's content, under fastai's data directory
     "Unpack `archive`, unless one with the same bytes was unpacked before"
-    archive = Path(archive)
-    if not archive.is_file(): raise FileNotFoundError(f'no such archive: {archive}')
+    archive = check_path(archive, 'archive')
+    if not archive.is_file(): raise FileNotFoundError(f'no such archive: {shown_path(archive)}')
     def _unpack(tmp):
         try:
             with tarfile.open(archive) as tar: tar.extractall(tmp/'all', filter='data')
-        except (tarfile.TarError, LZMAError, EOFError, OSError) as e: raise ValueError(f'cannot unpack {archive}: {e}') from e
+        except (tarfile.TarError, LZMAError, EOFError, OSError) as e:
+            raise ValueError(f"cannot unpack {shown_path(archive)}: {str(e).partition(chr(10))[0].rstrip(':')}") from e
         tops = list((tmp/'all').iterdir())
         return tops[0] if len(tops)==1 and tops[0].is_dir() else tmp/'all'
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()[:8]
@@ -101,6 +123,7 @@ def fashion_sample(
     few:bool=False, # Three classes only, with 50 training and 5 test images each, for a try of a few seconds?
 )->Path: # Folder with `train/<class>/` and `test/<class>/`
     "Unpack the embedded sample of Fashion-MNIST"
+    check_flag(few, 'few')
     sample = unpack_once(package_files('advtrain')/'fashion_sample.tar.xz')
     return appear_whole(f'{sample.name}-few', partial(_copy_few, sample)) if few else sample
 
@@ -121,9 +144,10 @@ def data_folder(
     source:str|Path, # A folder, or a tar archive of one
 )->Path: # The folder
     "Find the folder of images that `source` is, or holds"
-    source = Path(source).expanduser()
+    source = check_path(source, 'the data')
+    if not is_utf8(str(source)): raise ValueError(f'the name {shown_path(source)} is not in UTF-8: rename it')
     if source.is_file(): return unpack_once(source)
-    if not source.is_dir(): raise FileNotFoundError(f'no such folder or archive: {source}')
+    if not source.is_dir(): raise FileNotFoundError(f'no such folder or archive: {shown_path(source)}')
     return source
 
 # %% ../nbs/01_data.ipynb #beeafe28
@@ -131,8 +155,8 @@ def cifar10(
     source:str|Path|None=None, # Folder or tar archive of CIFAR-10; `None`: the environment variable `ADVTRAIN_CIFAR10`, else a download
 )->Path: # Folder with `train/<class>/` and `test/<class>/`
     "Find CIFAR-10, or download it once through fastai"
-    source = source or os.environ.get('ADVTRAIN_CIFAR10')
-    if source: path = data_folder(source)
+    if source is None: source = os.environ.get('ADVTRAIN_CIFAR10') or None
+    if source is not None: path = data_folder(source)
     else:
         try:
             with _alone(data_home()/'cifar10'): path = untar_data(URLs.CIFAR) # several processes download it once
@@ -141,38 +165,136 @@ def cifar10(
                 "give a folder or archive you have, cifar10('cifar10.tgz'); or name it in the environment variable ADVTRAIN_CIFAR10") from e
     found = sorted(o.name for o in (path/'train').iterdir() if o.is_dir()) if (path/'train').is_dir() else []
     if found!=CIFAR10_CLASSES: raise ValueError(f"{path} is not CIFAR-10: expected the folders train/{', train/'.join(CIFAR10_CLASSES)}; found {found or 'none'}")
+    n = sum(len(os.listdir(o)) for o in path.glob('t*/*/'))
+    if n<60000: say(f'{shown_path(path)} has {n} of the 60000 images of CIFAR-10')
     return path
 
 # %% ../nbs/01_data.ipynb #55992f40
-SPLITS = 'train','valid','test'
+IMAGE_SUFFIXES = frozenset('''.apng .avif .bmp .dib .gif .ico .j2k .jfif .jp2 .jpe .jpeg .jpf .jpg .jpx .pbm .pcx .pgm
+.png .pnm .ppm .psd .ras .rgb .sgi .tga .tif .tiff .webp .xbm .xpm'''.split())
 
-def _folders(path): return sorted(o for o in path.iterdir() if o.is_dir() and not o.name.startswith('.'))
+def is_image(
+    name:str, # Name of a file
+)->bool: # Does Pillow open files with this suffix?
+    "Tell an image by its name, on every machine alike"
+    return name[name.rfind('.'):].lower() in IMAGE_SUFFIXES
 
+# %% ../nbs/01_data.ipynb #455450b7
+_RUN_FILES = '.advtrain.json','experiment.toml' # a folder with one of them is a run
+
+def _is_run(folder): return any(os.path.lexists(os.path.join(folder, o)) for o in _RUN_FILES)
+
+def _entries(folder):
+    "What lies in a folder, sorted, and whether each is a folder"
+    for o in sorted(os.scandir(folder), key=lambda o: o.name):
+        yield o,os.path.isdir(o.path) if o.is_symlink() else o.is_dir()
+
+def _holds_images(folder): return any(is_image(o) and o[0]!='.' for o in os.listdir(folder))
+
+def _holds_runs(folder):
+    "Is `folder` a run, or a folder of runs alone?"
+    if _is_run(folder): return True
+    if _holds_images(folder): return False
+    folders = [o.path for o,is_dir in _entries(folder) if is_dir]
+    return bool(folders) and all(map(_is_run, folders))
+
+# %% ../nbs/01_data.ipynb #0a69b4ff
+def _images(folder, unused):
+    "Sorted images of a class; what else is in its folder is noted in `unused`"
+    res = []
+    for o,is_dir in _entries(folder):
+        hidden,image = o.name[0]=='.',is_image(o.name)
+        if image and not hidden and not is_dir: res.append(folder/o.name)
+        elif is_dir and not hidden: unused['a folder inside a class'].append(o.path)
+        elif image or not hidden: unused['hidden' if hidden else 'no image by its suffix'].append(o.path)
+    return res
+
+def _class_folders(root, unused):
+    "Sorted folders that may be classes or splits; what else is there is noted in `unused`"
+    res = []
+    for o,is_dir in _entries(root):
+        if o.name[0]=='.': why = 'hidden' if is_dir and _holds_images(o.path) else None
+        elif is_dir: why = 'runs of advtrain' if _holds_runs(o.path) else None
+        elif o.is_symlink() and not os.path.exists(o.path): why = 'a link to nothing'
+        else: why = 'in no class folder' if is_image(o.name) else None
+        if why: unused[why].append(o.path)
+        elif is_dir and o.name[0]!='.': res.append(root/o.name)
+    return res
+
+# %% ../nbs/01_data.ipynb #0c118737
 def _class_files(
     root:Path, # Folder with one folder a class
+    folders:list, # Those folders
+    unused:dict, # Reason -> what is not used for that reason
 )->dict: # Sorted image files of each class
     "List the images of each class"
-    folders = _folders(root)
-    if not folders: raise ValueError(f'no class folders in {root}: images belong into {root}/<class>/')
-    res = {o.name: [o/f.name for f in sorted(os.scandir(o), key=lambda f: f.name) if f.is_file() and os.path.splitext(f.name)[1].lower() in image_extensions] for o in folders}
-    if empty := [k for k,v in res.items() if not v]: raise ValueError(f"no images in {root/empty[0]}" + (f' (and {len(empty)-1} more class folders)' if empty[1:] else ''))
+    name = shown_path(root)
+    if not folders: raise ValueError(f'no class folders in {name}: images belong into {name}/<class>/')
+    for o in folders:
+        if not is_utf8(o.name): raise ValueError(f'the name {shown_path(o)} is not in UTF-8: rename it')
+    res = {o.name: _images(o, unused) for o in folders}
+    if empty := [k for k,v in res.items() if not v]: raise ValueError(_no_images(root/empty[0], len(empty)-1))
     return res
+
+def _no_images(folder, more):
+    "What is said of a class without images"
+    there = [o for o in sorted(os.listdir(folder)) if o[0]!='.']
+    only = f', only {shown_path(there[0])}' + (f' and {len(there)-1} more' if there[1:] else '') if there else ''
+    return f'no images in {shown_path(folder)}{only}' + (f' (and in {more} more class folders)' if more else '')
+
+# %% ../nbs/01_data.ipynb #3f9da14d
+SPLITS = 'train','valid','test'
+
+@functools.cache
+def _split_of(name): # of a folder's name; `None` for what is no split
+    name = name.lower()
+    return 'valid' if name in ('val','validation','dev') else name if name in SPLITS else None
+
+def _is_class(train, folders):
+    "Is a folder called train a class like its neighbours?"
+    if not any(is_dir for _,is_dir in _entries(train)): return True
+    return _holds_images(train) and any(_holds_images(o) for o in folders if not _split_of(o.name))
+
+def _split_folders(folders, unused):
+    "The folder of each split; none if all folders are classes"
+    if not any(_split_of(o.name)=='train' and not _is_class(o, folders) for o in folders): return {}
+    found = {}
+    for o in folders:
+        if (split := _split_of(o.name)) is None: unused['beside train/, only valid/ and test/ are used'].append(str(o))
+        elif split not in found: found[split] = o
+        else:
+            two = f'{shown_path(found[split])} and {shown_path(o)}'
+            raise ValueError(f'{two} are both the {split} split: keep one of them')
+    return {s: found[s] for s in SPLITS if s in found}
 
 # %% ../nbs/01_data.ipynb #57534a28
 def class_files(
     path:str|Path, # Folder of classes, or of the splits `train`, `valid`, `test` with a folder of classes each
 )->list: # All image files, sorted by split and class
     "List the images under `path`, and check that they make a classification problem"
-    path = Path(path)
-    if not path.is_dir(): raise FileNotFoundError(f'no such folder: {path}')
-    if (path/'train').is_dir(): roots = {s: path/s for s in SPLITS if (path/s).is_dir()}
-    else: roots = {'train': path}
-    files = {s: _class_files(root) for s,root in roots.items()}
-    train = files['train']
-    if len(train)<2: raise ValueError(f"only one class, {list(train)[0]!r}, in {roots['train']}: a classifier needs two")
-    for s in list(files)[1:]:
-        if extra := sorted(set(files[s])-set(train)): raise ValueError(f"{roots[s]} has classes that {roots['train']} lacks: {', '.join(extra)}")
+    path,unused = check_path(path),defaultdict(list)
+    if not path.is_dir(): raise FileNotFoundError(f'no such folder: {shown_path(path)}')
+    folders = _class_folders(path, unused)
+    roots = _split_folders(folders, unused)
+    files = {s: _class_files(o, _class_folders(o, unused), unused) for s,o in roots.items()}
+    if not roots: files['train'] = _class_files(path, folders, unused)
+    _check_classes(files, roots or {'train': path})
+    for why,paths in unused.items(): say(_not_used(paths, why))
     return [f for classes in files.values() for fs in classes.values() for f in fs]
+
+def _not_used(paths, why):
+    more = f' and {len(paths)-1} more' if paths[1:] else ''
+    return f'not used: {shown_path(paths[0])}{more} ({why})'
+
+def _check_classes(files, roots):
+    "Check that there are two classes, and that no split has others than the training set"
+    train = files['train']
+    where = shown_path(roots['train'])
+    if len(train)<2: raise ValueError(f'only one class, {list(train)[0]!r}, in {where}: a classifier needs two')
+    for s in files:
+        if extra := sorted(set(files[s])-set(train)):
+            names = short(', '.join(map(shown_path, extra)), 200)
+            raise ValueError(f'{shown_path(roots[s])} has classes that {where} lacks: {names}')
 
 # %% ../nbs/01_data.ipynb #32bc4d0b
 def _hold_out(
@@ -186,7 +308,9 @@ def _hold_out(
     out = []
     for c in sorted(set(labels.tolist())):
         of_class = idxs[labels==c]
-        if len(of_class)<2: raise ValueError(f'class {c!r} has one image, {files[of_class[0]]}: holding images out needs two or more')
+        if len(of_class)<2:
+            name = shown_path(files[of_class[0]])
+            raise ValueError(f'class {c!r} has one image, {name}: holding images out needs two or more')
         out.append(rng.permutation(of_class)[:min(max(1, round(pct*len(of_class))), len(of_class)-1)])
     out = np.sort(np.concatenate(out))
     return np.setdiff1d(idxs, out), out
@@ -214,15 +338,20 @@ class FolderSplitter:
         seed:int=42, # The same seed holds out the same images
         fraction:float=1., # Share of each class's training images that is used
     ):
-        if watch not in ('valid','test'): raise ValueError(f"watch must be 'valid' or 'test', not {watch!r}")
-        if not 0 < valid_pct < 1: raise ValueError(f'valid_pct is a share between 0 and 1, not {valid_pct}')
-        if not 0 < fraction <= 1: raise ValueError(f'fraction is a share above 0, 1 at most, not {fraction}')
-        self.valid_pct,self.watch,self.seed,self.fraction = valid_pct,watch,seed,fraction
+        self.watch = check_choice(watch, 'watch', 'valid', 'test')
+        share = partial(check_number, least=np.nextafter(0, 1), whole=False)
+        self.valid_pct = share(valid_pct, 'valid_pct', most=np.nextafter(1, 0), words='a share between 0 and 1')
+        self.fraction = share(fraction, 'fraction', most=1, words='a share above 0, 1 at most,')
+        self.seed = check_number(seed, 'seed', 0)
 
     def __call__(self, files):
         files = [f if isinstance(f, Path) else Path(f) for f in files]
-        depth = len(Path(_root(files)).parts)
-        split = np.array([f.parts[depth] if len(f.parts)==depth+3 else 'train' for f in files])
+        if not files: raise ValueError('there is no image file to split')
+        start = len(_root(files).rstrip(os.sep))+1
+        below = [str(f)[start:] for f in files]
+        split = np.array([_split_of(o.partition(os.sep)[0]) or '' if o.count(os.sep)==2 else 'train' for o in below])
+        lost = [f for f,s in zip(files, split) if not s]
+        if lost: say(_not_used(lost, 'in no split'))
         idxs = {s: np.flatnonzero(split==s) for s in SPLITS}
         rng = np.random.default_rng(self.seed)
         for s in ('test','valid') if self.watch=='valid' else ('test',):
@@ -236,28 +365,69 @@ def open_rgb(
     file:str|Path, # Image file of any mode Pillow reads
 )->Image.Image: # 8-bit RGB image
     "Open an image of any mode as 8-bit RGB"
+    file = check_path(file, 'file')
+    try: return _open(file)
+    except FileNotFoundError: raise FileNotFoundError(f'{shown_path(file)} cannot be read: {_no_file(file)}') from None
+    except Exception as e: # Pillow raises many kinds
+        raise ValueError(f'{shown_path(file)} cannot be read: {_reason(e)}') from e
+
+def _open(file): # a path or a stream
+    if isinstance(file, (str,Path)):
+        if not is_utf8(str(file)): raise ValueError('its name is not in UTF-8: rename it')
+        if not stat.S_ISREG(os.stat(file).st_mode): # opening a pipe would wait for who writes into it
+            raise ValueError('it is a folder, a pipe or a device')
     with Image.open(file) as im:
         im.load()
         if im.mode=='RGB' and 'transparency' not in im.info and not im.getexif(): return im.copy()
-        im = ImageOps.exif_transpose(im)
-    if im.mode.startswith('I') or im.mode=='F': # 16 bits, 32 bits or floats
-        values = np.asarray(im).astype(np.float64)
-        top = 1 if im.mode=='F' and values.max()<=1 else 255 if values.max()<=255 and im.mode=='F' else 65535
-        return Image.fromarray((values/top*255).clip(0, 255).round().astype(np.uint8)).convert('RGB')
+        return _to_rgb(ImageOps.exif_transpose(im))
+
+def _no_file(file): return 'it is a link to nothing' if os.path.islink(file) else 'there is no such file'
+
+def _reason(e): # why an image cannot be read, in a few words
+    return 'it is no image that Pillow knows' if isinstance(e, UnidentifiedImageError) else reason(e)
+
+# %% ../nbs/01_data.ipynb #ff4be232
+def _to_rgb(im):
+    "Turn an image of any mode into 8-bit RGB"
+    if im.mode.startswith('I') or im.mode=='F': return _scaled(im) # 16 bits, 32 bits or floats
     if im.mode in ('RGBA','LA','PA','La','RGBa') or 'transparency' in im.info:
         im = im.convert('RGBA')
         return Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im).convert('RGB')
     return im.convert('RGB')
+
+def _scaled(im):
+    "Scale 16 or 32 bits, or floats up to 1 or 255, to 8 bits"
+    values = np.asarray(im).astype(np.float64)
+    lo,hi = values.min(),values.max()
+    if not np.isfinite(lo+hi): raise ValueError('some of its pixels are NaN or infinite')
+    if lo<0 or hi>65535: raise ValueError(f'its pixels reach from {lo:g} to {hi:g}: scale them to 0 to 255')
+    top = 65535 if im.mode!='F' or hi>255 else 1 if hi<=1 else 255
+    return Image.fromarray((values/top*255).round().astype(np.uint8)).convert('RGB')
 
 # %% ../nbs/01_data.ipynb #7461df11
 class RGBImage(PILImage):
     "An image of any mode, opened as 8-bit RGB"
     @classmethod
     def create(cls,
-        fn, # Image file, or anything `PILImage.create` takes
-        **kwargs, # Passed on to `PILImage.create`
+        fn:object, # Image file, its bytes, an array of shape (height, width, channels), a tensor, or a Pillow image
     )->PILImage: # 8-bit RGB image
-        return cls(open_rgb(fn)) if isinstance(fn, (str,Path)) else super().create(fn, **kwargs)
+        if isinstance(fn, (str,Path)): return cls(open_rgb(fn))
+        if isinstance(fn, TensorImage): fn = fn.permute(1,2,0)
+        if isinstance(fn, torch.Tensor): fn = fn.detach().cpu().numpy()
+        if isinstance(fn, np.ndarray): return cls(_of_array(fn))
+        if isinstance(fn, Image.Image): return cls(_to_rgb(fn))
+        if not isinstance(fn, bytes):
+            raise TypeError(f'an image is a file, bytes, an array, a tensor or a Pillow image, not {shown(fn)}')
+        try: return cls(_open(io.BytesIO(fn)))
+        except Exception as e: raise ValueError(f'{len(fn)} bytes cannot be read: {_reason(e)}') from e
+
+def _of_array(x):
+    "An image of an array"
+    if x.ndim==3 and x.shape[2]==1: x = x[...,0]
+    if x.dtype!=np.uint8 or not x.size or not (x.ndim==2 or x.ndim==3 and x.shape[2] in (3,4)):
+        raise ValueError('an image is an array of uint8 of shape (height, width, 1, 3 or 4 channels), '
+                         f'not of {x.dtype} and {x.shape}')
+    return _to_rgb(Image.fromarray(x))
 
 class FitSquare(Transform):
     "Scale an image until its shorter side is `size` pixels, and keep the square in its middle"
@@ -266,7 +436,7 @@ class FitSquare(Transform):
         size:int, # Side of the result, pixels
     ):
         super().__init__()
-        self.size = size
+        self.size = _check_size(size)
 
     def encodes(self,
         x:PILImage, # Image of any size
@@ -279,17 +449,24 @@ def fit_square(
     size:int, # Side of the result, pixels
 )->Image.Image: # Square image
     "Scale `image` until its shorter side is `size` pixels, and keep the square in its middle"
+    size = _check_size(size)
     return image if image.size==(size,size) else ImageOps.fit(image, (size,size), Image.Resampling.BILINEAR)
+
+def _check_size(size): return check_number(size, 'size', 1, 4096)
 
 # %% ../nbs/01_data.ipynb #6dc4c62d
 class _Opened:
-    "The pixels of image files, uint8, shape (size, size, 3), and their `_sums`; zeros and NaN for a file that cannot be read"
+    "Pixels of image files, uint8, their `_sums` and checksum; zeros and NaN for a file that cannot be read"
     def __init__(self, files, size): self.files,self.size = files,size
     def __len__(self): return len(self.files)
     def __getitem__(self, i):
-        try: x = np.array(fit_square(open_rgb(self.files[i]), self.size))
-        except Exception: return torch.zeros(self.size, self.size, 3, dtype=torch.uint8),torch.full((6,), torch.nan, dtype=torch.float64) # Pillow raises many kinds
-        return torch.from_numpy(x),torch.from_numpy(_sums(x))
+        try:
+            x = np.array(fit_square(_open(self.files[i]), self.size))
+            sums = _sums(x)
+        except Exception: # Pillow raises many kinds
+            x = np.zeros((self.size,self.size,3), np.uint8)
+            sums = np.full(6, np.nan)
+        return torch.from_numpy(x),torch.from_numpy(sums),zlib.crc32(x)
 
 def _sums(
     x:np.ndarray, # Image, uint8, shape (height, width, 3)
@@ -301,7 +478,7 @@ def _sums(
 def _open_all(
     files:list, # Image files
     size:int, # Side the images are scaled to, pixels
-): # Yields pixels, shape (images, size, size, 3), and their `_sums`, some images at a time
+): # Yields pixels, shape (images, size, size, 3), their `_sums` and checksums, some images at a time
     "Open all files, in as many processes as there are cores"
     many = len(files)>2000
     dl = torch.utils.data.DataLoader(_Opened(files, size), batch_size=100, num_workers=min(8, os.cpu_count()) if many else 0, generator=torch.Generator())
@@ -311,8 +488,13 @@ def _open_all(
 def _fingerprint(files, size):
     "A short id of the files' names, sizes and times, and of the size they are scaled to"
     h = hashlib.sha256(str(size).encode())
-    for f in files: h.update(f'{f}|{(s := os.stat(f)).st_size}|{s.st_mtime_ns}\n'.encode())
+    for f in files: h.update(f'{f}|{_stamp(f)}\n'.encode(errors='surrogateescape'))
     return h.hexdigest()[:16]
+
+def _stamp(file):
+    try: s = os.stat(file)
+    except OSError: return 'no file' # a link to nothing
+    return f'{s.st_size}|{s.st_mtime_ns}|{s.st_ctime_ns}'
 
 def _keep(
     file:Path, # Where to
@@ -321,10 +503,101 @@ def _keep(
     "Write a file aside, then move it to its place"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent) as tmp:
+        with _aside(file) as tmp:
             write(f'{tmp}/{file.name}')
             os.replace(f'{tmp}/{file.name}', file)
     except (OSError, SafetensorError) as e: return getattr(e, 'strerror', None) or str(e)
+
+# %% ../nbs/01_data.ipynb #5d5d6f77
+_CACHE_VERSION = '2' # of the file's content; raise it when `open_rgb` or `fit_square` give other pixels
+
+def _checksums(pixels): return np.array([zlib.crc32(o) for o in pixels.numpy().reshape(len(pixels), -1)], np.int64)
+
+def _digest(sums, checksums):
+    "A checksum of what was found out about all images"
+    return f'{zlib.crc32(checksums.tobytes(), zlib.crc32(sums.tobytes())):08x} {sums.dtype}{sums.shape}'
+
+def _load(cache, fingerprint):
+    "Map a cache file into memory: pixels if it has them, sums, checksums; raise ValueError if it is not what is wanted"
+    try:
+        with safe_open(cache, 'pt') as f:
+            about = f.metadata() or {}
+            if about.get('version')!=_CACHE_VERSION: raise ValueError(f'{cache} was written by another version')
+            if about.get('fingerprint')!=fingerprint:
+                raise ValueError('files were added, changed or removed since they were decoded')
+            found = {k: f.get_tensor(k) for k in f.keys()}
+    except SafetensorError as e: raise ValueError(f'{cache} is damaged') from e
+    pixels,sums = found.get('pixels'),found['sums'].numpy()
+    checksums = found['checksums'].numpy() if pixels is None else _checksums(pixels)
+    if about.get('digest')!=_digest(sums, checksums): raise ValueError(f'{cache} is damaged')
+    return pixels,sums,checksums
+
+# %% ../nbs/01_data.ipynb #022c3e05
+def _spot_check(files, size, sums, checksums):
+    "Decode one image of each folder, and some that could not be read; raise ValueError if it is not what was kept"
+    of_folder = list({str(f).rpartition(os.sep)[0]: i for i,f in enumerate(files)}.values())
+    rows = of_folder[::-(-len(of_folder)//100)] + np.flatnonzero(np.isnan(sums[:,0]))[:100].tolist()
+    now = _Opened(files, size)
+    for i in rows:
+        _,s,checksum = now[i]
+        if checksum!=checksums[i] or not np.array_equal(s, sums[i], equal_nan=True):
+            raise ValueError(f'{shown_path(files[i])} is not what it was')
+
+def _decode(files, size):
+    "Pixels, sums and checksums of all files"
+    pixels,n = torch.empty(len(files), size, size, 3, dtype=torch.uint8),0
+    sums,checksums = np.empty((len(files), 6)),np.empty(len(files), np.int64)
+    for x,s,c in _open_all(files, size):
+        here = slice(n, n := n+len(x))
+        pixels[here],sums[here],checksums[here] = x,s,c
+    return pixels,sums,checksums
+
+# %% ../nbs/01_data.ipynb #1891853d
+@functools.cache
+def _say_once(line): say(line)
+
+def _cache_file(files, size, fingerprint, with_pixels):
+    "Pixels have one file for a folder and size, which is replaced; without pixels, each list of files has its own"
+    if not with_pixels: return data_home()/'advtrain_scans'/f'{fingerprint}.safetensors'
+    root = f'{os.path.abspath(_root(files))}|{size}'.encode(errors='surrogateescape')
+    return data_home()/'advtrain_images'/f'{hashlib.sha256(root).hexdigest()[:16]}.safetensors'
+
+def _kept(files, size, with_pixels):
+    "Pixels, sums and checksums of all files, from disk if they are kept there"
+    files,size = _some_files(files),_check_size(size)
+    fingerprint = _fingerprint(files, size)
+    cache = _cache_file(files, size, fingerprint, with_pixels)
+    with _alone(cache):
+        try:
+            found = _load(cache, fingerprint)
+            _spot_check(files, size, *found[1:])
+            return found
+        except OSError: pass # there is none
+        except ValueError as e: say(f'{e}: decoding {len(files)} images again')
+        pixels,sums,checksums = _decode(files, size) if with_pixels else _scan(files, size)
+        about = dict(version=_CACHE_VERSION, fingerprint=fingerprint, digest=_digest(sums, checksums))
+        tensors = dict(sums=torch.from_numpy(sums))
+        tensors |= dict(pixels=pixels) if with_pixels else dict(checksums=torch.from_numpy(checksums))
+        why = _keep(cache, lambda f: save_file(tensors, f, about))
+    if not why:
+        with suppress(OSError, ValueError): return _load(cache, fingerprint) # other processes share its memory
+        why = 'what was written cannot be read'
+    _say_once(f'decoded images cannot be kept in {cache.parent} ({why}): they are decoded again at the next start')
+    return pixels,sums,checksums
+
+def _scan(files, size):
+    "Sums and checksums of all files, without their pixels"
+    _,sums,checksums = zip(*((None,s,c) for _,s,c in _open_all(files, size)))
+    return None,torch.cat(sums).numpy(),torch.cat(checksums).numpy()
+
+def _some_files(files):
+    "Check that these are files"
+    if isinstance(files, (str,bytes,Path)) or not hasattr(files, '__iter__'):
+        raise TypeError(f'files is a list of image files, not {shown(files)}')
+    if not (files := list(files)): raise ValueError('files is an empty list: there is no image to open')
+    for f in files:
+        if not isinstance(f, (str,Path)): raise TypeError(f'files is a list of image files, and {shown(f)} is none')
+    return files
 
 # %% ../nbs/01_data.ipynb #da497432
 def scan_images(
@@ -332,12 +605,7 @@ def scan_images(
     size:int=32, # Side the images are scaled to, pixels
 )->np.ndarray: # Means and mean squares of the channels in [0, 1], shape (files, 6); a row of NaN for a file that cannot be read
     "Open every image once; the result is kept until a file changes"
-    cache = data_home()/'advtrain_scans'/f'{_fingerprint(files, size)}.npy'
-    try: return np.load(cache)
-    except (OSError, ValueError, EOFError): pass # there is none, or it is damaged
-    sums = np.concatenate([sums.numpy() for _,sums in _open_all(files, size)])
-    _keep(cache, lambda f: np.save(f, sums)) # without it, the images are opened again next time
-    return sums
+    return _kept(files, size, with_pixels=False)[1]
 
 # %% ../nbs/01_data.ipynb #cebffec4
 def image_stats(
@@ -354,15 +622,16 @@ class DecodedImages:
         files:list, # Image files
         pixels:torch.Tensor, # Their pixels, uint8, shape (files, size, size, 3)
         sums:np.ndarray, # Means and mean squares of the channels in [0, 1], shape (files, 6); a row of NaN for a file that cannot be read
+        checksums:np.ndarray|None=None, # A checksum of each image's pixels, shape (files,)
     ):
-        self.pixels,self.sums,self._on = pixels,sums,{}
+        self.pixels,self.sums,self.checksums,self._on = pixels,sums,checksums,{}
         self._row = {str(f): i for i,f in enumerate(files)}
 
     def rows(self,
         files:list, # Image files
     )->torch.Tensor|None: # The row of each; `None` if one of them is not here
         "Find the rows of `files`"
-        rows = [self._row.get(str(f)) for f in files]
+        rows = [self._row.get(str(f)) if isinstance(f, (str,Path)) else None for f in files]
         return None if None in rows else torch.tensor(rows)
 
     def on(self,
@@ -374,66 +643,35 @@ class DecodedImages:
         return self._on[device]
 
 # %% ../nbs/01_data.ipynb #a8b628d2
-_CACHE_VERSION = '1' # of the file's content; raise it when `open_rgb` or `fit_square` give other pixels
-
-def _load_images(cache, files, fingerprint):
-    "Map a cache file into memory; raise ValueError if it is not what is wanted"
-    try:
-        with safe_open(cache, 'pt') as f:
-            about = f.metadata() or {}
-            if about.get('version')!=_CACHE_VERSION: raise ValueError(f'{cache} was written by another version')
-            if about.get('fingerprint')!=fingerprint: raise ValueError('files were added, changed or removed since they were decoded')
-            return DecodedImages(files, f.get_tensor('pixels'), f.get_tensor('sums').numpy())
-    except SafetensorError as e: raise ValueError(f'{cache} is damaged') from e
-
-@functools.cache
-def _say_once(line): say(line)
-
 def decode_images(
     files:list, # Image files
-    size:int=32, # Side the images are scaled to, pixels
+    size:int=32, # Side of the images, pixels
 )->DecodedImages: # Their pixels
     "Decode all images into one array, which is kept on disk until a file changes"
-    root = hashlib.sha256(f'{_root(files)}|{size}'.encode()).hexdigest()[:16]
-    cache,fingerprint = data_home()/'advtrain_images'/f'{root}.safetensors',_fingerprint(files, size)
-    with _alone(cache):
-        try: return _load_images(cache, files, fingerprint)
-        except OSError: pass # there is none
-        except ValueError as e: say(f'{e}: decoding {len(files)} images again')
-        pixels,sums,n = torch.empty(len(files), size, size, 3, dtype=torch.uint8),torch.empty(len(files), 6, dtype=torch.float64),0
-        for x,s in _open_all(files, size): pixels[n:n+len(x)],sums[n:n+len(x)],n = x,s,n+len(x)
-        why = _keep(cache, lambda f: save_file(dict(pixels=pixels, sums=sums), f, dict(version=_CACHE_VERSION, fingerprint=fingerprint)))
-    if not why: return _load_images(cache, files, fingerprint)
-    _say_once(f'decoded images cannot be kept in {cache.parent} ({why}): they are decoded again at the next start')
-    return DecodedImages(files, pixels, sums.numpy())
-
-@contextmanager
-def _alone(file):
-    "One process at a time makes `file`; the others wait, and find it made"
-    lock = FileLock(f'{file}.lock')
-    with suppress(OSError): # where nothing can be written, nothing is kept either
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    try: yield
-    finally: lock.release()
+    return DecodedImages(files, *_kept(files, size, with_pixels=True))
 
 # %% ../nbs/01_data.ipynb #860ba85c
 def _readable(
     files:list, # Image files
     sums:np.ndarray, # Their rows of `scan_images`, or `DecodedImages.sums`
     on_error:str, # 'raise' or 'skip'
-)->tuple: # Files that can be read, their rows, files that cannot
-    "Raise an error that names the unreadable files, or leave them out"
+)->np.ndarray: # Which files can be read
+    "Raise an error that names the unreadable files, or tell which they are"
     ok = ~np.isnan(sums).any(1)
-    skipped = [f for f,o in zip(files, ok) if not o]
-    if skipped:
-        names = ', '.join(map(str, skipped[:5])) + (f' and {len(skipped)-5} more' if len(skipped)>5 else '')
-        if on_error=='raise': raise ValueError(f"{len(skipped)} of {len(files)} images cannot be read: {names}. Mend them, or leave them out with on_error='skip', in a shell with --skip-unreadable")
-        say(f'skipped {len(skipped)} of {len(files)} images that cannot be read: {names}')
-    return [f for f,o in zip(files, ok) if o],sums[ok],skipped
+    if ok.all(): return ok
+    gone = [f for f,o in zip(files, ok) if not o]
+    names = '; '.join(map(_why_unreadable, gone[:5])) + (f' and {len(gone)-5} more' if len(gone)>5 else '')
+    if on_error=='raise':
+        raise ValueError(f'{len(gone)} of {len(files)} images cannot be read: {names}. Mend them, or leave them out '
+                         "with on_error='skip', in a shell with --skip-unreadable")
+    say(f'skipped {len(gone)} of {len(files)} images that cannot be read: {names}')
+    return ok
 
-def _check_on_error(on_error):
-    if on_error not in ('raise','skip'): raise ValueError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
+def _why_unreadable(file): # its name and the reason
+    try: _open(file)
+    except FileNotFoundError: return f'{shown_path(file)} ({_no_file(file)})'
+    except Exception as e: return f'{shown_path(file)} ({_reason(e)})'
+    return shown_path(file)
 
 # %% ../nbs/01_data.ipynb #d9d87265
 class NormalizeInPlace(Normalize):
@@ -442,6 +680,32 @@ class NormalizeInPlace(Normalize):
         x:TensorImage, # Batch of floats, shape (images, channels, height, width); it is overwritten
     )->TensorImage: # The same
         return x.sub_(self.mean).div_(self.std)
+
+# %% ../nbs/01_data.ipynb #667c00e2
+class FolderLabel(Transform):
+    "The name of the folder that a file lies in"
+    input_types = (object,) # for fastai, which asks where new items enter the pipeline
+    def encodes(self,
+        x, # Image file
+    )->str: # Name of its folder
+        if isinstance(x, (str,Path)): return Path(x).parent.name
+        raise TypeError(f'the label of an image is the name of its folder, and {shown(x)} lies in none')
+
+# %% ../nbs/01_data.ipynb #0a445955
+class OpenedDL(TfmdDL):
+    "A loader that opens images one by one"
+    def create_batch(self,
+        b:list, # Items; the first part of each is an image
+    )->tuple: # Batch
+        if not self.prebatched and isinstance(b[0], tuple): check_sizes(o[0].shape[-2:] for o in b)
+        return super().create_batch(b)
+
+    def __iter__(self):
+        try: yield from super().__iter__()
+        except (ValueError, OSError) as e:
+            if 'in DataLoader worker process' not in str(e): raise
+            line = str(e).strip().splitlines()[-1] # what PyTorch says ends with the worker's own words
+            raise type(e)(line.partition(': ')[2]) from None
 
 # %% ../nbs/01_data.ipynb #96e1d094
 def image_block(
@@ -456,11 +720,35 @@ def image_block(
     fraction:float=1., # Share of each class's training images that is used
 )->DataBlock: # Its source is a folder of classes
     "Make a fastai `DataBlock` for a folder of classes, for people who compose their own"
-    _check_on_error(on_error)
-    def _get_items(path): return _readable(files := class_files(path), scan_images(files, size), on_error)[0]
-    return DataBlock(blocks=(ImageBlock(RGBImage), CategoryBlock(vocab)), get_items=_get_items, get_y=parent_label,
+    check_choice(on_error, 'on_error', 'raise', 'skip')
+    size = _check_size(size)
+    if augs is not None: augmented_pixels(augs, size)
+    if stats is not None: _check_stats(stats)
+    if vocab is not None: _check_vocab(vocab)
+    def _get_items(path):
+        files = class_files(path)
+        return [f for f,ok in zip(files, _readable(files, scan_images(files, size), on_error)) if ok]
+    images = TransformBlock(type_tfms=RGBImage.create, batch_tfms=IntToFloatTensor, dl_type=OpenedDL)
+    return DataBlock(blocks=(images, CategoryBlock(vocab)), get_items=_get_items, get_y=FolderLabel(),
         splitter=FolderSplitter(valid_pct, watch, seed, fraction), item_tfms=[FitSquare(size), AlbumentationsTransform(augs)],
-        batch_tfms=[NormalizeInPlace.from_stats(*stats)] if stats else [])
+        batch_tfms=[] if stats is None else [NormalizeInPlace.from_stats(*stats)])
+
+def _check_stats(stats):
+    "Check that `stats` has mean and standard deviation of three channels"
+    try: mean,std = [np.asarray(o, np.float64) for o in stats]
+    except (TypeError, ValueError): mean = std = np.empty(0)
+    if not (mean.shape==std.shape==(3,) and np.isfinite([mean,std]).all() and (std>0).all()):
+        raise ValueError('stats are mean and standard deviation of three channels, ((r, g, b), (r, g, b)), '
+                         f'not {shown(stats)}')
+
+def _check_vocab(vocab):
+    "Check that `vocab` has names of folders, each once"
+    names = [] if isinstance(vocab, (str,bytes)) or not hasattr(vocab, '__iter__') else list(vocab)
+    if not names: raise TypeError(f'vocab is a list of class names, not {shown(vocab)}')
+    for o in names:
+        if not isinstance(o, str) or os.path.basename(o)!=o or o in ('','.','..') or '\0' in o:
+            raise ValueError(f'a class is called by the name of its folder, and {shown(o)} is none')
+    if len(set(names))<len(names): raise ValueError(f'vocab has a name twice: {shown(names)}')
 
 # %% ../nbs/01_data.ipynb #a8f4f976
 class Part(NamedTuple):
@@ -505,6 +793,13 @@ def batch_sizes(
     return [bs]*(n//bs) + ([n%bs] if n%bs and not drop_last else [])
 
 # %% ../nbs/01_data.ipynb #42989043
+def _targets(tl):
+    "All targets; where they are the names of folders, one is found for each folder"
+    if not isinstance(tl.tfms.fs[0], FolderLabel): return [tl[i] for i in range(len(tl))]
+    folders = [str(o).rpartition(os.sep)[0] for o in tl.items]
+    of_folder = {o: tl[i] for o,i in {o: i for i,o in enumerate(folders)}.items()}
+    return [of_folder[o] for o in folders]
+
 class CachedDL(TfmdDL):
     "A loader that gathers whole batches from decoded images"
     def __init__(self,
@@ -583,7 +878,7 @@ class CachedDL(TfmdDL):
         if any(isinstance(o, RandTransform) and getattr(o, 'train_aug', True) is not None for o in self.after_item.fs):
             raise ValueError('an item transform that draws at random would be frozen in the array: use `BatchAlbumentations` as a batch transform')
         if self.images and (rows := self.images.rows(self.items)) is not None:
-            columns = [[tl[i] for i in range(len(tl))] for tl in self.dataset.tls[1:]]
+            columns = map(_targets, self.dataset.tls[1:])
             return self.images,rows,*[cast(torch.stack(o), type(o[0])) for o in columns]
         x,*y = [cast(torch.stack(o), type(o[0])) for o in zip(*[self.after_item(o) for o in self.dataset])]
         return DecodedImages([], x.permute(0,2,3,1).contiguous().as_subclass(torch.Tensor), None),torch.arange(len(x)),*y
@@ -600,7 +895,7 @@ def _seeded(seed):
     finally:
         for put_back,state in zip((random.setstate,np.random.set_state,torch.set_rng_state), before): put_back(state)
 
-class PartDL(TfmdDL):
+class PartDL(OpenedDL):
     "A loader of a part of each batch of another loader, image by image"
     def __init__(self,
         dataset=None, # fastai `Datasets`
@@ -672,8 +967,42 @@ def fingerprint(
     sums:np.ndarray, # Their rows of `scan_images`, or `DecodedImages.sums`
 )->str: # Such as '1800 images, 3f9a12bc'
     "Tell one set of images from another"
-    names = '\n'.join(f'{f.parent.name}/{f.name}' for f in files)
+    names = '\n'.join('/'.join(str(f).rsplit(os.sep, 2)[-2:]) for f in files)
     return f'{len(files)} images, {hashlib.sha256(names.encode()+np.ascontiguousarray(sums).tobytes()).hexdigest()[:8]}'
+
+# %% ../nbs/01_data.ipynb #35a4cccd
+def _tell_leaks(
+    files:list, # Image files
+    sums:np.ndarray, # Their rows of `scan_images`, or `DecodedImages.sums`
+    checksums:np.ndarray, # Their checksums
+    splits:dict, # 'train', 'valid' and 'test' -> indices into `files`
+):
+    "Say how many images of each split are training images as well"
+    keys = [o.tobytes() for o in np.column_stack([sums.view(np.int64), checksums])]
+    trained = {keys[i]: i for i in reversed(splits['train'])}
+    others = [s for s in SPLITS[1:] if s!='valid' or splits[s]!=splits['test']] # training may watch the test set
+    pairs = {s: [(i, trained[keys[i]]) for i in splits[s] if keys[i] in trained] for s in others}
+    counts = [f"{len(o)} of {len(splits[s])} {dict(valid='validation').get(s, s)} images" for s,o in pairs.items() if o]
+    if not counts: return
+    other,own = next(o[0] for o in pairs.values() if o)
+    pair = f'{shown_path(files[other])}, which is {shown_path(files[own])}'
+    say(f"{' and '.join(counts)} are training images as well, such as {pair}: what is measured on them says too much")
+
+# %% ../nbs/01_data.ipynb #0438fd2e
+def _usable_device(
+    device, # What was given; `None` is this process's own
+)->torch.device:
+    "Check that PyTorch has this device"
+    if device is None: return torch.device(own_device())
+    wrong = f"device is 'cpu' or, with a GPU, 'cuda', not {shown(device)}"
+    if isinstance(device, bool) or not isinstance(device, (str,int,torch.device)): raise TypeError(wrong)
+    try:
+        res = torch.device(device)
+        torch.empty(1, device=res)
+    except Exception as e: # PyTorch raises many kinds
+        raise ValueError(f'{wrong}, which PyTorch has not got here: {reason(e)}') from e
+    if res.type=='meta': raise ValueError(wrong)
+    return res
 
 # %% ../nbs/01_data.ipynb #15aed466
 def image_dls(
@@ -692,24 +1021,31 @@ def image_dls(
     fraction:float=1., # Share of each class's training images that is used
 )->DataLoaders: # `train`, `valid` and `test`
     "Make loaders for training, validation and testing from a folder of classes"
-    _check_on_error(on_error)
+    check_choice(on_error, 'on_error', 'raise', 'skip')
+    size,bs = _check_size(size),check_number(bs, 'bs')
+    splitter,device = FolderSplitter(valid_pct, watch, seed, fraction),_usable_device(device)
+    if num_workers is None: num_workers = 0 if device.type=='cpu' else min(8, os.cpu_count())
+    num_workers = check_number(num_workers, 'num_workers', 0, 256)
     if augs is not None: augmented_pixels(augs, size)
     files = class_files(path := data_folder(path))
-    if fast and (why := _why_slow(augs, len(files), size)):
+    if check_flag(fast, 'fast') and (why := _why_slow(augs, len(files), size)):
         say(f'images are loaded and augmented one by one, because {why}')
         fast = False
     images = decode_images(files, size) if fast else None
-    files,sums,skipped = _readable(files, images.sums if fast else scan_images(files, size), on_error)
-    train,*rest = FolderSplitter(valid_pct, watch, seed, fraction)(files)
+    sums,checksums = (images.sums,images.checksums) if fast else _kept(files, size, with_pixels=False)[1:]
+    ok = _readable(files, sums, on_error)
+    skipped = [Path(shown_path(f)) for f,o in zip(files, ok) if not o]
+    files,sums,checksums = [f for f,o in zip(files, ok) if o],sums[ok],checksums[ok]
+    train,*rest = splitter(files)
     if not 0 < bs <= len(train): raise ValueError(f'the batch size is {bs}, and there are {len(train)} training images: choose bs from 1 to {len(train)}')
     vocab = sorted({files[i].parent.name for i in train})
-    if lost := sorted({f.parent.name for f in files}-set(vocab)): raise ValueError(f"no training image of {', '.join(lost)} can be read")
+    if lost := sorted({f.parent.name for f in files}-set(vocab)):
+        raise ValueError(f"no training image of {', '.join(map(shown_path, lost))} can be read")
+    _tell_leaks(files, sums, checksums, dict(zip(SPLITS, (train,*rest))))
     stats = CIFAR10_STATS if vocab==CIFAR10_CLASSES else image_stats(sums[train])
     block = image_block(None if fast else augs, size, stats, valid_pct, watch, seed, on_error, vocab, fraction)
     if fast and augs is not None: block = block.new(block.item_tfms, [BatchAlbumentations(augs), *block.batch_tfms])
     block.get_items = None # they are known, and were opened already
-    device = torch.device(device or own_device())
-    if num_workers is None: num_workers = 0 if device.type=='cpu' else min(8, os.cpu_count())
     pixels_at_once = 2**21 if is_gpu(device) else 2**18
     how = dict(dl_type=CachedDL, images=images, at_once=pixels_at_once//size**2) if fast else dict(num_workers=num_workers)
     dls = block.dataloaders(files, bs=bs, device=device, drop_last=False, **how)
@@ -733,12 +1069,13 @@ def empty_dls(
     device=None, # Device of the batches; `None` is fastai's default device
 )->DataLoaders: # Two empty ones
     "Make loaders without an image, whose `test_dl` prepares any images for a network trained elsewhere"
-    block = image_block(None, size, stats, vocab=vocab)
+    _check_vocab(vocab)
+    block,bs,device = image_block(None, size, stats, vocab=vocab),check_number(bs, 'bs', 1),_usable_device(device)
     block.get_items,block.splitter = None,lambda files: ([0],[0])
     with tempfile.TemporaryDirectory() as tmp: # fastai learns from an image what its transforms make
         (folder := Path(tmp)/str(vocab[0])).mkdir()
         Image.new('RGB', (1,1)).save(file := folder/'placeholder.png')
-        dls = block.dataloaders([file], bs=bs, device=torch.device(device or default_device()), num_workers=0)
+        dls = block.dataloaders([file], bs=bs, device=device, num_workers=0)
     return dls.new_empty()
 
 # %% ../nbs/01_data.ipynb #349afd7a
@@ -750,12 +1087,17 @@ def show_classes(
     figsize:tuple|None=None, # Width and height in inches
 )->Figure: # A row a class if augmented, else a grid of random images
     "Show augmented training images of every class, or random images as they are"
+    n,seed,figsize = check_shown(dls, n, seed, figsize)
     dl,rng = dls.train,np.random.default_rng(seed)
-    labels = np.array([f.parent.name for f in dl.items])
-    if not augmented:
+    labels = np.array([FolderLabel()(f) for f in dl.items])
+    if not check_flag(augmented, 'augmented'):
         idxs = rng.permutation(len(dl.items))[:4*n]
         images = seen_in_training(dls.test_dl([dl.items[i] for i in idxs]), range(len(idxs)))
         return image_grid(images, [short(o, 20) for o in labels[idxs]], n, figsize, 'Random training images')
-    idxs = np.concatenate([rng.choice(np.flatnonzero(labels==c), n) for c in dls.vocab])
-    with no_random(seed): images = seen_in_training(dl, idxs)
-    return image_grid(images, [short(o, 20) for o in labels[idxs]], n, figsize, 'Every class as training sees it')
+    rows = [rng.permutation(np.flatnonzero(labels==c))[:n].tolist() for c in dls.vocab]
+    n = max(map(len, rows))
+    with no_random(seed): images = iter(seen_in_training(dl, sum(rows, [])))
+    places = [i for row in rows for i in row + [None]*(n-len(row))] # a small class leaves places empty
+    titles = ['' if i is None else short(labels[i], 20) for i in places]
+    images = [None if i is None else next(images) for i in places]
+    return image_grid(images, titles, n, figsize, 'Every class as training sees it')

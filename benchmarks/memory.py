@@ -1,8 +1,9 @@
 """Claim: decoding all images, and training from them, needs little more memory than their array, and the second start reads it at once.
 
 Each step is measured against what the process held before it: the peak of its resident memory, less the array where the
-step makes or maps it. The promise is a peak above the array of less than 10 % of it and one batch of floats. The processes
-that decode come on top while they run; what they hold for themselves is printed. Linux only.
+step makes or maps it. What is mapped is read once, to check it. The promise is a peak above the array of less than 10 % of
+it and one batch of floats. The processes that decode come on top while they run; what they hold for themselves is printed.
+Linux only.
 
     python benchmarks/memory.py --data cifar10.tgz
 """
@@ -58,7 +59,7 @@ def main():
         report('first start: decode and keep', peak, array)
         del images
         with Peak() as peak: data.decode_images(files)
-        report('second start: map the file', peak)
+        report('second start: map and check the file', peak, array)
         dls = data.image_dls(path, cutout_augs(), bs=128, device='cpu')
         with Peak() as peak: dls.train.images.pixels.view(-1)[::2048].sum()
         print(f'the array, once it is touched: {peak.above/1e6:.1f} MB')
