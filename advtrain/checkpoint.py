@@ -7,22 +7,26 @@ __all__ = ['set_seed', 'rng_state', 'set_rng_state', 'save_tensors', 'load_tenso
 
 # %% ../nbs/02b_checkpoint.ipynb #0c21081f
 import hashlib,inspect,json,random,re,tempfile,threading
+from collections import defaultdict
 from contextlib import ExitStack,contextmanager,suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from fastai.callback.core import Callback,CancelEpochException
-from fastai.learner import Learner,Recorder
+from fastai.callback.core import Callback,CancelEpochException,event
+from fastai.callback.schedule import ParamScheduler
+from fastai.learner import Learner,Recorder,replacing_yield
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import set_seed as fastai_set_seed,to_device
 from fastcore.basics import patch
 from fastcore.foundation import L
+from fastcore.xtras import ContextManagers
 from safetensors import SafetensorError,safe_open
 from safetensors.torch import save
 from torch import nn
 
+from .checks import flag,number,refuse
 from .devices import is_gpu
 from .files import OwnFiles,working
 from .ranks import on_main
@@ -34,6 +38,8 @@ def set_seed(
     deterministic:bool=False, # Also choose deterministic cuDNN algorithms, which are slower
 ):
     "Seed everything that draws at random in training"
+    number('seed', seed, 'from 0 to 2**64-1', whole=True)
+    flag('deterministic', deterministic)
     fastai_set_seed(seed, reproducible=deterministic)
 
 def rng_state()->dict: # State of each generator, as numbers and lists that JSON can hold
@@ -171,12 +177,26 @@ def _memory(cb):
 def _generators(dl): return [o for n in ('rng','generator') if isinstance(o := vars(dl).get(n), (random.Random,torch.Generator))]
 
 # %% ../nbs/02b_checkpoint.ipynb #ac99a59b
+def _modes(learn): return [(o, o.training) for o in (learn, *learn.model.modules())]
+
+def _set_modes(modes):
+    for o,training in modes: o.training = training
+
+def _gradients(model):
+    "Gradients that wait for a step, by name; none if all are zero"
+    res = {k: p.grad for k,p in model.named_parameters() if p.grad is not None}
+    return res if any(o.any() for o in res.values()) else {}
+
+def _set_gradients(model, gradients):
+    for k,p in model.named_parameters():
+        p.grad = torch.empty_like(p, requires_grad=False).copy_(gradients[k]) if k in gradients else None
+
 def run_state(
     learn:Learner, # Learner
 )->dict: # For `pack`
     "Everything that the next epoch depends on"
     smooth,loss = learn.recorder.smooth_loss,learn.loss_func
-    return dict(model=dict(learn.model.state_dict()), opt=learn.opt and learn.opt.state_dict(), loss=dict(loss.state_dict()) if isinstance(loss, nn.Module) else None,
+    return dict(model=dict(learn.model.state_dict()), gradients=_gradients(learn.model), opt=learn.opt and learn.opt.state_dict(), loss=dict(loss.state_dict()) if isinstance(loss, nn.Module) else None,
         callbacks=[[cb.name, _memory(cb)] for cb in _working(learn.cbs)], smooth_loss=dict(vars(smooth)), train_iter=getattr(learn, 'train_iter', 0),
         rng=rng_state(), loaders=[[o.getstate() if isinstance(o, random.Random) else o.get_state() for o in _generators(dl)] for dl in learn.dls.loaders])
 
@@ -186,11 +206,14 @@ def set_run_state(
 ):
     "Put `learn` back to `state`"
     learn.model.load_state_dict(state['model'])
+    _set_gradients(learn.model, state.get('gradients', {})) # version 0.0.1 wrote none
     if state['loss'] is not None: learn.loss_func.load_state_dict(state['loss'])
     if state['opt'] is None: learn.opt = None
     else: _load_opt(learn.opt, state['opt'])
-    device = next(learn.model.parameters()).device
-    for cb,(_,memory) in zip(_working(learn.cbs), state['callbacks']):
+    device,memories = next(learn.model.parameters()).device,defaultdict(list)
+    for name,memory in state['callbacks']: memories[name].append(memory)
+    for cb in _working(learn.cbs): # in whatever order they were added
+        memory = memories[cb.name].pop(0) if memories[cb.name] else {}
         for k,v in memory.items(): object.__setattr__(cb, k, to_device(v, device) if isinstance(v, (dict,torch.Tensor)) else v)
     vars(learn.recorder.smooth_loss).update(state['smooth_loss'])
     learn.train_iter = state['train_iter']
@@ -205,6 +228,21 @@ def _load_opt(opt, state):
         for k,v in s.items():
             if torch.is_tensor(v) and v.shape==p.shape and v.stride()!=p.stride(): s[k] = torch.empty_like(p, dtype=v.dtype, requires_grad=False).copy_(v)
 
+# %% ../nbs/02b_checkpoint.ipynb #67c25e2d
+@contextmanager
+def same_callbacks(
+    learn:Learner, # Learner whose callbacks are put back
+):
+    "Put back the callbacks at the end, and what they remember"
+    cbs = [(cb, dict(vars(cb))) for cb in learn.cbs]
+    try: yield
+    finally:
+        learn.cbs = L(cb for cb,_ in cbs)
+        for cb,attrs in cbs:
+            vars(cb).clear()
+            vars(cb).update(attrs)
+            vars(learn)[cb.name] = cb
+
 # %% ../nbs/02b_checkpoint.ipynb #9968404f
 @contextmanager
 def kept(
@@ -212,18 +250,15 @@ def kept(
 ):
     "Put back weights, optimiser, record, callbacks, random generators and loaders at the end, also after an exception"
     packed = pack(run_state(learn), 'state', tensors := {})
-    tensors = {k: v.clone() for k,v in tensors.items()}
-    cbs,opt,where,training = [(cb, dict(vars(cb))) for cb in learn.cbs],learn.opt,learn.model_dir,[m.training for m in learn.model.modules()]
-    with tempfile.TemporaryDirectory() as tmp:
+    state = unpack(packed, {k: v.clone() for k,v in tensors.items()})
+    opt,where,training = learn.opt,learn.model_dir,_modes(learn)
+    with tempfile.TemporaryDirectory() as tmp,ExitStack() as stack:
+        stack.callback(_set_modes, training)
+        stack.callback(set_run_state, learn, state)
+        stack.enter_context(same_callbacks(learn))
         learn.model_dir = tmp
         try: yield
-        finally:
-            learn.model_dir,learn.opt = where,opt
-            for cb,attrs in cbs:
-                vars(cb).clear()
-                vars(cb).update(attrs)
-            set_run_state(learn, unpack(packed, tensors))
-            for m,t in zip(learn.model.modules(), training): m.training = t
+        finally: learn.model_dir,learn.opt = where,opt
 
 # %% ../nbs/02b_checkpoint.ipynb #7795c38a
 def _scalars(obj): return {k: v for k,v in vars(obj).items() if isinstance(v, (bool,int,float,str)) and not k.startswith('_')}
@@ -264,7 +299,8 @@ def _differences(there, here):
     "Where two descriptions differ, in words; the first five"
     names = [k for k in there|here if there.get(k)!=here.get(k)]
     lines = [f'{k} is {there[k]} in the checkpoint and {here[k]} here' if k in there and k in here else f"{k} is only {'in the checkpoint' if k in there else 'here'}" for k in names]
-    return '; '.join(lines[:5]) + (f'; and {len(lines)-5} more' if len(lines)>5 else '')
+    way_out = '. The callbacks that `fit` was given are given to `resume` too, with cbs=…' if any(re.fullmatch(r'callback\.\w+', k) and k in there for k in names) else ''
+    return '; '.join(lines[:5]) + (f'; and {len(lines)-5} more' if len(lines)>5 else '') + way_out
 
 # %% ../nbs/02b_checkpoint.ipynb #cacc7c0a
 def checkpoints(
@@ -448,6 +484,18 @@ def _read_file(file):
     if meta.get('epoch')!=_epoch(file): raise ValueError(f"{file} is damaged, or another file in its place: it holds {meta.get('epoch', 'no')} epochs")
     return file,unpack(meta['state'], tensors),meta
 
+def _check_schedule(learn, state, meta):
+    "Refuse a schedule that would not have set what the last batch of the run was trained with"
+    done,n_iter = meta['epoch']-meta['n_before'],len(learn.dls.train)
+    share = (done*n_iter-1) / (n_iter*(meta['n_epoch']-meta['n_before']))
+    for cb in learn.cbs:
+        seen = dict(state['callbacks']).get(cb.name, {}).get('hps') if isinstance(cb, ParamScheduler) else None
+        for k,values in (seen or {}).items():
+            is_whole = len(values)==done*n_iter # no batch was left out
+            here = float(np.ravel(cb.scheds[k](share))[-1]) if k in cb.scheds else None
+            if is_whole and (here is None or not np.isclose(here, float(values[-1]))):
+                raise ValueError(f'this is another schedule than that of the run: {k} was {float(values[-1]):.4g} in epoch {meta["epoch"]}, and would be {here}')
+
 class _Restore(Callback):
     "Put the state of a run back, once everything else has prepared for `fit`"
     order,name,_plain_errors = Checkpoint.order+1,'restore',True
@@ -456,6 +504,7 @@ class _Restore(Callback):
         there,here = self.meta['config'],run_config(self.learn)
         if there!=here: raise ValueError(f'{self.file} is of another run: {_differences(there, here)}')
         on_main(lambda: OwnFiles(self.file.parent).check(*self._newer()))
+        _check_schedule(self.learn, self.state, self.meta)
         set_run_state(self.learn, self.state)
         on_main(self._go_back)
         for o in self.savers(): o.saved = self.meta['epoch']
@@ -487,30 +536,149 @@ def resume(self:Learner,
     cbs=None, # Callbacks that were given to `fit`
 ):
     "Continue the run saved in `folder` until it has `n_epoch` epochs"
+    number('n_epoch', n_epoch, 'from 1 to 1,000,000', whole=True)
+    if not isinstance(folder, (str,Path)): refuse('folder', 'the folder of a Checkpoint', folder)
+    flag('previous', previous)
+    cbs = as_callbacks(cbs)
     file,state,meta = on_main(_read, folder, previous)
     if n_epoch<meta['epoch']: raise ValueError(f"{file} has {meta['epoch']} epochs already, more than {n_epoch}")
-    cbs = [*L(cbs), _Restore(file, state, meta)]
+    cbs = [*cbs, _Restore(file, state, meta)]
     if not any(isinstance(o, Checkpoint) for o in [*self.cbs, *cbs]): cbs.append(Checkpoint(folder, meta['every']))
     self._do_fit = partial(_epochs, self, meta['epoch']-meta['n_before'])
     try: self.fit(n_epoch-meta['n_before'], cbs=cbs)
     finally: del self._do_fit
 
+# %% ../nbs/02b_checkpoint.ipynb #f9f7ce86
+_OF_FASTAI = {'ProgressCallback','CSVLogger','MixedPrecision','ModelToHalf','NonNativeMixedPrecision','HookCallback','TensorBoardBaseCallback'}
+
+def _gives_back(cb):
+    "Does `after_fit` of a callback give back what it borrowed, and nothing else?"
+    return getattr(type(cb), '_gives_back', False) or any(o.__name__ in _OF_FASTAI for o in type(cb).__mro__)
+
+def _autocast_depth():
+    "In how many `autocast` contexts we are"
+    torch.autocast_increment_nesting()
+    return torch.autocast_decrement_nesting()
+
+def _give_back(cb, depth):
+    "Let a callback give back what it borrowed; `depth` is that of `autocast` before"
+    autocast = vars(cb).get('autocast') # of fastai's `MixedPrecision`, which leaves it after the loss
+    if autocast and _autocast_depth()>depth: autocast.__exit__(None, None, None)
+    if _gives_back(cb): cb.after_fit()
+
+# %% ../nbs/02b_checkpoint.ipynb #cd5f1636
+_LENT = 'logger','create_mbar','loss_func','one_batch','scaler' # what callbacks replace in a learner
+
+@contextmanager
+def given_back(
+    learn:Learner, # Learner that trains or validates
+):
+    "At an error, give back what callbacks have borrowed from `learn`"
+    lent = {k: vars(learn)[k] for k in _LENT if k in vars(learn)}
+    runs,modes,depth = [(cb, cb.run) for cb in learn.cbs],_modes(learn),_autocast_depth()
+    try: yield
+    except BaseException as e:
+        for cb in learn.cbs:
+            with suppress(Exception): _give_back(cb, depth)
+        for k in _LENT: vars(learn).pop(k, None)
+        vars(learn).update(lent)
+        for cb,run in runs: cb.run = run
+        _set_modes(modes)
+        learn._end_cleanup()
+        if says := _of_a_norm(e): raise ValueError(says) from e
+        raise
+    finally: vars(learn).pop('loss_grad', None) # which holds on to what it was computed from
+
+# %% ../nbs/02b_checkpoint.ipynb #a87f97be
+class _Contexts(ContextManagers):
+    "fastcore's, but those that were entered are left when the next one fails"
+    def __enter__(self):
+        with ExitStack() as stack:
+            for o in self.default: stack.enter_context(o)
+            self.stack = stack.pop_all()
+
+@contextmanager
+def _validating(learn):
+    "What fastai does before and after a validation"
+    with given_back(learn):
+        learn([event.before_fit, event.before_epoch])
+        yield
+        learn([event.after_epoch, event.after_fit])
+
+_fastai_context = getattr(Learner.validation_context, 'of_fastai', Learner.validation_context)
+
+@patch
+def validation_context(self:Learner,
+    cbs=None, # Callbacks for this call
+    inner:bool=False, # Is it part of a training?
+)->ContextManagers: # Contexts in which fastai validates and predicts
+    "Validate, and give back what is borrowed"
+    contexts = _fastai_context(self, as_callbacks(cbs), inner=True).default
+    if not inner: contexts.append(_validating(self))
+    return _Contexts(contexts)
+Learner.validation_context.of_fastai = _fastai_context
+
+# %% ../nbs/02b_checkpoint.ipynb #162e08db
+_fastai_not_reduced = getattr(Learner.loss_not_reduced, 'of_fastai', Learner.loss_not_reduced)
+
+def _knows_reduction(loss_func):
+    "Can `loss_func` be asked for the loss of each image?"
+    kinds = inspect.signature(getattr(loss_func, 'forward', loss_func)).parameters
+    return hasattr(loss_func, 'reduction') or 'reduction' in kinds or any(o.kind is o.VAR_KEYWORD for o in kinds.values())
+
+def _one_by_one(loss_func, pred, *targs): return torch.stack([loss_func(*(o[i:i+1] for o in (pred, *targs))).mean() for i in range(len(pred))])
+
+@patch
+@contextmanager
+def loss_not_reduced(self:Learner):
+    "Let the loss function give the loss of each image"
+    if _knows_reduction(self.loss_func): context = _fastai_not_reduced(self)
+    else: context = contextmanager(replacing_yield)(self, 'loss_func', partial(_one_by_one, self.loss_func))
+    with context: yield
+Learner.loss_not_reduced.of_fastai = _fastai_not_reduced
+
 # %% ../nbs/02b_checkpoint.ipynb #2985e62c
 _fastai_fit = getattr(Learner.fit, 'of_fastai', Learner.fit)
 
-def _interruption(learn, cbs):
-    "What to say when training is interrupted"
-    saver = next((o for o in cbs if isinstance(o, Checkpoint)), None)
-    return 'stopped in epoch {} of {}. '.format(*epoch_of(learn)) + (saver.how_to_go_on(learn) if saver else 'Nothing was saved: with cbs=Checkpoint(folder), a run can go on')
+def as_callbacks(
+    cbs, # Callbacks or classes of callbacks, one, several or `None`
+)->list: # Callbacks
+    "Refuse what is no callback"
+    res = [o() if isinstance(o, type) and issubclass(o, Callback) else o for o in L(cbs)]
+    for o in res:
+        if not isinstance(o, Callback): refuse('cbs', 'a callback, or a list of them', o)
+    return res
 
-def _unwritten(learn, cbs):
+def _check_twice(learn, cbs):
+    "Refuse a second callback that changes training as one in `learn` does"
+    for i,o in enumerate(all_cbs := [*learn.cbs, *cbs]):
+        ours = type(o).__module__.startswith('advtrain.') and not isinstance(o, Checkpoint)
+        if ours and type(o) in map(type, all_cbs[:i]):
+            raise ValueError(f'this learner has its {type(o).__name__} already: change it, learn.{o.name}, or take it away first, learn.remove_cb({type(o).__name__})')
+
+def _interruption(learn, cbs):
+    "What to say when training with the further callbacks `cbs` is interrupted"
+    if hasattr(learn, 'lr_finder'): return 'the learning-rate finder was stopped'
+    saver = next((o for o in learn.cbs if isinstance(o, Checkpoint)), None)
+    text = saver.how_to_go_on(learn) if saver else 'Nothing was saved: with cbs=Checkpoint(folder), a run can go on'
+    more = ', '.join(f'{type(o).__name__}(…)' for o in _working(cbs))
+    if more and '.resume(' in text: text += f', with the callbacks that this fit had: cbs=[{more}]'
+    return 'stopped in epoch {} of {}. '.format(*epoch_of(learn)) + text
+
+def _unwritten(learn):
     "Wait for checkpoints that are being written; why they could not be, in words"
     problems = []
-    for o in cbs:
+    for o in learn.cbs:
         try:
             if isinstance(o, Checkpoint): o.finish(learn)
         except OSError as e: problems.append(str(e))
     return problems
+
+def _of_a_norm(error):
+    "What to do when a norm refuses an input, in words"
+    found = re.search(r'Expected more than 1 (?:value per channel|spatial element) when training, got input size .*?\[([\d, ]+)\]', str(error))
+    if found: return (f'a norm found one value a channel, in an input of shape ({found[1]}), which has no variance: choose a batch size '
+        "that leaves no batch of one image, larger images, or another norm, such as norm='layer'")
 
 def _plain(error, cbs):
     "Take away the words that fastai puts around the message of a callback's error, if the callback is ours"
@@ -518,17 +686,43 @@ def _plain(error, cbs):
     if ours and error.args and isinstance(error.args[0], str): error.args = (re.sub(rf'^Exception occured in `({ours})` when calling event `\w+`:\n\t', '', error.args[0]), *error.args[1:])
     return error
 
-# %% ../nbs/02b_checkpoint.ipynb #945b4f5e
-def _fit(learn, n_epoch, lr, wd, cbs, reset_opt, start_epoch):
-    "fastai's `fit`; when it stops, say how to go on"
-    try: return _fastai_fit(learn, n_epoch, lr, wd, cbs, reset_opt, start_epoch)
-    except KeyboardInterrupt:
-        unwritten = _unwritten(learn, learn.cbs+cbs)
-        raise KeyboardInterrupt(' '.join([_interruption(learn, learn.cbs+cbs), *unwritten])) from None
-    except Exception as e:
-        for o in _unwritten(learn, learn.cbs+cbs): e.add_note(o)
-        raise _plain(e, learn.cbs+cbs)
+# %% ../nbs/02b_checkpoint.ipynb #882b7979
+def _check_fit(n_epoch, lr, wd, reset_opt, start_epoch):
+    "Refuse what `fit` cannot take"
+    number('n_epoch', n_epoch, 'from 0 to 1,000,000', whole=True)
+    number('start_epoch', start_epoch, 'from 0 to 1,000,000', whole=True)
+    flag('reset_opt', reset_opt)
+    if wd is not None: number('wd', wd, 'from 0')
+    if lr is not None: _check_rates(lr)
 
+def check_rate(
+    lr, # What should be a learning rate
+):
+    "Refuse what is neither a learning rate nor 'find'"
+    if not isinstance(lr, str): return number('lr', lr, 'from 0')
+    if lr!='find': refuse('lr', "a number from 0, or 'find'", lr)
+
+def _check_rates(lr):
+    "Refuse what is neither a learning rate nor one for each group of parameters"
+    if isinstance(lr, slice): lr = [o for o in (lr.start, lr.stop) if o is not None] or [None]
+    for o in lr if isinstance(lr, (list,tuple,L,np.ndarray)) and len(lr) else [lr]: check_rate(o)
+
+@contextmanager
+def _folders_locked(cbs):
+    "Keep other processes out of the folders of checkpoints"
+    with ExitStack() as stack:
+        for o in cbs:
+            if isinstance(o, Checkpoint): stack.enter_context(working(o.folder))
+        yield
+
+@contextmanager
+def _no_gradients(model):
+    "Neither gradients from before, nor any left"
+    model.zero_grad()
+    try: yield
+    finally: model.zero_grad()
+
+# %% ../nbs/02b_checkpoint.ipynb #945b4f5e
 @patch
 def fit(self:Learner,
     n_epoch:int, # Number of epochs
@@ -539,10 +733,16 @@ def fit(self:Learner,
     start_epoch:int=0, # Skip the epochs before this one
 ):
     "Train for `n_epoch` epochs"
-    if lr=='find': lr = self.lr_find(show_plot=False).valley
-    cbs = L(cbs)
-    with ExitStack() as stack:
-        for o in self.cbs+cbs:
-            if isinstance(o, Checkpoint): stack.enter_context(working(o.folder))
-        return _fit(self, n_epoch, lr, wd, cbs, reset_opt, start_epoch)
+    cbs = as_callbacks(cbs)
+    _check_fit(n_epoch, lr, wd, reset_opt, start_epoch)
+    _check_twice(self, cbs)
+    if isinstance(lr, str): lr = self.lr_find(show_plot=False).valley
+    with self.added_cbs(cbs),_folders_locked(self.cbs),_no_gradients(self.model),given_back(self):
+        try: return _fastai_fit(self, n_epoch, lr, wd, None, reset_opt, start_epoch)
+        except KeyboardInterrupt:
+            unwritten = _unwritten(self)
+            raise KeyboardInterrupt(' '.join([_interruption(self, cbs), *unwritten])) from None
+        except Exception as e:
+            for o in _unwritten(self): e.add_note(o)
+            raise _plain(e, self.cbs)
 Learner.fit.of_fastai = _fastai_fit

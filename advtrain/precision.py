@@ -8,7 +8,6 @@ __all__ = ['DTYPES', 'fast_dtype', 'cpu_instructions', 'channels_last_is_safe', 
 # %% ../nbs/02c_precision.ipynb #a580dd57
 import ctypes,os,sys
 from contextlib import ExitStack,contextmanager,nullcontext,suppress
-from functools import partial
 
 import torch
 from fastai.callback.fp16 import MixedPrecision
@@ -18,6 +17,8 @@ from torch import nn
 from torch.amp import GradScaler
 from torch.backends import cudnn
 
+import advtrain.checkpoint # its `fit` and `validate` give back what a batch borrows, whatever stops it
+from .checks import flag
 from .devices import is_gpu
 from .ranks import say
 
@@ -89,22 +90,16 @@ def _cudnn_benchmark():
     try: yield
     finally: cudnn.benchmark = before
 
-def _one_batch(learn, forward, batch, i, b):
-    "fastai's step; whatever happens in it, what it borrowed is given back"
-    try: type(learn).one_batch(learn, i, b)
-    finally:
-        forward.close()
-        batch.close()
-
 class Precision(MixedPrecision):
     "Run the forward pass in bf16, fp16 or fp32, and in channels-last layout, on any device"
-    _settings,_memory = ('used','reorder'),('scaler_state',)
+    _settings,_memory,_plain_errors = ('used','reorder'),('scaler_state',),True
     def __init__(self,
         dtype:str='auto', # 'bf16', 'fp16' with scaling of the loss, 'fp32', or 'auto' for bf16 where the hardware computes in it
         channels_last:bool=True, # Keep channels last in memory, which convolutions prefer?
     ):
-        if dtype not in ('auto',*DTYPES): raise ValueError(f"unknown precision {dtype!r}: choose from auto, {', '.join(DTYPES)}")
+        if not isinstance(dtype, str) or dtype not in ('auto',*DTYPES): raise ValueError(f"unknown precision {dtype!r}: choose from auto, {', '.join(DTYPES)}")
         if dtype=='auto': _forced() # a wrong word is refused before a run begins
+        flag('channels_last', channels_last)
         self.dtype,self.channels_last,self.said = dtype,channels_last,False
         self.forward,self.batch = ExitStack(),ExitStack() # what is given back after the forward pass, and after the batch
 
@@ -116,11 +111,13 @@ class Precision(MixedPrecision):
         return fast_dtype(device) if self.dtype=='auto' else self.dtype, self.channels_last and channels_last_is_safe(model, device)
 
     def before_fit(self):
+        if others := [o for o in self.learn.cbs if isinstance(o, MixedPrecision) and o is not self]:
+            raise ValueError(f"Precision and {type(others[0]).__name__} both choose the type of the computation: take one away, "
+                f"such as learn.remove_cb(learn.{others[0].name}). Precision takes 'fp16', 'bf16' and 'fp32'")
         self.device,(self.used,self.reorder) = next(self.model.parameters()).device,self.choice(self.model)
         self.learn.scaler,self.scales = GradScaler(self.device.type, enabled=self.used=='fp16'),L()
         if self.reorder: self.model.to(memory_format=torch.channels_last)
         if self.device.type=='cpu': keep_freed_memory()
-        self.learn.one_batch = partial(_one_batch, self.learn, self.forward, self.batch)
 
     def before_train(self):
         if not self.said and not hasattr(self.learn, 'lr_finder'):
@@ -137,10 +134,19 @@ class Precision(MixedPrecision):
         super().after_pred()
 
     def after_loss(self): pass
+    def after_batch(self): self.close()
+    def after_train(self): self.close() # a cancelled training, epoch or validation skips the events between
+    def after_validate(self): self.close()
+    def after_epoch(self): self.close()
     def after_fit(self):
+        self.close()
         self.learn.scaler = None
-        vars(self.learn).pop('one_batch', None)
-        if self.device.type=='cpu': give_freed_memory_back()
+        if next(self.model.parameters()).device.type=='cpu': give_freed_memory_back()
+
+    def close(self):
+        "Give back what a batch borrows, wherever it stopped"
+        self.forward.close()
+        self.batch.close()
 
     @property
     def scaler_state(self): return self.learn.scaler.state_dict() if getattr(self.learn, 'scaler', None) else {}

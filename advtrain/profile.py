@@ -18,7 +18,8 @@ from fastai.learner import Learner
 from fastai.vision.augment import RandTransform
 from fastcore.basics import patch
 
-from .checkpoint import kept
+from .checkpoint import given_back,kept
+from .checks import number,refuse
 from .devices import is_gpu,synchronize
 from .precision import DTYPES,channels_last_is_safe
 
@@ -101,8 +102,8 @@ def profile(self:Learner,
     n:int=20, # Number of steps
 )->pd.DataFrame: # Milliseconds of a step and shares, a row a part; images a second are in `.attrs`
     "Take training steps apart, and leave the learner as it was"
-    if n<1: raise ValueError(f'n is a number of steps from 1, not {n}')
-    with self.no_bar(),kept(self):
+    number('n', n, 'from 1 to 1,000,000', whole=True)
+    with kept(self),self.no_bar(),given_back(self):
         if not self.opt: self.create_opt()
         self.opt.set_hypers(lr=self.lr)
         self('before_fit')
@@ -150,7 +151,9 @@ def compare_precision(self:Learner,
     dtypes:tuple=('fp32','bf16'), # Names in `DTYPES`
 )->pd.DataFrame: # Milliseconds of a step and images a second, fastest first; `used` marks what this learner's `Precision` chooses
     "Time a step of this network in each precision and layout, on copies of it"
-    if n<1: raise ValueError(f'n is a number of measurements from 1, not {n}')
+    number('n', n, 'from 1 to 1,000,000', whole=True)
+    known = isinstance(dtypes, (tuple,list)) and dtypes and all(isinstance(o, str) and o in DTYPES for o in dtypes)
+    if not known: refuse('dtypes', f"a tuple of {', '.join(DTYPES)}", dtypes)
     with kept(self):
         x,y = self.dls.train.one_batch()
         self.model.to(x.device)

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from fastai.callback.core import Callback
 import fastai.callback.progress # it gives every learner its progress bars
+from fastai.callback.tracker import TrackerCallback
 from fastai.data.core import DataLoaders
 from fastai.learner import AvgLoss,AvgMetric,AvgSmoothLoss,Learner,Recorder
 from fastai.torch_core import find_bs,to_detach
@@ -20,6 +21,7 @@ from fastcore.basics import patch
 from fastcore.imports import IN_NOTEBOOK
 from matplotlib.figure import Figure
 
+from .checks import inches,refuse
 from .devices import is_gpu,look_every
 from .figures import new_figure
 from .ranks import all_sum,on_main,say
@@ -27,19 +29,29 @@ from .ranks import all_sum,on_main,say
 # %% ../nbs/02a_record.ipynb #8469ad95
 class EpochLog(Callback):
     "Record and print losses, correct predictions, learning rate and seconds of each epoch"
-    order = Recorder.order+1
+    order,remove_on_fetch,_plain_errors = Recorder.order+1,True,True
     _memory = 'rows','n_before'
     def __init__(self): self.rows,self.n_before = [],0
     def before_fit(self):
         self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
         self.n_before = len(self.rows)
         self.start = time.perf_counter()
-        if hasattr(self.learn, 'progress'): self.learn.progress.run = IN_NOTEBOOK or getattr(sys.stdout, 'isatty', bool)()
+        self._let_bars(hasattr(self.learn, 'progress') and (IN_NOTEBOOK or getattr(sys.stdout, 'isatty', bool)()))
+        for cb in self.learn.cbs:
+            if isinstance(cb, TrackerCallback): check_monitor(cb)
+
+    def _let_bars(self, run):
+        "Let progress bars, and the graph below them, be drawn or not"
+        for cb in self.learn.cbs:
+            if cb.name in ('progress','show_graph'): cb.run = run
 
     def before_epoch(self): self.sums = {True: [], False: []}
     def before_train(self):
         self.epoch_lr = self.opt.hypers[-1]['lr']
         self.n_losses = len(self.recorder.losses)
+
+    def after_pred(self): # the first batch tells
+        if len(self.yb) and not (self.sums[True] or self.sums[False]): check_classes(self.pred, self.yb[0])
 
     def after_batch(self):
         if not len(self.yb): return
@@ -98,7 +110,7 @@ def epoch_of(
 )->tuple: # Number of the epoch, number of epochs
     "Count the epoch that runs from the first `fit`, where there is a record"
     before = learn.epoch_log.n_before if hasattr(learn, 'epoch_log') else 0
-    return before+learn.epoch+1,before+learn.n_epoch
+    return before+getattr(learn, 'epoch', 0)+1,before+learn.n_epoch # there is none before the first `fit` has begun
 
 def best_row(
     rows:list, # Rows of the record
@@ -124,6 +136,25 @@ def _best_line(rows, name):
     "The best accuracy and its epoch, in one line"
     best = best_row(rows)
     return f"Best {name} Acc {best['valid_acc']:.3%} at epoch {best['epoch']}"
+
+# %% ../nbs/02a_record.ipynb #66adef2c
+def check_classes(
+    pred, # Output of the network
+    targ, # Targets
+):
+    "Refuse predictions that are no logits of two classes or more, and targets that are no class indices"
+    shapes = [tuple(o.shape) if torch.is_tensor(o) else type(o).__name__ for o in (pred, targ)]
+    tensors = torch.is_tensor(pred) and torch.is_tensor(targ)
+    if tensors and pred.ndim==2 and pred.shape[1]>1 and targ.ndim==1 and not targ.is_floating_point(): return
+    raise TypeError(f'EpochLog counts the images whose class is predicted: it needs logits of two classes or more, not {shapes[0]}, '
+        f"and a class index an image, not {shapes[1]} of {getattr(targ, 'dtype', 'no tensor')}. For another task, learn.remove_cb(EpochLog)")
+
+def check_monitor(
+    cb:TrackerCallback, # Callback in a learner that is about to train
+):
+    "Refuse a callback that watches what is not recorded"
+    names = [o for o in cb.recorder.metric_names[1:] if o!='time']
+    if cb.monitor not in names: raise ValueError(f"{type(cb).__name__} watches {cb.monitor!r}, which is not recorded: choose from {', '.join(names)}")
 
 # %% ../nbs/02a_record.ipynb #a8d8445f
 class DeviceMean(AvgMetric):
@@ -171,6 +202,17 @@ def history(self:Learner):
     if not hasattr(self, 'epoch_log'): raise AttributeError('this learner keeps no history: make it with `resnet_learner`, or add the callback `EpochLog`')
     return pd.DataFrame(self.epoch_log.rows)
 
+# %% ../nbs/02a_record.ipynb #3be7b6e4
+_COLUMNS = 'epoch','train_loss','valid_loss','train_acc','valid_acc','lr'
+
+def check_history(
+    history, # What should be a `learn.history`
+):
+    "Refuse what is no table of epochs"
+    if not isinstance(history, pd.DataFrame): refuse('history', 'a Learner or its history', history)
+    lacks = [k for k in _COLUMNS if k not in history] if len(history) else []
+    if lacks: raise ValueError(f"history has no column {', '.join(lacks)}: it needs {', '.join(_COLUMNS)}")
+
 # %% ../nbs/02a_record.ipynb #e82970ee
 def plot_history(
     history, # A `Learner`, or its `history`
@@ -180,6 +222,9 @@ def plot_history(
 )->Figure: # Losses on the left, accuracies on the right
     "Draw losses and accuracies of training and validation, drops of the learning rate marked"
     if isinstance(history, Learner): history,name = history.history,watched(history.dls).lower()
+    check_history(history)
+    inches('figsize', figsize)
+    history = history.reset_index(drop=True) # of a part, too
     if not len(history): raise ValueError('there is no history: nothing was trained yet')
     fig,axs = new_figure(1, 2, figsize, title)
     for ax,kind,label in zip(axs[0], ('loss','acc'), ('cross-entropy loss','accuracy, %')):

@@ -28,13 +28,14 @@ from fastcore.foundation import L
 from fastcore.meta import delegates
 from torch import nn
 
-from .checkpoint import Checkpoint,kept,set_seed
+from .checkpoint import Checkpoint,check_rate,kept,same_callbacks,set_seed
+from .checks import flag,number,refuse
 from .devices import look_every
 from .figures import new_figure
 from .models import resnet18
 from .precision import Precision
-from .ranks import gathered,together
-from .record import EpochLog,epoch_of,leave_on_device,plot_history
+from .ranks import gathered,say,together
+from .record import EpochLog,check_monitor,epoch_of,leave_on_device,plot_history
 
 # %% ../nbs/03_training.ipynb #a49d6455
 _all_ = ['Checkpoint','EpochLog','Precision','plot_history','set_seed'] # from the rooms above, for those who look for them here
@@ -42,7 +43,7 @@ _all_ = ['Checkpoint','EpochLog','Precision','plot_history','set_seed'] # from t
 # %% ../nbs/03_training.ipynb #1157f67f
 class PlateauLR(TrackerCallback):
     "Divide the learning rate by `factor` when the monitored value has not improved for `patience` epochs, with any optimiser"
-    order,_memory = ReduceLROnPlateau.order,('best','wait','cooling')
+    order,_memory,_plain_errors = ReduceLROnPlateau.order,('best','wait','cooling'),True
     def __init__(self,
         monitor:str='valid_loss', # Loss or metric to watch
         comp=None, # `np.less` or `np.greater`, what an improvement is; `None` decides by the name
@@ -54,18 +55,25 @@ class PlateauLR(TrackerCallback):
         cooldown:int=0, # Epochs after a drop in which no waiting is counted
         relative:bool=False, # Is `min_delta` a share of the best value?
     ):
+        if not isinstance(monitor, str): refuse('monitor', 'the name of a loss or a metric', monitor)
+        if comp not in (None,np.less,np.greater): refuse('comp', 'np.less, np.greater or None', comp)
+        number('factor', factor, 'above 1')
+        number('patience', patience, 'from 1', whole=True)
+        number('cooldown', cooldown, 'from 0', whole=True)
+        for k,v in dict(min_delta=min_delta, min_lr=min_lr).items(): number(k, v, 'from 0')
+        for k,v in dict(reset_on_fit=reset_on_fit, relative=relative).items(): flag(k, v)
         super().__init__(monitor, comp, reset_on_fit=reset_on_fit)
-        if factor<=1: raise ValueError(f'factor divides the learning rate and is above 1, not {factor}')
-        if patience<1 or cooldown<0 or min_delta<0: raise ValueError(f'patience is from 1, cooldown and min_delta from 0, not {patience}, {cooldown} and {min_delta}')
         self.min_delta,self.patience,self.factor,self.min_lr,self.cooldown,self.relative = min_delta,patience,factor,min_lr,cooldown,relative
 
     def before_fit(self):
+        check_monitor(self)
         super().before_fit()
         self.wait,self.cooling,self.trained = 0,0,False
 
     def before_train(self): self.trained = True
     def after_epoch(self):
-        value = self.recorder.values[-1][self.idx] if self.trained else None
+        values = self.recorder.values[-1] # fewer in an epoch that was cancelled
+        value = values[self.idx] if self.trained and self.idx<len(values) else None
         if value is not None and self.drops(value): # without validation there is nothing to watch
             self.opt.set_hyper('lr', [min(h['lr'], max(h['lr']/self.factor, self.min_lr)) for h in self.opt.hypers])
 
@@ -85,11 +93,11 @@ class PlateauLR(TrackerCallback):
 # %% ../nbs/03_training.ipynb #0433b22d
 class WarmUp(Callback):
     "Raise the learning rate linearly over the first epochs of a `fit`"
-    name,_settings,_memory = 'warm_up',('epochs',),('rates',)
+    name,_settings,_memory,_plain_errors = 'warm_up',('epochs',),('rates',),True
     def __init__(self,
         epochs:int=1, # Epochs until the whole rate is reached
     ):
-        if epochs<1: raise ValueError(f'a warm-up takes epochs from 1, not {epochs}')
+        number('epochs', epochs, 'from 1', whole=True)
         self.epochs = epochs
 
     def before_fit(self):
@@ -101,6 +109,22 @@ class WarmUp(Callback):
         share = (self.epoch*self.n_iter + self.iter + 1) / (self.epochs*self.n_iter)
         self.opt.set_hyper('lr', [share*o for o in self.rates])
 
+# %% ../nbs/03_training.ipynb #38681fba
+def _check_sgd(lr, mom, wd, nesterov, wd_norm_bias):
+    "Refuse what SGD cannot take"
+    number('lr', lr, 'from 0')
+    number('mom', mom, 'from 0 to below 1')
+    number('wd', wd, 'from 0')
+    for k,v in dict(nesterov=nesterov, wd_norm_bias=wd_norm_bias).items(): flag(k, v)
+    if nesterov and not mom: raise ValueError("nesterov=True needs a momentum: mom is above 0, not 0")
+
+def _trainable(groups):
+    "Groups of parameters, those left out that are empty"
+    for p in sum(groups, []):
+        if not isinstance(p, nn.Parameter): refuse('params', "a network's parameters, or groups of them", p)
+    if not any(groups): raise ValueError('there is no parameter to train: unfreeze some, learn.unfreeze(), or give the network some')
+    return [g for g in groups if g]
+
 # %% ../nbs/03_training.ipynb #00920579
 def sgd(
     params, # Parameters, or groups of them, as fastai passes them
@@ -111,11 +135,15 @@ def sgd(
     wd_norm_bias:bool=True, # Decay norms and biases too?
 )->OptimWrapper: # For a fastai `Learner`
     "Make PyTorch's SGD with momentum"
-    groups = [list(g) for g in params] if isinstance(L(params)[0], (list,L)) else [list(params)]
+    _check_sgd(lr, mom, wd, nesterov, wd_norm_bias)
+    params = L(params) # a generator can be read once
+    groups = [list(g) for g in params] if all(isinstance(g, (list,tuple,L)) for g in params) else [list(params)]
+    groups = _trainable(groups)
     groups = [dict(params=g) for g in groups] if wd_norm_bias else [o for g in groups for o in (
         dict(params=[p for p in g if p.ndim>1]), dict(params=[p for p in g if p.ndim<=1], weight_decay=0.)) if o['params']]
     fused = all(p.is_floating_point() and p.device.type in ('cpu','cuda') for g in groups for p in g['params'])
-    return OptimWrapper(groups, torch.optim.SGD, convert_groups=False, lr=lr, momentum=mom, weight_decay=wd, nesterov=nesterov, fused=fused)
+    return OptimWrapper(groups, torch.optim.SGD, convert_groups=False, lr=lr, momentum=mom, weight_decay=wd,
+        nesterov=nesterov, fused=fused, foreach=not fused) # `None` would let PyTorch choose, but is no number for TensorBoard
 
 # %% ../nbs/03_training.ipynb #c950b48c
 class FiniteLoss(Callback):
@@ -127,6 +155,7 @@ class FiniteLoss(Callback):
 
     def after_loss(self):
         if not len(self.yb): return
+        if self.loss.numel()!=1: raise TypeError(f'the loss of a batch is one number, and this loss function gives a tensor of shape {tuple(self.loss.shape)}: let it take the mean')
         lr = self.opt.hypers[-1]['lr'] if self.opt else self.lr
         self.losses.append((self.loss.detach().mean(), self.iter, lr))
         if len(self.losses)>=self.every: self._look()
@@ -154,18 +183,36 @@ class FiniteLoss(Callback):
         error.everywhere = True # every process that takes part raises it
         raise error
 
+# %% ../nbs/03_training.ipynb #e915c140
+_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+def laid_out(
+    t:torch.Tensor, # Any tensor
+    like:torch.Tensor, # Tensor of the same shape
+)->torch.Tensor: # `t` itself where it is as `like` already
+    "Move a tensor to the device and memory layout of another"
+    if t.device==like.device and t.stride()==like.stride(): return t
+    return torch.empty_like(like, requires_grad=False).copy_(t)
+
+def checksums(
+    model:nn.Module, # Any network
+)->torch.Tensor: # A whole number for each parameter, the same in any memory layout
+    "Numbers that change with the weights"
+    return torch.stack([p.detach().view(_BITS[p.element_size()]).sum() for p in model.parameters()])
+
 # %% ../nbs/03_training.ipynb #44275e30
 class EMA(Callback):
     "Keep an exponential moving average of the weights, and validate with it"
-    name,_settings,_memory = 'ema',('decay',),('averaged','n_updates','swapped')
+    name,_settings,_memory,_gives_back,_plain_errors = 'ema',('decay',),('averaged','n_updates','swapped','seen'),True,True
     def __init__(self,
         decay:float=.999, # Share of the average that a step keeps, from 0 to below 1
     ):
-        if not 0 <= decay < 1: raise ValueError(f'the decay of averaged weights is from 0 to below 1, not {decay}')
-        self.decay,self.averaged,self.n_updates,self.swapped = decay,None,0,False
+        number('decay', decay, 'from 0 to below 1')
+        self.decay,self.averaged,self.n_updates,self.swapped,self.seen = decay,None,0,False,None
 
     def before_fit(self): self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
     def before_train(self):
+        if self.swapped and self.seen is not None and not torch.equal(self.seen, checksums(self.model)): self._begin_anew()
         self._use(False)
         self.own = {k: v for k,v in self.model.state_dict(keep_vars=True).items() if v.is_floating_point()}
         old = self.averaged or self.own
@@ -176,22 +223,41 @@ class EMA(Callback):
         decay = min(self.decay, (1+self.n_updates)/(10+self.n_updates))
         with torch.no_grad(): torch._foreach_lerp_(list(self.averaged.values()), list(self.own.values()), 1-decay)
 
-    def before_validate(self):
-        self.before = self.swapped
-        self._use(True)
-    def after_validate(self): self._use(self.before)
+    def before_validate(self): self._use(True) # and they stay, until the next epoch trains
     def after_fit(self): self._use(True)
+
+    def _begin_anew(self):
+        "Train the weights that someone has loaded"
+        say('the weights were changed since they were averaged: training goes on from them, and their average begins anew')
+        self.averaged,self.n_updates,self.swapped = None,0,False
 
     def _use(self, averaged):
         "Exchange the model's weights and the other ones, unless they are in place"
         if self.averaged is None or averaged==self.swapped: return
-        for k,v in self.model.state_dict(keep_vars=True).items():
-            if k in self.averaged: v.data,self.averaged[k] = self.averaged[k],v.data
-        self.swapped = averaged
+        theirs = {k: v for k,v in self.model.state_dict(keep_vars=True).items() if k in self.averaged}
+        before = {k: v.data for k,v in theirs.items()}
+        try:
+            for k,v in theirs.items(): v.data = laid_out(self.averaged[k], v)
+            self.averaged,self.swapped,self.seen = before,averaged,checksums(self.model) if averaged else None
+        except BaseException: # Ctrl-C leaves no mixture of both
+            for k,v in theirs.items(): v.data = before[k]
+            raise
 
     def averaged_weights(self)->dict: # Tensors by name
         "The weights that validation sees"
         return dict(self.model.state_dict()) | ({} if self.swapped else self.averaged or {})
+
+# %% ../nbs/03_training.ipynb #41671f37
+def _check_learner(dls, arch, lr, min_delta, label_smoothing, grad_clip, ema, warmup):
+    "Refuse what `resnet_learner` cannot take, and does not pass on"
+    if not isinstance(dls, DataLoaders): refuse('dls', 'what image_dls gives, loaders of images and their classes', dls)
+    if not hasattr(dls, 'vocab'): raise ValueError('dls has no classes (dls.vocab), and resnet_learner makes classifiers: use a Learner with a network and a loss of your own')
+    if not callable(arch): refuse('arch', 'a function that makes a network, such as resnet18', arch)
+    check_rate(lr)
+    for k,v in dict(min_delta=min_delta, label_smoothing=label_smoothing).items(): number(k, v, 'from 0 to below 1')
+    if grad_clip is not None: number('grad_clip', grad_clip, 'above 0')
+    if ema is not None: number('ema', ema, 'from 0 to below 1')
+    number('warmup', warmup, 'from 0', whole=True)
 
 # %% ../nbs/03_training.ipynb #5a4c7983
 @delegates(resnet18, but=['n_out','norm'])
@@ -215,27 +281,44 @@ def resnet_learner(
     **kwargs, # Passed on to `arch`
 )->Learner: # Ready for `fit`
     "Make a `Learner`: cross-entropy, SGD with momentum, and a learning rate that drops on a plateau"
-    if not 0<=min_delta<1: raise ValueError(f'min_delta is a share of the validation loss, from 0 to below 1, not {min_delta}')
+    _check_learner(dls, arch, lr, min_delta, label_smoothing, grad_clip, ema, warmup)
+    _check_sgd(0., mom, wd, nesterov, wd_norm_bias)
     model,opt = arch(n_out=len(dls.vocab), norm=norm, **kwargs),partial(sgd, mom=mom, wd=wd, nesterov=nesterov, wd_norm_bias=wd_norm_bias)
     cbs = [EpochLog(), PlateauLR(patience=patience, factor=factor, min_delta=min_delta, relative=True), Precision(precision), FiniteLoss()]
     if grad_clip is not None: cbs.append(GradientClip(grad_clip))
     if ema is not None: cbs.append(EMA(ema))
     if warmup: cbs.append(WarmUp(warmup))
-    learn = Learner(dls, model, CrossEntropyLossFlat(label_smoothing=label_smoothing), opt, .01 if lr=='find' else lr, metrics=accuracy, cbs=cbs)
+    learn = Learner(dls, model, CrossEntropyLossFlat(label_smoothing=label_smoothing), opt, .01 if isinstance(lr, str) else lr, metrics=accuracy, cbs=cbs)
     learn = leave_on_device(learn)
     learn.logger = noop # `EpochLog` prints instead of fastai's table
-    if lr=='find': learn.lr = learn.lr_find(show_plot=False).valley
+    if isinstance(lr, str): learn.lr = learn.lr_find(show_plot=False).valley
     return learn
 
 # %% ../nbs/03_training.ipynb #36735d35
 _fastai_lr_find = getattr(Learner.lr_find, 'of_fastai', Learner.lr_find)
+
+def _check_lr_find(start_lr, end_lr, num_it, stop_div, show_plot, suggest_funcs):
+    "Refuse what `lr_find` cannot take"
+    for k,v in dict(start_lr=start_lr, end_lr=end_lr).items(): number(k, v, 'above 0')
+    if start_lr>=end_lr: raise ValueError(f'the rate rises from start_lr to end_lr, so start_lr is below end_lr, not {start_lr} and {end_lr}')
+    number('num_it', num_it, 'from 10 to 1,000,000', whole=True)
+    for k,v in dict(stop_div=stop_div, show_plot=show_plot).items(): flag(k, v)
+    for f in L(suggest_funcs):
+        if not callable(f): refuse('suggest_funcs', 'one or more of SuggestionMethod', f)
+
+def _too_few(learn, num_it, error):
+    "Why no rate could be suggested: an error with words, or the error itself"
+    seen = [o for o in getattr(learn.recorder, 'losses', []) if math.isfinite(o)]
+    if len(seen)>num_it//10+6: return error
+    return ValueError(f'the loss of the learning-rate finder was a number for {len(seen)} batches of {num_it}, too few for a suggestion: '
+        'begin lower, with start_lr, or take more steps, with num_it')
 
 def _plot_lr_curve(lrs, losses, suggestions):
     "Draw losses against learning rates, suggestions marked"
     fig,axs = new_figure(figsize=(6,3.2), title='Learning-rate finder')
     ax = axs[0,0]
     ax.plot(lrs, losses)
-    for name,lr in suggestions._asdict().items():
+    for name,lr in suggestions._asdict().items() if suggestions else ():
         ax.axvline(lr, color='C1', linestyle='--')
         ax.annotate(f'{name}: {lr:.2g}', (lr,.95), xycoords=('data','axes fraction'), color='C1', ha='right', rotation=90, va='top', xytext=(-3,0), textcoords='offset points')
     ax.set(xscale='log', xlabel='learning rate', ylabel='training loss, smoothed')
@@ -252,8 +335,10 @@ def lr_find(self:Learner,
     suggest_funcs=SuggestionMethod.Valley, # One or more of fastai's suggestion methods
 ): # The suggested learning rates, a named tuple
     "Find a learning rate by a mock training, and leave the learner as it was"
+    _check_lr_find(start_lr, end_lr, num_it, stop_div, show_plot, suggest_funcs)
     with kept(self):
-        res = _fastai_lr_find(self, start_lr, end_lr, num_it, stop_div, False, suggest_funcs)
+        try: res = _fastai_lr_find(self, start_lr, end_lr, num_it, stop_div, False, suggest_funcs)
+        except (IndexError,RuntimeError,ZeroDivisionError) as e: raise _too_few(self, num_it, e)
         lrs,losses = self.recorder.lrs[num_it//10:-5],[float(o) for o in self.recorder.losses[num_it//10:-5]]
     if show_plot: _plot_lr_curve(lrs, losses, res)
     return res
@@ -264,7 +349,7 @@ Learner.lr_find.of_fastai = _fastai_lr_find
 def model_table(self:Learner)->pd.DataFrame: # A row for each layer: its type, output shape and number of parameters
     "Tabulate the layers; sizes in MB, of 2**20 bytes, are in `.attrs`"
     x = self.dls.valid.one_batch()[0][:1]
-    with self.no_bar(): infos = layer_info(self, x)
+    with same_callbacks(self),self.no_bar(): infos = layer_info(self, x)
     rows = [(name, ' × '.join(map(str, shape[1:])), params or 0) for name,params,_,shape,_ in infos if shape and not isinstance(shape[0], (list,tuple))]
     table = pd.DataFrame(rows, columns=['layer','output shape','parameters'])
     numbers = sum(math.prod(shape) for _,_,_,shape,_ in infos if shape and not isinstance(shape[0], (list,tuple)))

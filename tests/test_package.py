@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ORDER = '''text arguments figures lazy devices ranks files batched augment data models record checkpoint precision training profile distributed interpret faithfulness
+ORDER = '''text arguments checks figures lazy devices ranks files batched augment data models record checkpoint precision training profile distributed interpret faithfulness
 gradcam choices runs compare gallery report extras overview experiment search cli'''.split()
 PROMISED = '''AlbumentationsTransform BatchAlbumentations cutout_augs flip_cutout_augs shift_gray_augs show_augmented show_transforms
 cifar10 fashion_sample image_block image_dls CachedDL show_classes
