@@ -5,94 +5,118 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/00f_arguments.ipynb #c696a8f2
+# %% ../nbs/00f_arguments.ipynb #5b304826
 import numbers,operator,os
-from math import inf
+from math import inf,nextafter
 from pathlib import Path
 
-from .figures import short
+from .text import printable
 
-# %% ../nbs/00f_arguments.ipynb #1751ad06
+# %% ../nbs/00f_arguments.ipynb #f95098b8
+def shown(
+    value, # Anything
+    n:int=60, # Most characters
+)->str: # One line
+    "What a message says of `value`"
+    kind = type(value).__name__
+    try:
+        if len(getattr(value, 'shape', ())): return f'{kind} of shape {tuple(value.shape)}' # arrays, tensors, tables
+        text = ' '.join(printable(repr(value)).split())
+    except Exception: return kind # its repr is broken
+    return text if len(text)<=n else f'{text[:n-1]}…'
+
+def reason(
+    error:Exception, # Any error
+)->str: # One line
+    "What an error says"
+    text = ' '.join(printable(getattr(error, 'strerror', None) or error).split()) or type(error).__name__
+    return text if len(text)<=120 else f'{text[:119]}…'
+
+def refuse(
+    name:str, # Name of the argument
+    allowed:str, # What it may be, in words
+    value, # What it was
+    kind:type=ValueError, # Kind of the error
+):
+    "Raise an error of one line"
+    raise kind(f'{name} is {allowed}, not {shown(value)}')
+
+# %% ../nbs/00f_arguments.ipynb #8d6d23ca
+ABOVE_0,BELOW_1,ABOVE_1 = nextafter(0, 1),nextafter(1, 0),nextafter(1, 2) # the ends of open ranges
+_HUGE = 1e300
+
 def check_number(
+    name:str, # Name of the argument
     value, # What was given
-    name:str, # Name of the parameter
-    least:float=-inf, # Smallest number that is allowed
-    most:float=inf, # Largest number that is allowed
+    low:float=-_HUGE, # The lowest that will do
+    high:float=_HUGE, # The highest that will do
     words:str|None=None, # What it may be; `None` says the kind and the range
-    whole:bool=True, # Must it be a whole number?
+    whole:bool=False, # Must it be a whole number?
 )->int|float: # The same, as a number of Python's
-    "Check that `value` is a number in a range"
+    "Raise an error unless `value` is a number from `low` to `high`"
+    words = words or f"a {'whole ' if whole else ''}number" + _range(low, high)
     kind = numbers.Integral if whole else numbers.Real
-    words = words or f"a {'whole ' if whole else ''}number" + _range(least, most)
-    wrong = f'{name} is {words}, not {shown(value)}'
-    if isinstance(value, bool) or not isinstance(value, kind): raise TypeError(wrong)
-    if not least<=value<=most: raise ValueError(wrong)
+    if isinstance(value, bool) or not isinstance(value, kind): refuse(name, words, value, TypeError)
+    if not low<=value<=high: refuse(name, words, value)
     return operator.index(value) if whole else float(value)
 
-def _range(least, most): return f' from {least:g}' + (f' to {most:g}' if most<inf else '') if least>-inf else ''
-
-def shown(value): return short(repr(value), 60)
-
-# %% ../nbs/00f_arguments.ipynb #4e19393a
-def check_choice(
+def check_whole(
+    name:str, # Name of the argument
     value, # What was given
-    name:str, # Name of the parameter
-    *choices, # Words that are allowed
+    low:int=0, # The lowest that will do
+    high:int|None=None, # The highest that will do; `None` for any
+    words:str|None=None, # What it may be; `None` says the range
+)->int: # The same, as a number of Python's
+    "Raise an error unless `value` is a whole number from `low` to `high`"
+    return check_number(name, value, low, _HUGE if high is None else high, words, whole=True)
+
+def _range(low, high):
+    "A range in words"
+    if low==-_HUGE: return ''
+    start = {ABOVE_0: ' above 0', ABOVE_1: ' above 1'}.get(low, f' from {low}')
+    if high==BELOW_1: return ' between 0 and 1' if low==ABOVE_0 else f'{start} to below 1'
+    if high==_HUGE: return start
+    most = f'{high:,}' if high>9999 else high
+    return f'{start}, {most} at most' if low==ABOVE_0 else f'{start} to {most}'
+
+# %% ../nbs/00f_arguments.ipynb #69a32c5c
+def check_choice(
+    name:str, # What is chosen
+    value, # What was given
+    known, # Names that will do
 )->str: # The same
-    "Check that `value` is one of a few words"
-    if isinstance(value, str) and value in choices: return value
-    raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, not {shown(value)}")
+    "Raise a `ValueError` unless `value` is one of `known`"
+    if isinstance(value, str) and value in known: return value
+    raise ValueError(f"unknown {name} {shown(value)}: choose from {', '.join(known)}")
 
 def check_flag(
+    name:str, # Name of the argument
     value, # What was given
-    name:str, # Name of the parameter
 )->bool: # The same
-    "Check that `value` is True or False"
+    "Raise a `TypeError` unless `value` is `True` or `False`"
     if type(value).__name__ in ('bool','bool_'): return bool(value)
-    raise TypeError(f'{name} is True or False, not {shown(value)}')
+    refuse(name, 'True or False', value, TypeError)
 
-# %% ../nbs/00f_arguments.ipynb #f7f404fe
-def check_path(
+def check_text(
+    name:str, # Name of the argument
     value, # What was given
-    name:str='path', # Name of the parameter
+)->str|None: # The same
+    "Raise a `TypeError` unless `value` is text or `None`"
+    if value is None or isinstance(value, str): return value
+    refuse(name, 'text', value, TypeError)
+
+# %% ../nbs/00f_arguments.ipynb #ebe26bd2
+def check_path(
+    name:str, # Name of the argument
+    value, # What was given
 )->Path: # The same, `~` replaced
-    "Check that `value` can be the name of a file or folder"
-    if not isinstance(value, (str,os.PathLike)):
-        raise TypeError(f'{name} is a path, as text or `Path`, not {shown(value)}')
+    "Raise an error unless `value` can be the name of a file or folder"
+    if not isinstance(value, (str,os.PathLike)): refuse(name, 'a path, as text or `Path`', value, TypeError)
     text = os.fspath(value)
-    if not isinstance(text, str) or not text or '\0' in text: raise ValueError(f'{name} is no path: {shown(value)}')
+    if not isinstance(text, str) or not text or '\0' in text: refuse(name, 'a path', value)
     try:
         path = Path(text).expanduser()
         path.exists() # a name that is too long is found here
         return path
     except (OSError, RuntimeError) as e:
         raise ValueError(f'{name} cannot be used, {reason(e)}: {shown(value)}') from e
-
-def reason(e): # what an error says, in a line
-    return short(getattr(e, 'strerror', None) or str(e) or type(e).__name__, 120)
-
-# %% ../nbs/00f_arguments.ipynb #6fdc71f4
-def check_figsize(
-    value, # What was given
-)->tuple|None: # The same
-    "Check that `value` is the size of a figure, or `None`"
-    if value is None: return None
-    try: width,height = value
-    except (TypeError, ValueError):
-        raise TypeError(f'figsize is width and height in inches, not {shown(value)}') from None
-    name = 'figsize, width and height in inches,'
-    return tuple(check_number(o, name, .1, 500, whole=False) for o in (width,height))
-
-# %% ../nbs/00f_arguments.ipynb #b30a2355
-def shown_path(
-    path:str|Path, # Any path
-)->str: # One line that can be printed
-    "Show a path with its odd characters escaped"
-    text = os.fsencode(path).decode('utf-8', 'backslashreplace')
-    return ''.join(o if o.isprintable() else o.encode('unicode_escape').decode() for o in text)
-
-def is_utf8(
-    name:str, # Name of a file, as Python gives it
-)->bool: # `False` if it holds bytes that are no UTF-8
-    "Can `name` be printed, and written into a file?"
-    return name.isascii() or not any('\ud800'<=o<='\udfff' for o in name)

@@ -19,9 +19,9 @@ from fastai.vision.core import PILImage,TensorImage
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .arguments import check_figsize,check_flag,check_number,reason,shown
+from .arguments import check_flag,check_number,check_whole,reason,shown
 from .batched import A,augment_batch,batch_lacks
-from .figures import image_grid,new_figure,show_pixels
+from .figures import check_figsize,image_grid,new_figure,show_pixels
 from .lazy import LazyModule
 
 # %% ../nbs/00_augment.ipynb #48404791
@@ -30,19 +30,19 @@ crops = LazyModule('albumentations.augmentations.crops.transforms')
 # %% ../nbs/00_augment.ipynb #97a915d3
 def _cutout(hole, fill, p, size=4096):
     "One square hole, in images of `size` pixels"
-    hole = check_number(hole, 'hole, the side of the square in pixels,', 1, size)
-    fill = check_number(fill, 'fill, a colour,', 0, 255, whole=False)
-    p = check_number(p, 'p_hole', 0, 1, whole=False)
+    hole = check_whole('hole, the side of the square in pixels,', hole, 1, size)
+    fill = check_number('fill, a colour,', fill, 0, 255)
+    p = check_number('p_hole', p, 0, 1)
     side = (hole,hole)
     return A.CoarseDropout(num_holes_range=(1,1), hole_height_range=side, hole_width_range=side, fill=fill, p=p)
 
 def _padded_crop(size, pad):
     "A black border, then a random crop of the old size"
-    size = check_number(size, 'size', 1, 4096)
-    around = size + 2*check_number(pad, 'pad', 0, 1024)
+    size = check_whole('size', size, 1, 4096)
+    around = size + 2*check_whole('pad', pad, 0, 1024)
     return [A.PadIfNeeded(around, around, border_mode=0), A.RandomCrop(size, size)]
 
-def _degrees(degrees): return check_number(degrees, 'degrees', 0, 180, whole=False)
+def _degrees(degrees): return check_number('degrees', degrees, 0, 180)
 
 def cutout_augs(
     size:int=32, # Side of the image, pixels
@@ -55,7 +55,7 @@ def cutout_augs(
 )->'A.Compose':
     "Make a random crop with padding, a small rotation and a cutout"
     crop,degrees = _padded_crop(size, pad),_degrees(degrees)
-    mirror = [A.HorizontalFlip(p=.5)] if check_flag(flip, 'flip') else []
+    mirror = [A.HorizontalFlip(p=.5)] if check_flag('flip', flip) else []
     rotate = [A.Rotate(limit=(-degrees,degrees), border_mode=0, p=.5)] if degrees else []
     return A.Compose([*crop, *mirror, *rotate, _cutout(hole, fill, p_hole, size)])
 
@@ -82,9 +82,9 @@ def shift_gray_augs(
 )->'A.Compose':
     "Make a random crop with padding, a shift, zoom and rotation, now and then gray, and a cutout"
     crop,degrees = _padded_crop(size, pad),_degrees(degrees)
-    shift = check_number(shift, 'shift', 0, 1, whole=False)
-    scale = check_number(scale, 'scale', 0, .99, whole=False)
-    p_gray = check_number(p_gray, 'p_gray', 0, 1, whole=False)
+    shift = check_number('shift', shift, 0, 1)
+    scale = check_number('scale', scale, 0, .99)
+    p_gray = check_number('p_gray', p_gray, 0, 1)
     move = dict(translate_percent=(-shift,shift), scale=(1-scale,1+scale), rotate=(-degrees,degrees))
     affine = A.Affine(**move, border_mode=0, p=.5)
     return A.Compose([*crop, affine, A.ToGray(p=p_gray), _cutout(hole, fill, p_hole, size)])
@@ -203,7 +203,7 @@ def augmented_pixels(
     size:int=32, # Side of the images, pixels
 )->np.ndarray: # A black image augmented, uint8, shape (height, width, 3)
     "Check that `aug` makes an image of a `size`×`size` image"
-    size = check_number(size, 'size', 1, 4096)
+    size = check_whole('size', size, 1, 4096)
     _images_only(aug)
     black,drawn = np.zeros((size,size,3), np.uint8),A.Compose([copy.deepcopy(aug)], seed=0)
     outs = [_augmented(o, black) for o in [A.Compose([_always(copy.deepcopy(aug))], seed=0)] + [drawn]*8]
@@ -272,7 +272,7 @@ def check_shown(
     if not isinstance(dls, DataLoaders):
         raise TypeError(f'dls are loaders, such as `image_dls` makes, not {shown(dls)}')
     if not len(dls.train.items): raise ValueError('these loaders have no training image to show')
-    return check_number(n, 'n', 1, 200),check_number(seed, 'seed', 0, 2**32-1),check_figsize(figsize)
+    return check_whole('n', n, 1, 200),check_whole('seed', seed, 0, 2**32-1),check_figsize(figsize)
 
 # %% ../nbs/00_augment.ipynb #0a9c7950
 def show_augmented(
@@ -290,7 +290,7 @@ def show_augmented(
 
 def _training_image(dls, index):
     "The training image at `index` as it is, shape (1, height, width, 3)"
-    items,index = dls.train.items,check_number(index, 'index')
+    items,index = dls.train.items,check_whole('index', index)
     if not 0 <= index < len(items): raise IndexError(f'index {index} is outside the {len(items)} training images')
     return seen_in_training(dls.test_dl([items[index]]), [0])
 

@@ -26,11 +26,11 @@ from safetensors import SafetensorError,safe_open
 from safetensors.torch import save
 from torch import nn
 
-from .checks import flag,number,refuse
 from .devices import is_gpu
 from .files import OwnFiles,working
 from .ranks import on_main
 from .record import best_row,epoch_of
+from .arguments import check_flag,check_number,check_whole,refuse
 
 # %% ../nbs/02b_checkpoint.ipynb #e32de064
 def set_seed(
@@ -38,8 +38,8 @@ def set_seed(
     deterministic:bool=False, # Also choose deterministic cuDNN algorithms, which are slower
 ):
     "Seed everything that draws at random in training"
-    number('seed', seed, 'from 0 to 2**64-1', whole=True)
-    flag('deterministic', deterministic)
+    check_whole('seed', seed, 0, 2**64-1, 'a whole number from 0 to 2**64-1')
+    check_flag('deterministic', deterministic)
     fastai_set_seed(seed, reproducible=deterministic)
 
 def rng_state()->dict: # State of each generator, as numbers and lists that JSON can hold
@@ -536,9 +536,9 @@ def resume(self:Learner,
     cbs=None, # Callbacks that were given to `fit`
 ):
     "Continue the run saved in `folder` until it has `n_epoch` epochs"
-    number('n_epoch', n_epoch, 'from 1 to 1,000,000', whole=True)
+    check_whole('n_epoch', n_epoch, 1, 10**6)
     if not isinstance(folder, (str,Path)): refuse('folder', 'the folder of a Checkpoint', folder)
-    flag('previous', previous)
+    check_flag('previous', previous)
     cbs = as_callbacks(cbs)
     file,state,meta = on_main(_read, folder, previous)
     if n_epoch<meta['epoch']: raise ValueError(f"{file} has {meta['epoch']} epochs already, more than {n_epoch}")
@@ -689,17 +689,17 @@ def _plain(error, cbs):
 # %% ../nbs/02b_checkpoint.ipynb #882b7979
 def _check_fit(n_epoch, lr, wd, reset_opt, start_epoch):
     "Refuse what `fit` cannot take"
-    number('n_epoch', n_epoch, 'from 0 to 1,000,000', whole=True)
-    number('start_epoch', start_epoch, 'from 0 to 1,000,000', whole=True)
-    flag('reset_opt', reset_opt)
-    if wd is not None: number('wd', wd, 'from 0')
+    check_whole('n_epoch', n_epoch, 0, 10**6)
+    check_whole('start_epoch', start_epoch, 0, 10**6)
+    check_flag('reset_opt', reset_opt)
+    if wd is not None: check_number('wd', wd, 0)
     if lr is not None: _check_rates(lr)
 
 def check_rate(
     lr, # What should be a learning rate
 ):
     "Refuse what is neither a learning rate nor 'find'"
-    if not isinstance(lr, str): return number('lr', lr, 'from 0')
+    if not isinstance(lr, str): return check_number('lr', lr, 0)
     if lr!='find': refuse('lr', "a number from 0, or 'find'", lr)
 
 def _check_rates(lr):

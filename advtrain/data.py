@@ -39,13 +39,15 @@ from PIL import Image,ImageOps,UnidentifiedImageError
 from safetensors import SafetensorError,safe_open
 from safetensors.torch import save_file
 
-from .arguments import check_choice,check_flag,check_number,check_path,is_utf8,reason,shown,shown_path
+from .arguments import ABOVE_0,BELOW_1,check_choice,check_flag,check_number,check_path,check_whole,reason,shown
 from .augment import AlbumentationsTransform,BatchAlbumentations
 from .augment import augmented_pixels,check_shown,check_sizes,seen_in_training
 from .batched import Share,batch_lacks
 from .devices import device_put,is_gpu
+from .files import HOME
 from .figures import image_grid,short
 from .ranks import own_device,say
+from .text import is_utf8,shown_path
 
 # %% ../nbs/01_data.ipynb #4c510ca3
 def data_home()->Path: # A folder in which a `data` folder can be made, or not
@@ -106,7 +108,7 @@ def unpack_once(
     archive:Path, # A tar archive, compressed in any way `tarfile` knows
 )->Path: # Folder with the archive's content, under fastai's data directory
     "Unpack `archive`, unless one with the same bytes was unpacked before"
-    archive = check_path(archive, 'archive')
+    archive = check_path('archive', archive)
     if not archive.is_file(): raise FileNotFoundError(f'no such archive: {shown_path(archive)}')
     def _unpack(tmp):
         try:
@@ -123,7 +125,7 @@ def fashion_sample(
     few:bool=False, # Three classes only, with 50 training and 5 test images each, for a try of a few seconds?
 )->Path: # Folder with `train/<class>/` and `test/<class>/`
     "Unpack the embedded sample of Fashion-MNIST"
-    check_flag(few, 'few')
+    check_flag('few', few)
     sample = unpack_once(package_files('advtrain')/'fashion_sample.tar.xz')
     return appear_whole(f'{sample.name}-few', partial(_copy_few, sample)) if few else sample
 
@@ -144,7 +146,7 @@ def data_folder(
     source:str|Path, # A folder, or a tar archive of one
 )->Path: # The folder
     "Find the folder of images that `source` is, or holds"
-    source = check_path(source, 'the data')
+    source = check_path('the data', source)
     if not is_utf8(str(source)): raise ValueError(f'the name {shown_path(source)} is not in UTF-8: rename it')
     if source.is_file(): return unpack_once(source)
     if not source.is_dir(): raise FileNotFoundError(f'no such folder or archive: {shown_path(source)}')
@@ -180,9 +182,10 @@ def is_image(
     return name[name.rfind('.'):].lower() in IMAGE_SUFFIXES
 
 # %% ../nbs/01_data.ipynb #455450b7
-_RUN_FILES = '.advtrain.json','experiment.toml' # a folder with one of them is a run
-
-def _is_run(folder): return any(os.path.lexists(os.path.join(folder, o)) for o in _RUN_FILES)
+def _is_run(folder):
+    "Did advtrain write into a folder that holds no image?"
+    ours = any(os.path.lexists(os.path.join(folder, o)) for o in (HOME,'experiment.toml'))
+    return ours and not _holds_images(folder)
 
 def _entries(folder):
     "What lies in a folder, sorted, and whether each is a folder"
@@ -272,7 +275,7 @@ def class_files(
     path:str|Path, # Folder of classes, or of the splits `train`, `valid`, `test` with a folder of classes each
 )->list: # All image files, sorted by split and class
     "List the images under `path`, and check that they make a classification problem"
-    path,unused = check_path(path),defaultdict(list)
+    path,unused = check_path('path', path),defaultdict(list)
     if not path.is_dir(): raise FileNotFoundError(f'no such folder: {shown_path(path)}')
     folders = _class_folders(path, unused)
     roots = _split_folders(folders, unused)
@@ -338,11 +341,10 @@ class FolderSplitter:
         seed:int=42, # The same seed holds out the same images
         fraction:float=1., # Share of each class's training images that is used
     ):
-        self.watch = check_choice(watch, 'watch', 'valid', 'test')
-        share = partial(check_number, least=np.nextafter(0, 1), whole=False)
-        self.valid_pct = share(valid_pct, 'valid_pct', most=np.nextafter(1, 0), words='a share between 0 and 1')
-        self.fraction = share(fraction, 'fraction', most=1, words='a share above 0, 1 at most,')
-        self.seed = check_number(seed, 'seed', 0)
+        self.watch = check_choice('watch', watch, ('valid','test'))
+        self.valid_pct = check_number('valid_pct', valid_pct, ABOVE_0, BELOW_1, 'a share between 0 and 1')
+        self.fraction = check_number('fraction', fraction, ABOVE_0, 1, 'a share above 0, 1 at most,')
+        self.seed = check_whole('seed', seed, 0)
 
     def __call__(self, files):
         files = [f if isinstance(f, Path) else Path(f) for f in files]
@@ -365,7 +367,7 @@ def open_rgb(
     file:str|Path, # Image file of any mode Pillow reads
 )->Image.Image: # 8-bit RGB image
     "Open an image of any mode as 8-bit RGB"
-    file = check_path(file, 'file')
+    file = check_path('file', file)
     try: return _open(file)
     except FileNotFoundError: raise FileNotFoundError(f'{shown_path(file)} cannot be read: {_no_file(file)}') from None
     except Exception as e: # Pillow raises many kinds
@@ -452,7 +454,7 @@ def fit_square(
     size = _check_size(size)
     return image if image.size==(size,size) else ImageOps.fit(image, (size,size), Image.Resampling.BILINEAR)
 
-def _check_size(size): return check_number(size, 'size', 1, 4096)
+def _check_size(size): return check_whole('size', size, 1, 4096)
 
 # %% ../nbs/01_data.ipynb #6dc4c62d
 class _Opened:
@@ -720,7 +722,7 @@ def image_block(
     fraction:float=1., # Share of each class's training images that is used
 )->DataBlock: # Its source is a folder of classes
     "Make a fastai `DataBlock` for a folder of classes, for people who compose their own"
-    check_choice(on_error, 'on_error', 'raise', 'skip')
+    check_choice('on_error', on_error, ('raise','skip'))
     size = _check_size(size)
     if augs is not None: augmented_pixels(augs, size)
     if stats is not None: _check_stats(stats)
@@ -1021,14 +1023,14 @@ def image_dls(
     fraction:float=1., # Share of each class's training images that is used
 )->DataLoaders: # `train`, `valid` and `test`
     "Make loaders for training, validation and testing from a folder of classes"
-    check_choice(on_error, 'on_error', 'raise', 'skip')
-    size,bs = _check_size(size),check_number(bs, 'bs')
+    check_choice('on_error', on_error, ('raise','skip'))
+    size,bs = _check_size(size),check_whole('bs', bs)
     splitter,device = FolderSplitter(valid_pct, watch, seed, fraction),_usable_device(device)
     if num_workers is None: num_workers = 0 if device.type=='cpu' else min(8, os.cpu_count())
-    num_workers = check_number(num_workers, 'num_workers', 0, 256)
+    num_workers = check_whole('num_workers', num_workers, 0, 256)
     if augs is not None: augmented_pixels(augs, size)
     files = class_files(path := data_folder(path))
-    if check_flag(fast, 'fast') and (why := _why_slow(augs, len(files), size)):
+    if check_flag('fast', fast) and (why := _why_slow(augs, len(files), size)):
         say(f'images are loaded and augmented one by one, because {why}')
         fast = False
     images = decode_images(files, size) if fast else None
@@ -1070,7 +1072,7 @@ def empty_dls(
 )->DataLoaders: # Two empty ones
     "Make loaders without an image, whose `test_dl` prepares any images for a network trained elsewhere"
     _check_vocab(vocab)
-    block,bs,device = image_block(None, size, stats, vocab=vocab),check_number(bs, 'bs', 1),_usable_device(device)
+    block,bs,device = image_block(None, size, stats, vocab=vocab),check_whole('bs', bs, 1),_usable_device(device)
     block.get_items,block.splitter = None,lambda files: ([0],[0])
     with tempfile.TemporaryDirectory() as tmp: # fastai learns from an image what its transforms make
         (folder := Path(tmp)/str(vocab[0])).mkdir()
@@ -1090,7 +1092,7 @@ def show_classes(
     n,seed,figsize = check_shown(dls, n, seed, figsize)
     dl,rng = dls.train,np.random.default_rng(seed)
     labels = np.array([FolderLabel()(f) for f in dl.items])
-    if not check_flag(augmented, 'augmented'):
+    if not check_flag('augmented', augmented):
         idxs = rng.permutation(len(dl.items))[:4*n]
         images = seen_in_training(dls.test_dl([dl.items[i] for i in idxs]), range(len(idxs)))
         return image_grid(images, [short(o, 20) for o in labels[idxs]], n, figsize, 'Random training images')

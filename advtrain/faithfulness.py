@@ -13,6 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from torchvision.transforms.functional import gaussian_blur
 
+from .arguments import check_choice,check_whole,shown
 from .figures import new_figure
 
 # %% ../nbs/04a_faithfulness.ipynb #241cf259
@@ -38,6 +39,9 @@ class Faithfulness:
         insertion:torch.Tensor, # Probabilities as they are put back, shape (images, steps+1)
         shown:torch.Tensor, # Probabilities where the map fades the image out, shape (images,)
     ):
+        shapes = [tuple(o.shape) if torch.is_tensor(o) else None for o in (deletion,insertion,shown)]
+        if None in shapes or len(shapes[0])!=2 or shapes[0]!=shapes[1] or shapes[0][:1]!=shapes[2] or shapes[0][1]<2:
+            raise ValueError('deletion and insertion have the shape (images, steps+1), and shown has (images,)')
         self.deletion,self.insertion,self.shown = deletion,insertion,shown
 
     @cached_property
@@ -62,6 +66,35 @@ class Faithfulness:
         axs[0,0].set_ylabel('probability')
         return fig
 
+# %% ../nbs/04a_faithfulness.ipynb #f5979e7c
+def _check_judged(predict, x, maps, targets):
+    "Maps and targets as tensors on the device of the images; an error for what does not fit"
+    if not callable(predict):
+        raise TypeError(f'predict is a function from images to probabilities, not {shown(predict)}')
+    if not torch.is_tensor(x) or x.ndim!=4 or not x.numel() or not x.is_floating_point():
+        raise TypeError(f'x are normalised images of shape (images, channels, height, width), not {shown(x)}')
+    need = (len(x), *x.shape[2:])
+    if not torch.is_tensor(maps) or maps.shape!=need:
+        raise ValueError(f'images of shape {tuple(x.shape)} need maps of shape {need}, not {shown(maps)}')
+    if not ((maps>=-1e-3)&(maps<=1+1e-3)).all():
+        raise ValueError(f'maps lie in [0, 1], not from {maps.min():.3g} to {maps.max():.3g}: leave out raw=True')
+    try: targets = torch.as_tensor(targets)
+    except Exception: targets = torch.empty(0)
+    if targets.shape!=need[:1] or targets.is_floating_point() or targets.dtype==torch.bool:
+        raise ValueError(f'targets are {len(x)} class indices, one an image')
+    return maps.to(x),targets.long()
+
+def _asked(predict, x, targets):
+    "What `predict` says, checked"
+    probs = predict(x)
+    if not torch.is_tensor(probs) or probs.ndim!=2 or len(probs)!=len(x):
+        raise ValueError(f'predict gives probabilities of shape ({len(x)}, classes), not {shown(probs)}')
+    if not ((probs>=-1e-3)&(probs<=1+1e-3)).all():
+        raise ValueError('predict gives numbers outside [0, 1]: probabilities are the softmax of logits')
+    if ((targets<0)|(targets>=probs.shape[1])).any():
+        raise ValueError(f'targets are class indices from 0 to {probs.shape[1]-1}, not {shown(targets.tolist())}')
+    return probs.detach().float()
+
 # %% ../nbs/04a_faithfulness.ipynb #99746d20
 def deletion_insertion(
     predict, # Function from normalised images to probabilities, shape (images, classes)
@@ -73,19 +106,21 @@ def deletion_insertion(
     bs:int=512, # Changed images at a time
 )->Faithfulness: # On the CPU
     "Take pixels away in the order of the maps, put them back, and fade out what the maps do not show"
-    if baseline not in BASELINES: raise ValueError(f"unknown baseline {baseline!r}: choose from {', '.join(BASELINES)}")
-    if steps<1: raise ValueError(f'steps is a number of steps above 0, not {steps}')
-    if maps.shape!=(len(x), *x.shape[2:]): raise ValueError(f'images of shape {tuple(x.shape)} need maps of shape {(len(x), *x.shape[2:])}, not {tuple(maps.shape)}')
-    base,maps,n = BASELINES[baseline](x),maps.to(x),max(1, bs//(2*steps+1))
-    probs = torch.cat([_probabilities(predict, *(o[i:i+n] for o in (x, base, maps, targets)), steps) for i in range(0, len(x), n)])
+    check_choice('baseline', baseline, BASELINES)
+    check_whole('steps', steps, 1, 1000)
+    maps,targets = _check_judged(predict, x, maps, targets)
+    bs = min(check_whole('bs', bs, 1), len(x)*(2*steps+1))
+    base,n = BASELINES[baseline](x),max(1, bs//(2*steps+1))
+    batches = [[o[i:i+n] for o in (x, base, maps, targets)] for i in range(0, len(x), n)]
+    probs = torch.cat([_probabilities(predict, *o, steps, bs) for o in batches])
     deletion,between,shown = probs.split([steps+1,steps-1,1], 1)
     return Faithfulness(deletion, torch.cat([deletion[:,-1:], between, deletion[:,:1]], 1), shown[:,0])
 
-def _probabilities(predict, x, base, maps, targets, steps):
+def _probabilities(predict, x, base, maps, targets, steps, bs):
     "Probabilities of the targets in all changed images, shape (images, 2*steps+1)"
     gone = (torch.linspace(0, 1, steps+1, device=x.device)*maps[0].numel()).round()
     taken = (_ranks(maps)[:,None] < gone[:,None]).view(len(x), -1, 1, *x.shape[2:])
     x,base,maps = x[:,None],base[:,None],maps[:,None,None]
     changed = torch.cat([torch.where(taken, base, x), torch.where(taken[:,1:-1], x, base), base + maps*(x-base)], 1)
-    probs = predict(changed.flatten(0, 1)).float()
+    probs = torch.cat([_asked(predict, o, targets) for o in changed.flatten(0, 1).split(bs)])
     return probs.view(*changed.shape[:2], -1).gather(2, targets.to(probs.device)[:,None,None].expand(-1, changed.shape[1], 1))[...,0].cpu()

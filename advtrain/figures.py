@@ -6,10 +6,17 @@
 __all__ = ['SharpFigure', 'new_figure', 'show_pixels', 'image_grid']
 
 # %% ../nbs/00a_figures.ipynb #14833ccf
-import io
+import difflib,io,textwrap,unicodedata
+from itertools import islice
 
 import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import Colormap,is_color_like
 from matplotlib.figure import Figure
+
+from .arguments import check_number,check_text,check_whole,shown
+from .text import printable
 
 # %% ../nbs/00a_figures.ipynb #96c6cb3c
 class SharpFigure(Figure):
@@ -21,6 +28,31 @@ class SharpFigure(Figure):
         plt.close(self)
         display(Image(buffer.getvalue()))
 
+# %% ../nbs/00a_figures.ipynb #3d8f3560
+_MOST_INCHES,_MOST_AREA = 600,10_000 # matplotlib ends at 65,536 pixels a side, and memory at some 100 million
+
+def check_figsize(
+    figsize, # Width and height in inches; `None` is any
+)->tuple|None: # `figsize`
+    "Raise an error for a size that no figure has"
+    if figsize is None: return
+    try: width,height = map(float, None if isinstance(figsize, str) else figsize)
+    except Exception:
+        raise TypeError(f'figsize is a width and a height in inches, such as (6, 4), not {shown(figsize)}') from None
+    if not (.1<=width<=_MOST_INCHES and .1<=height<=_MOST_INCHES and width*height<=_MOST_AREA):
+        raise ValueError(f'figsize is a width and a height from 0.1 to {_MOST_INCHES} inches, '
+                         f'{_MOST_AREA:,} square inches at most, not {shown(figsize)}')
+    return width,height
+
+def check_cmap(
+    cmap, # Name of a matplotlib colour map, or one
+)->Colormap: # It
+    "Raise a `ValueError` unless matplotlib knows the colour map"
+    if isinstance(cmap, Colormap): return cmap
+    if isinstance(cmap, str) and cmap in colormaps: return colormaps[cmap]
+    near = difflib.get_close_matches(shown(cmap), colormaps, n=3) or ['inferno','viridis','Blues']
+    raise ValueError(f"matplotlib has no colour map {shown(cmap)}: did you mean {', '.join(near)}?")
+
 # %% ../nbs/00a_figures.ipynb #64bdae25
 def new_figure(
     nrows:int=1, # Rows of axes
@@ -30,18 +62,34 @@ def new_figure(
     **kwargs, # Passed on to `matplotlib.pyplot.subplots`
 )->tuple: # The figure and an array of axes, shape (nrows, ncols)
     "Make a figure whose parts do not overlap"
-    fig,axs = plt.subplots(nrows, ncols, figsize=figsize, squeeze=False, layout='constrained', FigureClass=SharpFigure, **kwargs)
-    if title: fig.suptitle(title, parse_math=False)
+    check_text('title', title)
+    if 'dpi' in kwargs: check_number('dpi', kwargs['dpi'], 1, 1200)
+    open_before,figsize = plt.get_fignums(),check_figsize(figsize)
+    how = dict(squeeze=False, layout='constrained', FigureClass=SharpFigure)
+    try: fig,axs = plt.subplots(nrows, ncols, figsize=figsize, **how, **kwargs)
+    except Exception as e:
+        for o in set(plt.get_fignums())-set(open_before): plt.close(o)
+        raise ValueError(f'matplotlib cannot make this figure: {shown(e, 200)}') from e
+    if title: fig.suptitle(_wrapped(title, fig.get_figwidth()), parse_math=False)
     return fig,axs
 
+def _wrapped(title, width):
+    "A title in lines that fit a figure `width` inches wide, three at most"
+    return '\n'.join(textwrap.wrap(printable(title), max(10, int(9*width)), max_lines=3, placeholder=' …'))
+
 # %% ../nbs/00a_figures.ipynb #8bbe5121
+def _width(char): return 2 if unicodedata.east_asian_width(char) in 'WF' else 1
+
 def short(
     name, # Name of a class, a file or a run
-    n:int=24, # Most characters
+    n:int=24, # Room, in letters
 )->str: # Its beginning and `…`, if it is longer
     "Cut a name to what a figure has room for"
-    name = ' '.join(str(name).split())
-    return name if len(name)<=n else f'{name[:n-1]}…'
+    name = ' '.join(printable(name).split())
+    if sum(map(_width, name))<=n: return name
+    name = name[:n]
+    while sum(map(_width, name))>n-1: name = name[:-1]
+    return f'{name}…'
 
 # %% ../nbs/00a_figures.ipynb #8b240122
 def show_pixels(
@@ -54,9 +102,51 @@ def show_pixels(
     **kwargs, # Passed on to `Axes.imshow`
 ):
     "Draw `image` in `ax`, each pixel a sharp square, without ticks"
-    ax.set_title(title, fontsize=fontsize, color=color, pad=3, y=1, parse_math=False) # with a `y`, matplotlib does not search for a place
+    style = dict(fontsize=fontsize, color=color, pad=3, parse_math=False)
+    ax.set_title(printable(title), y=1, **style) # with a `y`, matplotlib does not search for a place
     ax.axis('off')
     if image is not None: return ax.imshow(image, interpolation=interpolation, **kwargs)
+
+# %% ../nbs/00a_figures.ipynb #f79cccc7
+MOST_IMAGES = 200 # in a figure
+
+def _first_images(images):
+    "The number of images, and the first of them as arrays"
+    try: n,first = len(images),list(islice(images, MOST_IMAGES))
+    except Exception: raise TypeError(f'images are a list or an array of images, not {shown(images)}') from None
+    if not n: raise ValueError('there is no image to draw')
+    return n,[_as_pixels(o) for o in first]
+
+def _as_pixels(image):
+    "An image as an array that matplotlib draws"
+    try: a = np.asarray(image)
+    except Exception: a = np.empty(0)
+    if a.dtype.kind not in 'uif' or not a.size or not (a.ndim==2 or a.ndim==3 and a.shape[2] in (1,3,4)):
+        raise TypeError(f'an image has the shape (height, width, 3) or (height, width), not {shown(image)}: '
+                        'channels come last')
+    if not np.isfinite(a).all() or a.ndim==3 and not -.01<=a.min()<=a.max()<=(1.01 if a.dtype.kind=='f' else 255):
+        raise ValueError(f'the values of an image are floats in [0, 1] or uint8, not {a.min():.3g} to {a.max():.3g}: '
+                         'undo the normalisation first')
+    return a.clip(0, 1) if a.ndim==3 and a.dtype.kind=='f' else a
+
+def _one_each(name, values, n, default):
+    "A list of `n` values"
+    if values is None: return [default]*n
+    try: values = list(values) if not isinstance(values, str) and len(values)==n else None
+    except Exception: values = None
+    if values is None: raise ValueError(f'{name} are a list, one for each of {n} images')
+    return values
+
+# %% ../nbs/00a_figures.ipynb #6b899c85
+def tell_rest(
+    fig:Figure, # Figure that shows the first of many
+    n:int, # How many it shows
+    total:int, # How many there are
+    what:str='images', # Of what
+):
+    "Write below a figure what it does not show"
+    lines = [fig.get_supxlabel(),f'the first {n:,} of {total:,} {what}']
+    if total>n: fig.supxlabel('\n'.join(filter(None, lines)), fontsize=8)
 
 # %% ../nbs/00a_figures.ipynb #cb7f195b
 def image_grid(
@@ -66,14 +156,22 @@ def image_grid(
     figsize:tuple|None=None, # Width and height in inches; `None` fits the number of images
     title:str|None=None, # Title above all images
     colors=None, # A title colour for each image
+    total:int|None=None, # How many images there are, if `images` are the first of them
 )->Figure: # One axes per image
-    "Draw `images` in rows of `ncols`"
-    if not len(images): raise ValueError('there is no image to draw')
-    ncols = min(ncols, len(images))
+    "Draw `images` in rows of `ncols`, the first 200 of more"
+    n,images = _first_images(images)
+    total = n if total is None else check_whole('total', total, n)
+    check_text('title', title)
+    titles = [printable(o) for o in _one_each('titles', titles, n, '')]
+    colors = _one_each('colors', colors, n, 'black')
+    if odd := [o for o in colors if not is_color_like(o)]:
+        raise ValueError(f'matplotlib knows no colour {shown(odd[0])}')
+    ncols = min(check_whole('ncols', ncols, 1), len(images))
     nrows = -(-len(images)//ncols)
-    lines = max((t.count('\n')+1 for t in titles), default=0) if titles else 0
-    fig,axs = new_figure(nrows, ncols, figsize or (1.25*ncols, (1.25+.13*lines)*nrows + .3*bool(title)), title)
+    lines = max(t.count('\n')+1 for t in titles) if any(titles) else 0
+    figsize = check_figsize(figsize) or (1.25*ncols, (1.25+.13*lines)*nrows + .3*bool(title))
+    fig,axs = new_figure(nrows, ncols, figsize, title)
     for ax in axs.flat: ax.axis('off')
-    for i,(ax,image) in enumerate(zip(axs.flat, images)):
-        show_pixels(ax, image, titles[i] if titles else '', colors[i] if colors else 'black')
+    for ax,image,text,color in zip(axs.flat, images, titles, colors): show_pixels(ax, image, text, color)
+    tell_rest(fig, len(images), total)
     return fig

@@ -89,7 +89,7 @@ def _gallery(kind, runs, names, idxs, mapped, step, room):
                 unlisted=' and '.join(unlisted + [f'{cut:,} more, for which there was no room']*bool(cut)), cut=bool(cut),
                 file=paths.iloc[idxs].tolist(), actual=first.targs[idxs].tolist(), predictions=[_entries(o, idxs) for o in interps])
     try: return data | _pictures(interps, layers, idxs, mapped, min(runs[0].experiment.size, _MOST_SIDE), room-len(json.dumps(data)))
-    except FileNotFoundError as e: # numbers need no data
+    except (FileNotFoundError,PermissionError) as e: # numbers need no data, nor pictures that are not the run's
         warnings.warn(f'the page shows no images: {e}', stacklevel=4)
         return data | dict(side=1, images=dict(url=None, columns=1, n=0), maps=dict(url=None, columns=1), map=[-1]*len(idxs))
 

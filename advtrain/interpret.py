@@ -6,7 +6,7 @@
 __all__ = ['ImageInterpretation']
 
 # %% ../nbs/04_interpret.ipynb #7a848b33
-import difflib,math,warnings
+import difflib,math,os,sys,textwrap,warnings
 from pathlib import Path
 
 import fastai.vision.learner # it registers how fastai shows images and their losses
@@ -14,25 +14,30 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.callback.core import Callback
-from fastai.data.transforms import get_image_files
+from fastai.data.transforms import MultiCategorize,image_extensions
 from fastai.interpret import ClassificationInterpretation
 from fastai.learner import Learner
 from fastai.vision.core import TensorImage
 from fastcore.basics import patch
+from fastcore.foundation import L
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from .arguments import check_flag,check_path,check_text,check_whole,shown
 from .augment import to_pixels
 from .checkpoint import digest,load_tensors,save_tensors
 from .data import SPLITS,open_rgb
-from .figures import image_grid,new_figure,short
+from .figures import MOST_IMAGES,check_cmap,check_figsize,image_grid,new_figure,short
 from .lazy import skm,stats
 from .ranks import gathered,together
+from .text import printable
 
 # %% ../nbs/04_interpret.ipynb #997b72c5
 class ImageInterpretation(ClassificationInterpretation):
     "Everything about one pass over a data set, kept"
     with_mirrored = False # are mirror images in the predictions?
+    _loaded,_root = False,None # was it read from a file, and which folder of the data was named then?
     def __init__(self,
         learn:Learner, # Learner whose model predicted
         dl, # Loader without augmentation or shuffling
@@ -41,6 +46,7 @@ class ImageInterpretation(ClassificationInterpretation):
         losses:torch.Tensor|None=None, # Loss of each image, shape (images,); `None` for images without labels
     ):
         self._learn,self._dl,self.items,self.vocab,self.weights = learn,dl,dl.items,learn.dls.vocab,weights_id(learn.model)
+        self.files = item_files(dl.items, dl)
         self._know(logits, targs, losses)
 
     def _know(self, logits, targs=None, losses=None):
@@ -57,11 +63,15 @@ class ImageInterpretation(ClassificationInterpretation):
     @property
     def dl(self):
         "The loader of the images, without augmentation"
-        if self._dl is None: self._dl = self.learn.dls.test_dl(self.items, with_labels=self.targs is not None)
+        if self._dl is None:
+            self._check_places(self.files)
+            self._dl = self.learn.dls.test_dl(self.items, with_labels=self.targs is not None)
         return self._dl
 
     def _adopt(self, learn):
-        "Bring the model of a learner to where its images are; raise a `ValueError` if it did not predict this"
+        "Bring the model of a learner to where its images are; raise an error if it did not predict this"
+        if not isinstance(learn, Learner):
+            raise TypeError(f'a Learner has to come from the function that makes it, not {shown(learn)}')
         if (names := [str(o) for o in self.vocab])!=[str(o) for o in learn.dls.vocab]: raise ValueError(f"these predictions have the classes {', '.join(names[:20])}, and the learner others")
         if self.weights!=weights_id(learn.model): raise ValueError('these predictions were made with other weights than the learner has: load those, or interpret again')
         learn.model.to(learn.dls.device)
@@ -73,7 +83,8 @@ class ImageInterpretation(ClassificationInterpretation):
 
     def _make_table(self):
         pred,rows,names = self.logits.argmax(1),torch.arange(len(self.logits)),np.array(list(map(str, self.vocab)), dtype=object)
-        columns = dict(path=[str(o) for o in self.items], predicted=names[pred.numpy()], p_predicted=self.probs[rows,pred].numpy())
+        paths = [f'item {i}' if o is None else str(o) for i,o in enumerate(self.files)]
+        columns = dict(path=paths, predicted=names[pred.numpy()], p_predicted=self.probs[rows,pred].numpy())
         if self.targs is None: return pd.DataFrame(columns)
         columns |= dict(actual=names[self.targs.numpy()], p_actual=self.probs[rows,self.targs].numpy(), loss=self.losses.numpy())
         return pd.DataFrame({c: columns[c] for c in 'path actual predicted p_actual p_predicted loss'.split()})
@@ -85,23 +96,83 @@ class ImageInterpretation(ClassificationInterpretation):
 
     def _label(self, name):
         "The index of a class"
-        names = [str(o) for o in self.vocab]
-        if str(name) in names: return names.index(str(name))
-        near = difflib.get_close_matches(str(name), names, n=3) or names[:20]
-        raise ValueError(f"the model knows no class {name!r}: did you mean {', '.join(near)}?")
+        names,text = [str(o) for o in self.vocab],name if isinstance(name, str) else shown(name)
+        if text in names: return names.index(text)
+        near = difflib.get_close_matches(text, names, n=3) or names[:20]
+        raise ValueError(f"the model knows no class {shown(name)}: did you mean {', '.join(map(printable, near))}?")
 
 # %% ../nbs/04_interpret.ipynb #19b4145f
+def unwrapped(
+    model:torch.nn.Module, # Any PyTorch model
+)->torch.nn.Module: # The model inside `torch.compile`, `nn.DataParallel` and `DistributedDataParallel`
+    "Take off what was wrapped around `model`"
+    if type(model).__name__=='OptimizedModule': return unwrapped(model._orig_mod) # importing its class takes seconds
+    wraps = torch.nn.DataParallel,torch.nn.parallel.DistributedDataParallel
+    return unwrapped(model.module) if isinstance(model, wraps) else model
+
 def weights_id(
     model:torch.nn.Module, # Any PyTorch model
 )->str: # 16 characters, the same for the same weights
     "A short id of the weights of `model`"
-    return digest({n: t.detach().cpu().contiguous() for n,t in model.state_dict().items() if torch.is_tensor(t)})[:16]
+    weights = unwrapped(model).state_dict()
+    return digest({n: t.detach().cpu().contiguous() for n,t in weights.items() if torch.is_tensor(t)})[:16]
 
 # %% ../nbs/04_interpret.ipynb #1de7e756
+def image_files(
+    folder:str|Path, # Folder of images, or of folders of them
+)->list: # Image files, sorted; a folder that several links lead to is read once
+    "List the images under `folder`, and warn of what is left out: hidden images, links to nowhere, pipes, links twice"
+    def _stop(error): raise error # a folder that cannot be read
+    files,left_out,twice,seen = [],[],[],set()
+    for path,folders,names in os.walk(folder, onerror=_stop, followlinks=True):
+        if (real := os.path.realpath(path)) in seen:
+            twice.append(path)
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(o for o in folders if not o.startswith('.'))
+        images = [Path(path)/o for o in names if os.path.splitext(o)[1].lower() in image_extensions]
+        for f in images: (files if os.path.isfile(f) and not f.name.startswith('.') else left_out).append(f)
+    _tell_left_out(printable(folder), len(files), left_out, twice)
+    return sorted(files)
+
+def _tell_left_out(folder, n, left_out, twice):
+    "Warn of images and folders that are not read"
+    n += len(left_out)
+    images = f'{len(left_out)} of {n} images in {folder} are left out: {_names(left_out)} (hidden, or no files)'
+    folders = f'{len(twice)} folders in {folder} were read already, by another link: {_names(twice)}'
+    for line,some in ((images,left_out), (folders,twice)):
+        if some: warnings.warn(line, stacklevel=6)
+
+def _names(files, n=5):
+    "The first of many names"
+    return ', '.join(printable(o) for o in files[:n]) + (f' and {len(files)-n} more' if len(files)>n else '')
+
+# %% ../nbs/04_interpret.ipynb #f7b24d30
+def item_files(
+    items, # What a learner reads: files, the rows of a DataFrame, or anything else
+    dl, # fastai loader of them
+)->list: # Their files; `None` for an item that has none
+    "Find the file of each item"
+    tls = getattr(getattr(dl, 'dataset', None), 'tls', None)
+    steps = list(tls[0].tfms.fs) if tls else []
+    return [_file(o, steps) for o in (map(items.iloc.__getitem__, range(len(items))) if _is_table(items) else items)]
+
+def _is_table(items): return hasattr(items, 'iloc')
+
+def _file(item, steps):
+    "An item, or what the first of `steps` makes of it, if that is a file"
+    if isinstance(item, (str,Path)) or not steps: return item if isinstance(item, (str,Path)) else None
+    try: return _file(steps[0](item), [])
+    except Exception: return None # it reads something else
+
+def _select(items, idxs): return items.iloc[idxs] if _is_table(items) else L(items[i] for i in idxs)
+
+# %% ../nbs/04_interpret.ipynb #bdacbff0
 def _folder_files(folder, labelled, vocab):
     "The images in `folder`, sorted, and whether the folders they lie in are their labels"
-    files = sorted(get_image_files(folder))
-    if not files: raise ValueError(f'no images in {folder}')
+    files = image_files(folder)
+    if not files: raise ValueError(f'no images in {printable(folder)}')
     if labelled is None: labelled = any(f.parent!=folder for f in files)
     if labelled: _check_classes(files, vocab)
     return files,labelled
@@ -110,49 +181,86 @@ def _check_classes(files, vocab):
     "Raise an error that names a file whose folder is no class"
     known = {str(o) for o in vocab}
     odd = [f for f in map(Path, files) if f.parent.name not in known]
-    if odd: raise ValueError(f"{len(odd)} of {len(files)} images, {odd[0]} the first of them, lie in no folder of a class that the model knows: "
-                             f"{', '.join(sorted(known)[:20])}. Without labels, they are predicted with labelled=False")
+    if odd:
+        raise ValueError(f'{len(odd)} of {len(files)} images, {printable(odd[0])} the first of them, lie in no folder '
+                         f"of a class that the model knows: {printable(', '.join(sorted(known)[:20]))}. "
+                         'Without labels, they are predicted with labelled=False')
 
 def _items(learn, ds, labelled):
     "What `ds` stands for: items, and whether they have labels"
+    if labelled is not None: check_flag('labelled', labelled)
     names = SPLITS[:len(learn.dls.loaders)]
     if isinstance(ds, str) and ds in names: return learn.dls[names.index(ds)].items,True
+    if isinstance(ds, pd.DataFrame) and len(ds) and _is_table(learn.dls.train.items): return ds,bool(labelled)
     if isinstance(ds, (str,Path)):
-        if Path(ds).is_dir(): return _folder_files(Path(ds), labelled, learn.dls.vocab)
-        raise ValueError(f"no data set and no folder {str(ds)!r}: choose from {', '.join(names)}, or give a folder of images")
-    if not (ds := [Path(o) for o in ds]): raise ValueError('an empty list of images: there is nothing to predict')
+        if os.path.isdir(ds): return _folder_files(Path(ds), labelled, learn.dls.vocab)
+        raise ValueError(f"no data set and no folder {shown(str(ds))}: choose from {', '.join(names)}, "
+                         'or give a folder of images')
+    if isinstance(ds, pd.DataFrame) or not hasattr(ds, '__iter__') or not all(isinstance(o, (str,Path)) for o in ds):
+        raise TypeError("give 'train', 'valid' or 'test', a folder of images, or a list of image files, "
+                        f'not {shown(ds)}')
+    if not (ds := list(ds)): raise ValueError('an empty list of images: there is nothing to predict')
     if labelled: _check_classes(ds, learn.dls.vocab)
-    return ds,bool(labelled)
+    return [str(o) if _is_table(learn.dls.train.items) else Path(o) for o in ds],bool(labelled)
 
 # %% ../nbs/04_interpret.ipynb #facc91cf
 def _opens(file):
     try: return bool(open_rgb(file))
     except Exception: return False # Pillow raises many kinds
 
-def _unreadable(items):
+def _unreadable(files):
     "An error for files that cannot be read; `None` if all can"
-    gone = [o for o in items if isinstance(o, (str,Path)) and not _opens(o)]
-    if gone: return ValueError(f"{len(gone)} of {len(items)} images cannot be read: {', '.join(map(str, gone[:5]))}" + (f' and {len(gone)-5} more' if len(gone)>5 else ''))
+    gone = [o for o in files if o is not None and not _opens(o)]
+    if gone: return ValueError(f'{len(gone)} of {len(files)} images cannot be read: {_names(gone)}')
 
-# %% ../nbs/04_interpret.ipynb #34c85445
-@patch(cls_method=True)
-def from_learner(cls:ImageInterpretation,
-    learn:Learner, # Learner whose model predicts
-    ds_idx:int=1, # Index of the loader in `learn.dls`, if `dl` is `None`
-    dl=None, # Loader without augmentation or shuffling
-    act=None, # fastai's argument; the probabilities are always the softmax of the logits
-)->ImageInterpretation: # Predictions for every image of the loader
-    "Predict every image of a loader once"
-    if act is not None: raise ValueError('act is not used: the probabilities are the softmax of the logits')
-    if dl is None: dl = learn.dls.test_dl(learn.dls[ds_idx].items, with_labels=True)
-    return cls(learn, dl, *_predict(learn, dl))
+# %% ../nbs/04_interpret.ipynb #db29ec47
+_WANTED = 'interpret looks at classifiers that give a logit for each class, and know one class of each image'
 
+def _check_classifier(learn):
+    "Raise an error for learners that are no classifiers of one class an image, or are training"
+    if not isinstance(learn, Learner): raise TypeError(f'a Learner is needed, not {shown(learn)}')
+    targets = list(getattr(learn.dls.train_ds, 'tls', ()))[1:]
+    if getattr(learn.dls, 'vocab', None) is None or len(targets)>1:
+        raise ValueError(f'{_WANTED}: this learner predicts no class')
+    if any(isinstance(o, MultiCategorize) for tl in targets for o in tl.tfms.fs):
+        raise ValueError(f'{_WANTED}: this learner predicts several classes of an image')
+    if _is_training(learn):
+        raise RuntimeError('interpret cannot predict inside a training, from one of its callbacks: call it after fit')
+
+def _is_training(learn):
+    "Is this called from inside a training of `learn`?"
+    frame = sys._getframe()
+    while frame := frame.f_back:
+        if frame.f_code.co_name=='_do_fit' and frame.f_locals.get('self') is learn: return True
+    return False
+
+def _check_output(learn, logits):
+    n,shape = len(learn.dls.vocab),tuple(getattr(logits, 'shape', ()))
+    if logits is not None and (len(shape)!=2 or shape[1]!=n):
+        raise ValueError(f'{_WANTED}: there are {n} classes, and the model gives {shown(logits)}')
+
+def _check_predictions(learn, logits, targs, losses):
+    "Raise a `ValueError` for what is no logit a class, or no class an image"
+    _check_output(learn, logits)
+    shape = logits.shape
+    if targs is not None and (tuple(getattr(targs, 'shape', ()))!=shape[:1] or targs.is_floating_point()):
+        raise ValueError(f'{_WANTED}: the labels are {shown(targs)}')
+    if losses is not None and losses.shape!=shape[:1]:
+        raise ValueError(f'the loss function gives {shown(losses)}, not a loss for each of {shape[0]} images')
+    if not logits.isfinite().all():
+        n = (~logits.isfinite().all(1)).sum()
+        raise ValueError(f'the model gives NaN or infinite logits for {n} of {shape[0]} images: its training diverged')
+
+# %% ../nbs/04_interpret.ipynb #15b13b62
 def _predict(learn, dl):
     "Logits, targets and losses in fp32; raise an error that names files that cannot be read, or a network that gives no numbers"
     try: logits,targs,losses = _predict_together(learn, dl)
-    except Exception as e: raise _unreadable(dl.items) or e
-    if not logits.isfinite().all(): raise ValueError(f'the model gives NaN or infinite logits for {(~logits.isfinite().all(1)).sum()} of {len(logits)} images: its training diverged')
-    return logits,targs,losses
+    except Exception as e:
+        if error := _unreadable(item_files(dl.items, dl)): raise error from e
+        _check_output(learn, getattr(learn, 'pred', None)) # a loss stumbles over it
+        raise
+    _check_predictions(learn, logits, targs, losses)
+    return logits.float(),targs,None if losses is None else losses.float()
 
 def _predict_together(learn, dl):
     "Several processes predict a part each, and all have the whole"
@@ -165,9 +273,35 @@ def _predict_together(learn, dl):
     return [None if o[0] is None else torch.cat(o)[order] for o in zip(*filter(None, parts))]
 
 def _predict_all(learn, dl, labelled):
-    logits,targs,*losses = learn.get_preds(dl=dl, with_loss=labelled, act=lambda x: x)
-    plain = lambda t: torch.as_tensor(t).as_subclass(torch.Tensor)
-    return plain(logits).float(),plain(targs) if labelled else None,plain(losses[0]).float() if labelled else None
+    with learn.added_cbs(_LikeModel()):
+        logits,targs,*losses = learn.get_preds(dl=dl, with_loss=labelled, act=lambda x: x)
+    plain = lambda t: t.as_subclass(torch.Tensor) if torch.is_tensor(t) else t
+    return plain(logits),plain(targs) if labelled else None,plain(losses[0]) if labelled else None
+
+class _LikeModel(Callback):
+    "Give the model images of its type, on its device, and take its logits in fp32"
+    order = 1000 # after all that change a batch
+    def before_batch(self):
+        like = next(self.model.parameters(), None)
+        if like is None or not like.is_floating_point(): return
+        self.learn.xb = tuple(o.to(like) if o.is_floating_point() else o for o in self.xb)
+    def after_pred(self):
+        if torch.is_tensor(self.pred): self.learn.pred = self.pred.float().to(self.dls.device)
+
+# %% ../nbs/04_interpret.ipynb #34c85445
+@patch(cls_method=True)
+def from_learner(cls:ImageInterpretation,
+    learn:Learner, # Learner whose model predicts
+    ds_idx:int=1, # Index of the loader in `learn.dls`, if `dl` is `None`
+    dl=None, # Loader without augmentation or shuffling
+    act=None, # fastai's argument; the probabilities are always the softmax of the logits
+)->ImageInterpretation: # Predictions for every image of the loader
+    "Predict every image of a loader once"
+    if act is not None: raise ValueError('act is not used: the probabilities are the softmax of the logits')
+    _check_classifier(learn)
+    check_whole('ds_idx', ds_idx, 0, len(learn.dls.loaders)-1)
+    if dl is None: dl = learn.dls.test_dl(learn.dls[ds_idx].items, with_labels=True)
+    return cls(learn, dl, *_predict(learn, dl))
 
 @patch
 def interpret(self:Learner,
@@ -175,15 +309,19 @@ def interpret(self:Learner,
     labelled:bool|None=None, # Is the folder that an image lies in its class? `None`: yes for a folder of folders
 )->ImageInterpretation: # Predictions for every image of `ds`
     "Predict every image of a data set once, without augmentation"
+    _check_classifier(self)
     items,labelled = _items(self, ds, labelled)
     try: dl = self.dls.test_dl(items, with_labels=labelled)
-    except Exception as e: raise _unreadable(items) or e
+    except Exception as e:
+        error = _unreadable(item_files(items, self.dls.train))
+        raise error or ValueError(f"the learner's loaders cannot read these items: {shown(e, 200)}") from e
     return ImageInterpretation.from_learner(self, dl=dl)
 
 # %% ../nbs/04_interpret.ipynb #9518656b
+def _check_k(k): return k if k is None else check_whole('k', k)
+
 def _first(rows, k, none):
     "The first `k` rows, with a word on what it means if there are none"
-    if k is not None and k<0: raise ValueError(f'k is a number of rows, not {k}')
     if k is not None and 0<len(rows)<k: warnings.warn(f'there are {len(rows)} such images, not {k}', stacklevel=3)
     rows = rows.head(len(rows) if k is None else k)
     rows.attrs['none'] = none
@@ -197,10 +335,13 @@ def misclassified(self:ImageInterpretation,
 )->pd.DataFrame: # Rows of the table, the highest loss first
     "The `k` wrong predictions of highest loss"
     self._labels()
+    _check_k(k)
     t,what = self.table,'nothing was misclassified'
     rows = t[t.actual!=t.predicted]
     for column,name in dict(actual=actual, predicted=predicted).items():
-        if name is not None: rows,what = rows[rows[column]==str(self.vocab[self._label(name)])],f'{what}, {column} {name}'
+        if name is None: continue
+        rows = rows[rows[column]==str(self.vocab[self._label(name)])]
+        what += f', {column} {printable(name)}'
     return _first(rows.sort_values('loss', ascending=False, kind='stable'), k, what)
 
 @patch
@@ -209,6 +350,7 @@ def correct(self:ImageInterpretation,
 )->pd.DataFrame: # Rows of the table, the lowest loss first
     "The `k` right predictions of lowest loss"
     self._labels()
+    _check_k(k)
     t = self.table
     return _first(t[t.actual==t.predicted].sort_values('loss', kind='stable'), k, 'nothing was classified right')
 
@@ -224,25 +366,71 @@ def confused(self:ImageInterpretation,
 # %% ../nbs/04_interpret.ipynb #e72fedfa
 @patch
 def rows(self:ImageInterpretation,
-    which, # Rows of the table, for example of `misclassified`, or their numbers
+    which, # Rows of the table, for example of `misclassified`, their numbers, or a mask
 )->pd.DataFrame: # Rows of the table, at least one
-    "Check that `which` are rows of this table"
-    if not isinstance(which, pd.DataFrame):
-        idxs = torch.as_tensor(which).flatten().tolist()
-        if any(not 0<=i<len(self.table) for i in idxs): raise ValueError(f'rows are numbers from 0 to {len(self.table)-1}, not {idxs}')
-        which = self.table.loc[idxs]
-    if not len(which): raise ValueError(f"no rows to look at: {which.attrs.get('none', 'the selection is empty')}")
-    if not which.index.isin(self.table.index).all() or ('path' in which and (self.table.path.loc[which.index]!=which.path).any()): raise ValueError('these rows are of another table')
-    return which
+    "Find rows of this table"
+    idxs = self._places(which) if isinstance(which, pd.DataFrame) else _numbers(which, len(self.table))
+    if not len(idxs):
+        raise ValueError(f"no rows to look at: {getattr(which, 'attrs', {}).get('none', 'the selection is empty')}")
+    return self.table.loc[idxs]
+
+@patch
+def _places(self:ImageInterpretation, which):
+    "Numbers of the rows of a table, which has to be a part of this one"
+    if len(which) and 'path' not in which:
+        raise ValueError('a table without the column path may be of other images: give the numbers of rows, rows.index')
+    known = which.index.isin(self.table.index).all()
+    if len(which) and not (known and self.table.path.loc[which.index].tolist()==which.path.tolist()):
+        raise ValueError('these rows are of another table')
+    return which.index
+
+def _numbers(which, n):
+    "Numbers of rows from numbers, a slice or a mask of `n` values"
+    if isinstance(which, slice): return range(n)[which]
+    def _plain(o): return o.tolist() if hasattr(o, 'tolist') else o if isinstance(o, (int,str)) else list(o)
+    try: a = np.asarray(_plain(which)).reshape(-1)
+    except Exception: a = np.array([None]) # no list of anything
+    if a.dtype==bool and len(a)==n: return a.nonzero()[0]
+    if a.size and a.dtype.kind not in 'iu':
+        raise TypeError(f'rows are rows of the table, or their numbers from 0 to {n-1}, not {shown(which)}')
+    if odd := [i for i in a.tolist() if not 0<=i<n]:
+        raise ValueError(f'rows are numbers from 0 to {n-1}, not {shown(odd)}')
+    return a.astype(int)
+
+# %% ../nbs/04_interpret.ipynb #16719d3f
+def _inside(file, root):
+    "Does `file` lie in `root`, once links are followed?"
+    try: return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root))
+    except (OSError, ValueError): return False # no path at all
+
+@patch
+def _check_places(self:ImageInterpretation, files):
+    "Raise a `PermissionError` for a file that a saved path leads to, and that nobody named"
+    if not self._loaded: return
+    if not hasattr(self, '_own'):
+        self._own = {str(f) for dl in self.learn.dls.loaders for f in item_files(dl.items, dl)}
+    root = self._root or getattr(self.learn.dls, 'source', None)
+    if odd := [o for o in files if str(o) not in self._own and not (root and _inside(o, root))]:
+        where = f'outside {printable(root)}, the folder of the data' if root else 'in no known folder of data'
+        raise PermissionError(f'{printable(odd[0])} comes from a saved file and lies {where}: it is not opened. '
+                              'If it is yours, name a folder above it with ImageInterpretation.load(…, root=…)')
+
+# %% ../nbs/04_interpret.ipynb #2e6c27ca
+@patch
+def _loader(self:ImageInterpretation, rows):
+    "A loader whose only batch is the images of `rows`"
+    idxs = self.rows(rows).index
+    self._check_places([self.files[i] for i in idxs])
+    return self.learn.dls.test_dl(_select(self.items, idxs), bs=len(idxs))
 
 @patch
 def inputs(self:ImageInterpretation,
     rows:pd.DataFrame, # Rows of the table, or their numbers
 )->torch.Tensor: # Normalised images on the learner's device, shape (images, channels, height, width)
     "The model's input for `rows`"
-    items = [self.items[i] for i in self.rows(rows).index]
-    try: return self.learn.dls.test_dl(items, bs=len(items)).one_batch()[0].as_subclass(torch.Tensor)
-    except Exception as e: raise _unreadable(items) or e
+    dl = self._loader(rows)
+    try: return dl.one_batch()[0].as_subclass(torch.Tensor)
+    except Exception as e: raise _unreadable(item_files(dl.items, dl)) or e
 
 @patch
 def pixels(self:ImageInterpretation,
@@ -250,7 +438,10 @@ def pixels(self:ImageInterpretation,
     x:torch.Tensor|None=None, # Their `inputs`, if you have them
 )->np.ndarray: # Images, shape (images, height, width, 3), floats in [0, 1]
     "The images of `rows` as the model saw them, without the normalisation"
-    return to_pixels(self.dl, self.inputs(rows) if x is None else x)
+    n = len(self.rows(rows))
+    if x is not None and not (torch.is_tensor(x) and x.ndim==4 and len(x)==n):
+        raise ValueError(f'x are the inputs of {n} rows, shape (images, channels, height, width), not {shown(x)}')
+    return to_pixels(self._loader(rows), self.inputs(rows) if x is None else x)
 
 # %% ../nbs/04_interpret.ipynb #5e21a890
 def row_titles(
@@ -258,11 +449,10 @@ def row_titles(
 )->list: # A title for each
     "File, actual and predicted class with their probabilities, and loss of each row"
     def _title(r):
-        file = Path(r.path).name
-        lines = [file if len(file)<=20 else f'…{file[-19:]}']
-        if 'actual' not in rows: return '\n'.join([*lines, f'{short(r.predicted)} {r.p_predicted:.0%}'])
-        lines.append(f'{short(r.actual)} {r.p_actual:.0%}')
-        if r.actual!=r.predicted: lines.append(f'→ {short(r.predicted)} {r.p_predicted:.0%}')
+        lines = [short(printable(Path(r.path).name)[::-1], 20)[::-1]] # its end
+        if 'actual' not in rows: return '\n'.join([*lines, f'{short(r.predicted, 15)} {r.p_predicted:.0%}'])
+        lines.append(f'{short(r.actual, 14)} {r.p_actual:.0%}')
+        if r.actual!=r.predicted: lines.append(f'→ {short(r.predicted, 12)} {r.p_predicted:.0%}')
         return '\n'.join([*lines, f'loss {r.loss:.2g}'])
     return [_title(r) for r in rows.itertuples()]
 
@@ -283,7 +473,8 @@ def plot_predictions(self:ImageInterpretation,
 )->Figure: # An image a row of the table
     "Draw images with their files, their actual and predicted classes, the probabilities of both, and their losses"
     rows = self.rows(rows)
-    return image_grid(self.pixels(rows), row_titles(rows), ncols, figsize, title, row_colors(rows))
+    first = rows.head(MOST_IMAGES)
+    return image_grid(self.pixels(first), row_titles(first), ncols, figsize, title, row_colors(first), len(rows))
 
 # %% ../nbs/04_interpret.ipynb #738bee00
 def wilson(
@@ -307,23 +498,30 @@ def per_class(self:ImageInterpretation)->pd.DataFrame: # A row a class: images, 
     return table.rename_axis('class')
 
 # %% ../nbs/04_interpret.ipynb #c6d52217
+_MOST_CLASSES = 100 # in a figure of bars
+
 @patch
 def plot_per_class(self:ImageInterpretation,
     figsize:tuple|None=None, # Width and height in inches
-)->Figure: # A bar a class, the lowest accuracy at the bottom
+)->Figure: # A bar a class, the lowest accuracy at the bottom; of more than 100 classes, the 100 of lowest accuracy
     "Draw the accuracy of each class with its 95 % interval"
-    table = self.per_class().sort_values('accuracy')
-    fig,axs = new_figure(figsize=figsize or (6.5,.8+.3*len(table)), title='Accuracy of each class')
+    whole = self.per_class().sort_values('accuracy', kind='stable')
+    table = whole[:_MOST_CLASSES]
+    fig,axs = new_figure(figsize=check_figsize(figsize) or (6.5,.8+.3*len(table)), title='Accuracy of each class')
     ax,y = axs[0,0],np.arange(len(table))
     ax.barh(y, table.accuracy, color='C0', alpha=.55)
     ax.hlines(y, table.low, table.high, color='black', linewidth=1.2)
     ax.set_yticks(y, map(short, table.index), parse_math=False)
-    for i,r in enumerate(table.itertuples()): ax.text(1.02, i, f'{r.accuracy:.1%}  ({r.correct}/{r.images})', va='center', fontsize=8)
+    for i,r in enumerate(table.itertuples()):
+        share = f'{r.accuracy:.1%}  ({r.correct}/{r.images})' if r.images else 'no image'
+        ax.text(1.02, i, share, va='center', fontsize=8)
     total = (self.table.actual==self.table.predicted).mean()
     ax.axvline(total, color='C1', linestyle='--', zorder=0, label=f'all: {total:.1%}; lines are 95 % intervals')
-    ax.set(xlabel='accuracy', xlim=(0,1))
+    ax.set(xlabel='accuracy', xlim=(0,1), ylim=(-.6,len(table)-.4))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(loc='lower right', bbox_to_anchor=(1,1), frameon=False, fontsize=8)
+    which = f'the {len(table)} of {len(whole):,} classes with the lowest accuracy'
+    if len(whole)>len(table): fig.supxlabel(which, fontsize=8)
     return fig
 
 # %% ../nbs/04_interpret.ipynb #6b327cc4
@@ -332,7 +530,7 @@ def calibration(self:ImageInterpretation,
     bins:int=15, # Number of bins of equal width; the upper end belongs to a bin
 )->tuple: # A row a bin (low, high, images, confidence, accuracy), and the expected calibration error
     "The reliability curve and the expected calibration error"
-    if bins<1: raise ValueError(f'bins is a number of bins above 0, not {bins}')
+    check_whole('bins', bins, 1, 1000)
     self._labels()
     edges = np.linspace(0, 1, bins+1)
     t = pd.DataFrame(dict(confidence=self.table.p_predicted.clip(0, 1).astype(float), accuracy=(self.table.actual==self.table.predicted).astype(float)))
@@ -379,14 +577,28 @@ def top_losses(self:ImageInterpretation,
 )->tuple: # Losses and numbers of rows, and files if asked for
     "The `k` largest or smallest losses"
     self._labels()
-    if k is not None and not 0<=k<=len(self.losses): raise ValueError(f'there are {len(self.losses)} images, not {k}')
-    return ClassificationInterpretation.top_losses(self, k, largest, items)
+    k = len(self.losses) if k is None else check_whole('k', k)
+    if k>len(self.losses): raise ValueError(f'there are {len(self.losses)} images, not {k}')
+    losses,idxs = self.losses.topk(k, largest=check_flag('largest', largest))
+    return (losses, idxs, _select(self.items, idxs.tolist())) if check_flag('items', items) else (losses, idxs)
 
 @patch
 def confusion_matrix(self:ImageInterpretation)->np.ndarray: # Counts, shape (classes, classes); a row an actual class
     "Count the images of each actual and predicted class"
-    n = len(self.vocab)
-    return torch.bincount(self._labels()*n + self.logits.argmax(1), minlength=n*n).view(n, n).numpy()
+    return self._counts(1)
+
+@patch
+def _counts(self:ImageInterpretation, step):
+    "The confusion matrix of blocks of `step` classes"
+    n = -(-len(self.vocab)//step)
+    return torch.bincount(self._labels()//step*n + self.logits.argmax(1)//step, minlength=n*n).view(n, n).numpy()
+
+@patch
+def most_confused(self:ImageInterpretation,
+    min_val:int=1, # Fewest images of a pair
+)->list: # Tuples of actual class, predicted class and number of images, the largest first
+    "The pairs of classes that are confused most"
+    return ClassificationInterpretation.most_confused(self, check_whole('min_val', min_val))
 
 @patch
 def print_classification_report(self:ImageInterpretation):
@@ -404,10 +616,40 @@ def plot_top_losses(self:ImageInterpretation,
     title:str|None=None, # Title above the images
 )->Figure: # An image each, with its file, classes, probabilities and loss
     "Draw the images of largest or smallest loss"
-    idxs = self.top_losses(k if isinstance(k, int) else None, largest)[1]
-    if not isinstance(k, int): idxs = idxs[list(k)]
-    ncols = ncols or (-(-len(idxs)//nrows) if nrows else 5)
-    return self.plot_predictions(idxs, ncols, figsize, title or f"{'Largest' if largest else 'Smallest'} losses")
+    places = k if isinstance(k, (list,tuple,range)) else None
+    idxs = self.top_losses(k if places is None else None, largest)[1]
+    if places is not None: idxs = idxs[[check_whole('a place in k', o, 0, len(idxs)-1) for o in places]]
+    if ncols is None: ncols = 5 if nrows is None else max(1, -(-len(idxs)//check_whole('nrows', nrows, 1)))
+    title = check_text('title', title) or f"{'Largest' if largest else 'Smallest'} losses"
+    return self.plot_predictions(idxs, ncols, figsize, title)
+
+# %% ../nbs/04_interpret.ipynb #18529c3e
+_MOST_NUMBERED,_MOST_CELLS = 50,1000 # classes with numbers in a confusion matrix; cells a side
+
+def _name_classes(ax, names, cell, step):
+    "Name classes at the axes, as many as there is room for with cells of `cell` inches; say what is left out"
+    size = min(10, max(5.5, 60*cell)) # points
+    every = max(1, math.ceil(1.2*size/72/cell))
+    places,labels = range(0, -(-len(names)//step), every),list(map(short, names[::step*every]))
+    for axis in (ax.xaxis,ax.yaxis): axis.set_ticks(places, labels, parse_math=False, fontsize=size)
+    ax.xaxis.set_tick_params(rotation=90)
+    if every*step==1: return ''
+    return f'; one class in {step*every} is named' + (f', and a cell is {step} classes' if step>1 else '')
+
+def _write_numbers(ax, cm, form, size):
+    "Write numbers above 0 into their cells"
+    for i,j in np.argwhere(cm>0):
+        color = 'white' if cm[i,j]>cm.max()/2 else 'black'
+        ax.text(j, i, format(cm[i,j], form), ha='center', va='center', fontsize=size, color=color)
+
+# %% ../nbs/04_interpret.ipynb #9d152040
+@patch
+def _worst_pairs(self:ImageInterpretation, n=5):
+    "The pairs that are confused most, as text"
+    t = self.table[self.table.actual!=self.table.predicted]
+    if not len(t): return 'nothing is confused'
+    pairs = t.groupby(['actual','predicted']).size().nlargest(n)
+    return 'most confused: ' + ', '.join(f'{short(a)} → {short(p)} ({k})' for (a,p),k in pairs.items())
 
 @patch
 def plot_confusion_matrix(self:ImageInterpretation,
@@ -415,21 +657,30 @@ def plot_confusion_matrix(self:ImageInterpretation,
     title:str='Confusion matrix', # Title of the plot
     cmap:str='Blues', # matplotlib colour map
     norm_dec:int=2, # Decimals of shares
-    plot_txt:bool=True, # Write the numbers?
+    plot_txt:bool=True, # Write the numbers, where there is room?
     figsize:tuple|None=None, # Width and height in inches
     **kwargs, # Passed on to `matplotlib.pyplot.figure`, for example dpi
 )->Figure: # A row an actual class
-    "Draw the confusion matrix"
-    cm,n = self.confusion_matrix(),len(self.vocab)
+    "Draw the confusion matrix; of many classes in colours, with the pairs that are confused most"
+    check_flag('plot_txt', plot_txt)
+    norm_dec = check_whole('norm_dec', norm_dec, 0, 9)
+    form = f'.{norm_dec}f' if check_flag('normalize', normalize) else 'd'
+    cmap,step = check_cmap(cmap),-(-len(self.vocab)//_MOST_CELLS)
+    cm = self._counts(step)
+    n = len(cm)
+    side = min(.42*n, 12)
+    fig,axs = new_figure(figsize=check_figsize(figsize) or (1.8+side, 1.4+side), title=title, **kwargs)
+    ax,cell = axs[0,0],max(.5, min(fig.get_size_inches()-(1.8,1.4)))/n
+    numbered = plot_txt and n<=_MOST_NUMBERED and cell>=.2
     if normalize: cm = cm/cm.sum(1, keepdims=True).clip(1)
-    fig,axs = new_figure(figsize=figsize or (1.8+.42*n, 1.4+.42*n), title=title, **kwargs)
-    ax = axs[0,0]
-    ax.imshow(cm, cmap=cmap, interpolation='nearest')
-    ax.set_xticks(range(n), names := list(map(short, self.vocab)), rotation=90, parse_math=False)
-    ax.set_yticks(range(n), names, parse_math=False)
+    drawn = ax.imshow(cm, cmap=cmap, interpolation='nearest', norm=None if n<=_MOST_NUMBERED else PowerNorm(.5, vmin=0))
+    left_out = _name_classes(ax, list(self.vocab), cell, step)
     ax.set(xlabel='predicted', ylabel='actual')
-    for i,j in np.argwhere(cm > 0) if plot_txt else ():
-        ax.text(j, i, f'{cm[i,j]:.{norm_dec}f}' if normalize else cm[i,j], ha='center', va='center', fontsize=8, color='white' if cm[i,j] > cm.max()/2 else 'black')
+    if numbered: _write_numbers(ax, cm, form, min(8, 22*cell))
+    else: fig.colorbar(drawn, ax=ax, shrink=.6, label='share of the actual class' if normalize else 'images')
+    if n>_MOST_NUMBERED:
+        below = textwrap.fill(self._worst_pairs()+left_out, int(14*fig.get_figwidth()))
+        fig.supxlabel(below, fontsize=8, parse_math=False)
     return fig
 
 # %% ../nbs/04_interpret.ipynb #ba95e240
@@ -460,25 +711,41 @@ def save(self:ImageInterpretation,
 ):
     "Keep the predictions, losses and paths"
     known = {k: v for k,v in dict(logits=self.logits, targs=self.targs, losses=self.losses).items() if v is not None}
-    root = getattr(self.learn.dls, 'source', None)
-    if root and not all(Path(o).is_relative_to(root) for o in self.items): root = None
-    paths = [Path(o).relative_to(root).as_posix() if root else str(o) for o in self.items]
-    save_tensors(known, file, dict(root=root and str(root), paths=paths, vocab=[str(o) for o in self.vocab], weights=self.weights, with_mirrored=self.with_mirrored))
+    files,root = self.table.path.tolist(),getattr(self.learn.dls, 'source', None)
+    if root and not all(Path(o).is_relative_to(root) for o in files): root = None
+    paths = [Path(o).relative_to(root).as_posix() if root else os.path.abspath(o) for o in files]
+    about = dict(root=root and str(root), paths=paths, vocab=[str(o) for o in self.vocab], weights=self.weights)
+    save_tensors(known, check_path('file', file).absolute(), about | dict(with_mirrored=self.with_mirrored))
+
+def _check_saved(file, known, about):
+    "Raise a `ValueError` unless the parts of a saved interpretation fit"
+    logits,targs,losses = (known.get(o) for o in ('logits','targs','losses'))
+    if logits is None or logits.ndim!=2 or not isinstance(about, dict) or 'vocab' not in about:
+        raise ValueError(f'{printable(file)} holds no interpretation')
+    paths,(n,c) = about.get('paths'),logits.shape
+    fits = all(isinstance(o, list) and len(o)==k for o,k in ((paths,n), (about['vocab'],c)))
+    fits = fits and all(isinstance(o, str) for o in paths) and (targs is None)==(losses is None)
+    if fits and targs is not None: fits = targs.shape==losses.shape==(n,) and targs.dtype==torch.int64
+    if fits and targs is not None: fits = bool(((targs>=0)&(targs<c)).all())
+    if not fits: raise ValueError(f'{printable(file)} holds an interpretation whose parts do not fit')
 
 @patch(cls_method=True)
 def load(cls:ImageInterpretation,
     file:str|Path, # What `save` wrote
     learn, # `Learner` with the weights that predicted, or a function that makes it once images or maps are asked for
-    root:str|Path|None=None, # Folder of the data; `None` is the learner's, or where it lay
+    root:str|Path|None=None, # Folder of the images; `None` is the learner's. Files elsewhere are not opened
 )->ImageInterpretation: # As it was saved
     "Read what `save` wrote"
+    if not isinstance(learn, Learner) and not callable(learn):
+        raise TypeError(f'a Learner is needed, or a function that makes one, not {shown(learn)}')
+    if not os.path.isfile(check_path('file', file)): raise FileNotFoundError(f'no such file: {printable(file)}')
     known,about = load_tensors(file)
-    if 'logits' not in known or 'vocab' not in about: raise ValueError(f'{file} holds no interpretation')
-    if root is None and isinstance(learn, Learner): root = getattr(learn.dls, 'source', None)
-    root = root or about['root']
+    _check_saved(file, known, about)
     self = cls.__new__(cls)
-    self._learn,self._dl,self.vocab,self.weights,self.with_mirrored = learn,None,about['vocab'],about['weights'],about.get('with_mirrored', False)
-    self.items = [Path(root)/o if about['root'] else Path(o) for o in about['paths']]
-    self._know(**known)
+    self._learn,self._dl,self._loaded,self._root = learn,None,True,root if root is None else check_path('root', root)
+    self.vocab,self.weights,self.with_mirrored = about['vocab'],about.get('weights'),about.get('with_mirrored', False)
+    lay = root or (isinstance(learn, Learner) and getattr(learn.dls, 'source', None)) or about.get('root') or ''
+    self.items = self.files = [Path(lay)/o for o in about['paths']]
+    self._know(*(known.get(o) for o in ('logits','targs','losses')))
     if isinstance(learn, Learner): self._adopt(learn)
     return self

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 
-from .checks import flag,number
+from .arguments import BELOW_1,check_flag,check_number,check_whole
 from .devices import is_gpu
 
 # %% ../nbs/02_models.ipynb #002ba7d8
@@ -161,9 +161,9 @@ class ResNet(nn.Module):
         pre_act:bool=False, # Put norms before convolutions instead of after them?
     ):
         super().__init__()
-        for k,v in dict(n_out=n_out, width=width, c_in=c_in).items(): number(k, v, 'from 1 to 1,000,000', whole=True)
-        for k,v in dict(zero_init=zero_init, weight_std=weight_std, pre_act=pre_act).items(): flag(k, v)
-        number('dropout', dropout, 'from 0 to below 1')
+        for k,v in dict(n_out=n_out, width=width, c_in=c_in).items(): check_whole(k, v, 1, 10**6)
+        for k,v in dict(zero_init=zero_init, weight_std=weight_std, pre_act=pre_act).items(): check_flag(k, v)
+        check_number('dropout', dropout, 0, BELOW_1)
         if last_stride not in (1,2): raise ValueError(f'last_stride is 1 or 2, not {last_stride}')
         if pre_act and zero_init: raise ValueError('zero_init zeroes the last norm of a block, and with pre_act a block ends with a convolution: choose one of them')
         channels,strides,block = [width, width, 2*width, 4*width, 8*width],(1,2,2,last_stride),PreActBlock if pre_act else BasicBlock

@@ -18,9 +18,9 @@ from torch.amp import GradScaler
 from torch.backends import cudnn
 
 import advtrain.checkpoint # its `fit` and `validate` give back what a batch borrows, whatever stops it
-from .checks import flag
 from .devices import is_gpu
 from .ranks import say
+from .arguments import check_flag
 
 # %% ../nbs/02c_precision.ipynb #c9ab0907
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -99,7 +99,7 @@ class Precision(MixedPrecision):
     ):
         if not isinstance(dtype, str) or dtype not in ('auto',*DTYPES): raise ValueError(f"unknown precision {dtype!r}: choose from auto, {', '.join(DTYPES)}")
         if dtype=='auto': _forced() # a wrong word is refused before a run begins
-        flag('channels_last', channels_last)
+        check_flag('channels_last', channels_last)
         self.dtype,self.channels_last,self.said = dtype,channels_last,False
         self.forward,self.batch = ExitStack(),ExitStack() # what is given back after the forward pass, and after the batch
 

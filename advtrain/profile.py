@@ -19,9 +19,9 @@ from fastai.vision.augment import RandTransform
 from fastcore.basics import patch
 
 from .checkpoint import given_back,kept
-from .checks import number,refuse
 from .devices import is_gpu,synchronize
 from .precision import DTYPES,channels_last_is_safe
+from .arguments import check_whole,refuse
 
 # %% ../nbs/03a_profile.ipynb #5041a846
 class _Clock:
@@ -102,7 +102,7 @@ def profile(self:Learner,
     n:int=20, # Number of steps
 )->pd.DataFrame: # Milliseconds of a step and shares, a row a part; images a second are in `.attrs`
     "Take training steps apart, and leave the learner as it was"
-    number('n', n, 'from 1 to 1,000,000', whole=True)
+    check_whole('n', n, 1, 10**6)
     with kept(self),self.no_bar(),given_back(self):
         if not self.opt: self.create_opt()
         self.opt.set_hypers(lr=self.lr)
@@ -151,7 +151,7 @@ def compare_precision(self:Learner,
     dtypes:tuple=('fp32','bf16'), # Names in `DTYPES`
 )->pd.DataFrame: # Milliseconds of a step and images a second, fastest first; `used` marks what this learner's `Precision` chooses
     "Time a step of this network in each precision and layout, on copies of it"
-    number('n', n, 'from 1 to 1,000,000', whole=True)
+    check_whole('n', n, 1, 10**6)
     known = isinstance(dtypes, (tuple,list)) and dtypes and all(isinstance(o, str) and o in DTYPES for o in dtypes)
     if not known: refuse('dtypes', f"a tuple of {', '.join(DTYPES)}", dtypes)
     with kept(self):

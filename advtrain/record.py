@@ -21,10 +21,10 @@ from fastcore.basics import patch
 from fastcore.imports import IN_NOTEBOOK
 from matplotlib.figure import Figure
 
-from .checks import inches,refuse
 from .devices import is_gpu,look_every
-from .figures import new_figure
+from .figures import check_figsize,new_figure
 from .ranks import all_sum,on_main,say
+from .arguments import refuse
 
 # %% ../nbs/02a_record.ipynb #8469ad95
 class EpochLog(Callback):
@@ -223,7 +223,7 @@ def plot_history(
     "Draw losses and accuracies of training and validation, drops of the learning rate marked"
     if isinstance(history, Learner): history,name = history.history,watched(history.dls).lower()
     check_history(history)
-    inches('figsize', figsize)
+    check_figsize(figsize)
     history = history.reset_index(drop=True) # of a part, too
     if not len(history): raise ValueError('there is no history: nothing was trained yet')
     fig,axs = new_figure(1, 2, figsize, title)

@@ -5,6 +5,9 @@
 # %% auto #0
 __all__ = []
 
+# %% ../nbs/00g_text.ipynb #16a3835b
+import os
+
 # %% ../nbs/00g_text.ipynb #79882635
 _ORDERS = {o: f'\\x{o:02x}' for o in (*range(32), *range(127, 160)) if chr(o) not in '\n\t'}
 
@@ -13,6 +16,20 @@ def printable(
 )->str: # Without characters that a terminal obeys, or that can't be printed
     "Let control characters be seen"
     return str(text).encode('utf-8', 'backslashreplace').decode().translate(_ORDERS)
+
+# %% ../nbs/00g_text.ipynb #0c1f978c
+def shown_path(
+    path:str|os.PathLike, # Any path
+)->str: # One line that can be printed
+    "Show a path with its odd characters escaped"
+    text = os.fsencode(path).decode('utf-8', 'backslashreplace')
+    return ''.join(o if o.isprintable() else o.encode('unicode_escape').decode() for o in text)
+
+def is_utf8(
+    name:str, # Name of a file, as Python gives it
+)->bool: # `False` if it holds bytes that are no UTF-8
+    "Can `name` be printed, and written into a file?"
+    return name.isascii() or not any('\ud800'<=o<='\udfff' for o in name)
 
 # %% ../nbs/00g_text.ipynb #1e36f01d
 def no_formulas(

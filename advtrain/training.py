@@ -29,13 +29,13 @@ from fastcore.meta import delegates
 from torch import nn
 
 from .checkpoint import Checkpoint,check_rate,kept,same_callbacks,set_seed
-from .checks import flag,number,refuse
 from .devices import look_every
 from .figures import new_figure
 from .models import resnet18
 from .precision import Precision
 from .ranks import gathered,say,together
 from .record import EpochLog,check_monitor,epoch_of,leave_on_device,plot_history
+from .arguments import ABOVE_0,ABOVE_1,BELOW_1,check_flag,check_number,check_whole,refuse
 
 # %% ../nbs/03_training.ipynb #a49d6455
 _all_ = ['Checkpoint','EpochLog','Precision','plot_history','set_seed'] # from the rooms above, for those who look for them here
@@ -57,11 +57,11 @@ class PlateauLR(TrackerCallback):
     ):
         if not isinstance(monitor, str): refuse('monitor', 'the name of a loss or a metric', monitor)
         if comp not in (None,np.less,np.greater): refuse('comp', 'np.less, np.greater or None', comp)
-        number('factor', factor, 'above 1')
-        number('patience', patience, 'from 1', whole=True)
-        number('cooldown', cooldown, 'from 0', whole=True)
-        for k,v in dict(min_delta=min_delta, min_lr=min_lr).items(): number(k, v, 'from 0')
-        for k,v in dict(reset_on_fit=reset_on_fit, relative=relative).items(): flag(k, v)
+        check_number('factor', factor, ABOVE_1)
+        check_whole('patience', patience, 1)
+        check_whole('cooldown', cooldown, 0)
+        for k,v in dict(min_delta=min_delta, min_lr=min_lr).items(): check_number(k, v, 0)
+        for k,v in dict(reset_on_fit=reset_on_fit, relative=relative).items(): check_flag(k, v)
         super().__init__(monitor, comp, reset_on_fit=reset_on_fit)
         self.min_delta,self.patience,self.factor,self.min_lr,self.cooldown,self.relative = min_delta,patience,factor,min_lr,cooldown,relative
 
@@ -97,7 +97,7 @@ class WarmUp(Callback):
     def __init__(self,
         epochs:int=1, # Epochs until the whole rate is reached
     ):
-        number('epochs', epochs, 'from 1', whole=True)
+        check_whole('epochs', epochs, 1)
         self.epochs = epochs
 
     def before_fit(self):
@@ -112,10 +112,10 @@ class WarmUp(Callback):
 # %% ../nbs/03_training.ipynb #38681fba
 def _check_sgd(lr, mom, wd, nesterov, wd_norm_bias):
     "Refuse what SGD cannot take"
-    number('lr', lr, 'from 0')
-    number('mom', mom, 'from 0 to below 1')
-    number('wd', wd, 'from 0')
-    for k,v in dict(nesterov=nesterov, wd_norm_bias=wd_norm_bias).items(): flag(k, v)
+    check_number('lr', lr, 0)
+    check_number('mom', mom, 0, BELOW_1)
+    check_number('wd', wd, 0)
+    for k,v in dict(nesterov=nesterov, wd_norm_bias=wd_norm_bias).items(): check_flag(k, v)
     if nesterov and not mom: raise ValueError("nesterov=True needs a momentum: mom is above 0, not 0")
 
 def _trainable(groups):
@@ -207,7 +207,7 @@ class EMA(Callback):
     def __init__(self,
         decay:float=.999, # Share of the average that a step keeps, from 0 to below 1
     ):
-        number('decay', decay, 'from 0 to below 1')
+        check_number('decay', decay, 0, BELOW_1)
         self.decay,self.averaged,self.n_updates,self.swapped,self.seen = decay,None,0,False,None
 
     def before_fit(self): self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
@@ -254,10 +254,10 @@ def _check_learner(dls, arch, lr, min_delta, label_smoothing, grad_clip, ema, wa
     if not hasattr(dls, 'vocab'): raise ValueError('dls has no classes (dls.vocab), and resnet_learner makes classifiers: use a Learner with a network and a loss of your own')
     if not callable(arch): refuse('arch', 'a function that makes a network, such as resnet18', arch)
     check_rate(lr)
-    for k,v in dict(min_delta=min_delta, label_smoothing=label_smoothing).items(): number(k, v, 'from 0 to below 1')
-    if grad_clip is not None: number('grad_clip', grad_clip, 'above 0')
-    if ema is not None: number('ema', ema, 'from 0 to below 1')
-    number('warmup', warmup, 'from 0', whole=True)
+    for k,v in dict(min_delta=min_delta, label_smoothing=label_smoothing).items(): check_number(k, v, 0, BELOW_1)
+    if grad_clip is not None: check_number('grad_clip', grad_clip, ABOVE_0)
+    if ema is not None: check_number('ema', ema, 0, BELOW_1)
+    check_whole('warmup', warmup, 0)
 
 # %% ../nbs/03_training.ipynb #5a4c7983
 @delegates(resnet18, but=['n_out','norm'])
@@ -299,10 +299,10 @@ _fastai_lr_find = getattr(Learner.lr_find, 'of_fastai', Learner.lr_find)
 
 def _check_lr_find(start_lr, end_lr, num_it, stop_div, show_plot, suggest_funcs):
     "Refuse what `lr_find` cannot take"
-    for k,v in dict(start_lr=start_lr, end_lr=end_lr).items(): number(k, v, 'above 0')
+    for k,v in dict(start_lr=start_lr, end_lr=end_lr).items(): check_number(k, v, ABOVE_0)
     if start_lr>=end_lr: raise ValueError(f'the rate rises from start_lr to end_lr, so start_lr is below end_lr, not {start_lr} and {end_lr}')
-    number('num_it', num_it, 'from 10 to 1,000,000', whole=True)
-    for k,v in dict(stop_div=stop_div, show_plot=show_plot).items(): flag(k, v)
+    check_whole('num_it', num_it, 10, 10**6)
+    for k,v in dict(stop_div=stop_div, show_plot=show_plot).items(): check_flag(k, v)
     for f in L(suggest_funcs):
         if not callable(f): refuse('suggest_funcs', 'one or more of SuggestionMethod', f)
 

@@ -80,12 +80,13 @@ def test_many_are_counted(folder, capsys):
     _,lines = out_of(lambda: class_files(folder), capsys)
     assert lines==[f"not used: {folder/'train/cat/0.txt'} and 4 more (no image by its suffix)"]
 
-@pytest.mark.parametrize('record', ['experiment.toml','.advtrain.json'])
+@pytest.mark.parametrize('record', ['experiment.toml','.advtrain/files.json'])
 @pytest.mark.parametrize('place', ['run','train/run','runs/a','train/runs/a'])
 def test_runs_in_the_data_are_no_class(folder, capsys, record, place):
     before = class_files(folder)
     (folder/place/'figures').mkdir(parents=True)
     Image.new('RGB', (8,8)).save(folder/place/'figures'/'curves.png')
+    (folder/place/record).parent.mkdir(exist_ok=True)
     (folder/place/record).write_text('')
     for path in folder,folder/'train':
         found,lines = out_of(lambda: class_files(path), capsys)
