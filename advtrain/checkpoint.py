@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from fastai.callback.core import Callback,CancelEpochException,event
 from fastai.callback.schedule import ParamScheduler
+from fastai.callback.tracker import TrackerCallback
 from fastai.learner import Learner,Recorder,replacing_yield
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import set_seed as fastai_set_seed,to_device
@@ -652,7 +653,7 @@ def as_callbacks(
 def _check_twice(learn, cbs):
     "Refuse a second callback that changes training as one in `learn` does"
     for i,o in enumerate(all_cbs := [*learn.cbs, *cbs]):
-        ours = type(o).__module__.startswith('advtrain.') and not isinstance(o, Checkpoint)
+        ours = type(o).__module__.startswith('advtrain.') and not isinstance(o, (Checkpoint,TrackerCallback)) # these may watch several values
         if ours and type(o) in map(type, all_cbs[:i]):
             raise ValueError(f'this learner has its {type(o).__name__} already: change it, learn.{o.name}, or take it away first, learn.remove_cb({type(o).__name__})')
 

@@ -115,7 +115,7 @@ def _first_images(images):
     try: n,first = len(images),list(islice(images, MOST_IMAGES))
     except Exception: raise TypeError(f'images are a list or an array of images, not {shown(images)}') from None
     if not n: raise ValueError('there is no image to draw')
-    return n,[_as_pixels(o) for o in first]
+    return n,[o if o is None else _as_pixels(o) for o in first]
 
 def _as_pixels(image):
     "An image as an array that matplotlib draws"
@@ -150,7 +150,7 @@ def tell_rest(
 
 # %% ../nbs/00a_figures.ipynb #cb7f195b
 def image_grid(
-    images, # Images, each of shape (height, width, 3), floats in [0, 1] or uint8
+    images, # Images, each of shape (height, width, 3), floats in [0, 1] or uint8; `None` leaves a place empty
     titles=None, # A title for each image
     ncols:int=8, # Images in a row
     figsize:tuple|None=None, # Width and height in inches; `None` fits the number of images
