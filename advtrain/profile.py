@@ -20,7 +20,7 @@ from fastcore.basics import patch
 
 from .checkpoint import given_back,kept
 from .devices import is_gpu,synchronize
-from .precision import DTYPES,channels_last_is_safe
+from .precision import DTYPES
 from .arguments import check_whole,refuse
 
 # %% ../nbs/03a_profile.ipynb #5041a846
@@ -157,8 +157,7 @@ def compare_precision(self:Learner,
     with kept(self):
         x,y = self.dls.train.one_batch()
         self.model.to(x.device)
-        layouts = [False,True] if channels_last_is_safe(self.model, x.device) else [False]
-        times = _times({(d, c): _contender(self, x, y, d, c) for d in dtypes for c in layouts}, n, x.device)
+        times = _times({(d, c): _contender(self, x, y, d, c) for d in dtypes for c in (False,True)}, n, x.device)
     rows = [(d, 'channels-last' if c else 'default', 1000*median(t), len(x)/median(t)) for (d,c),t in times.items()]
     table = pd.DataFrame(rows, columns=['dtype','layout','ms','images_per_second'])
     if hasattr(self, 'precision'): table['used'] = [k==self.precision.choice(self.model) for k in times]
