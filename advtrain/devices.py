@@ -8,7 +8,7 @@ __all__ = []
 # %% ../nbs/00e_devices.ipynb #dd57087b
 import torch
 
-from . import convolutions # before anybody trains: gradients that stay within their memory
+import advtrain.convolutions # before anybody trains: gradients that stay within their memory
 
 # %% ../nbs/00e_devices.ipynb #07139f75
 GPUS = ('cuda',) # types of devices that work while Python goes on
