@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from fastai.callback.core import Callback,CancelEpochException,event
 from fastai.callback.schedule import ParamScheduler
-from fastai.callback.tracker import TrackerCallback
 from fastai.learner import Learner,Recorder,replacing_yield
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import set_seed as fastai_set_seed,to_device
@@ -197,7 +196,8 @@ def run_state(
 )->dict: # For `pack`
     "Everything that the next epoch depends on"
     smooth,loss = learn.recorder.smooth_loss,learn.loss_func
-    return dict(model=dict(learn.model.state_dict()), gradients=_gradients(learn.model), opt=learn.opt and learn.opt.state_dict(), loss=dict(loss.state_dict()) if isinstance(loss, nn.Module) else None,
+    return dict(model=dict(learn.model.state_dict()), gradients=_gradients(learn.model),
+        opt=learn.opt and learn.opt.state_dict(), loss=dict(loss.state_dict()) if isinstance(loss, nn.Module) else None,
         callbacks=[[cb.name, _memory(cb)] for cb in _working(learn.cbs)], smooth_loss=dict(vars(smooth)), train_iter=getattr(learn, 'train_iter', 0),
         rng=rng_state(), loaders=[[o.getstate() if isinstance(o, random.Random) else o.get_state() for o in _generators(dl)] for dl in learn.dls.loaders])
 
@@ -300,7 +300,8 @@ def _differences(there, here):
     "Where two descriptions differ, in words; the first five"
     names = [k for k in there|here if there.get(k)!=here.get(k)]
     lines = [f'{k} is {there[k]} in the checkpoint and {here[k]} here' if k in there and k in here else f"{k} is only {'in the checkpoint' if k in there else 'here'}" for k in names]
-    way_out = '. The callbacks that `fit` was given are given to `resume` too, with cbs=…' if any(re.fullmatch(r'callback\.\w+', k) and k in there for k in names) else ''
+    lacks = any(re.fullmatch(r'callback\.\w+', k) and k in there for k in names)
+    way_out = '. The callbacks that `fit` was given are given to `resume` too, with cbs=…' if lacks else ''
     return '; '.join(lines[:5]) + (f'; and {len(lines)-5} more' if len(lines)>5 else '') + way_out
 
 # %% ../nbs/02b_checkpoint.ipynb #cacc7c0a
@@ -495,7 +496,8 @@ def _check_schedule(learn, state, meta):
             is_whole = len(values)==done*n_iter # no batch was left out
             here = float(np.ravel(cb.scheds[k](share))[-1]) if k in cb.scheds else None
             if is_whole and (here is None or not np.isclose(here, float(values[-1]))):
-                raise ValueError(f'this is another schedule than that of the run: {k} was {float(values[-1]):.4g} in epoch {meta["epoch"]}, and would be {here}')
+                raise ValueError(f'this is another schedule than that of the run: at the end of epoch {meta["epoch"]}, '
+                    f'{k} was {float(values[-1]):.4g}, and here it would be {here}')
 
 class _Restore(Callback):
     "Put the state of a run back, once everything else has prepared for `fit`"
@@ -550,7 +552,8 @@ def resume(self:Learner,
     finally: del self._do_fit
 
 # %% ../nbs/02b_checkpoint.ipynb #f9f7ce86
-_OF_FASTAI = {'ProgressCallback','CSVLogger','MixedPrecision','ModelToHalf','NonNativeMixedPrecision','HookCallback','TensorBoardBaseCallback'}
+_OF_FASTAI = {'ProgressCallback','CSVLogger','MixedPrecision','ModelToHalf','NonNativeMixedPrecision','HookCallback',
+    'TensorBoardBaseCallback'}
 
 def _gives_back(cb):
     "Does `after_fit` of a callback give back what it borrowed, and nothing else?"
@@ -625,9 +628,12 @@ _fastai_not_reduced = getattr(Learner.loss_not_reduced, 'of_fastai', Learner.los
 def _knows_reduction(loss_func):
     "Can `loss_func` be asked for the loss of each image?"
     kinds = inspect.signature(getattr(loss_func, 'forward', loss_func)).parameters
-    return hasattr(loss_func, 'reduction') or 'reduction' in kinds or any(o.kind is o.VAR_KEYWORD for o in kinds.values())
+    takes_any = any(o.kind is o.VAR_KEYWORD for o in kinds.values())
+    return takes_any or 'reduction' in kinds or hasattr(loss_func, 'reduction')
 
-def _one_by_one(loss_func, pred, *targs): return torch.stack([loss_func(*(o[i:i+1] for o in (pred, *targs))).mean() for i in range(len(pred))])
+def _one_by_one(loss_func, *batch):
+    images = zip(*(o.split(1) for o in batch))
+    return torch.stack([loss_func(*o).mean() for o in images])
 
 @patch
 @contextmanager
@@ -652,10 +658,12 @@ def as_callbacks(
 
 def _check_twice(learn, cbs):
     "Refuse a second callback that changes training as one in `learn` does"
+    def _kind(o): return type(o),vars(o).get('monitor') # two may watch different things
     for i,o in enumerate(all_cbs := [*learn.cbs, *cbs]):
-        ours = type(o).__module__.startswith('advtrain.') and not isinstance(o, (Checkpoint,TrackerCallback)) # these may watch several values
-        if ours and type(o) in map(type, all_cbs[:i]):
-            raise ValueError(f'this learner has its {type(o).__name__} already: change it, learn.{o.name}, or take it away first, learn.remove_cb({type(o).__name__})')
+        ours = type(o).__module__.startswith('advtrain.') and not isinstance(o, Checkpoint)
+        if ours and _kind(o) in map(_kind, all_cbs[:i]):
+            raise ValueError(f'this learner has its {type(o).__name__} already: change it, learn.{o.name}, '
+                f'or take it away first, learn.remove_cb({type(o).__name__})')
 
 def _interruption(learn, cbs):
     "What to say when training with the further callbacks `cbs` is interrupted"
@@ -677,9 +685,9 @@ def _unwritten(learn):
 
 def _of_a_norm(error):
     "What to do when a norm refuses an input, in words"
-    found = re.search(r'Expected more than 1 (?:value per channel|spatial element) when training, got input size .*?\[([\d, ]+)\]', str(error))
-    if found: return (f'a norm found one value a channel, in an input of shape ({found[1]}), which has no variance: choose a batch size '
-        "that leaves no batch of one image, larger images, or another norm, such as norm='layer'")
+    found = re.search(r'Expected more than 1 (?:value per channel|spatial element) .*?\[([\d, ]+)\]', str(error))
+    if found: return (f'a norm found one value a channel, in an input of shape ({found[1]}), which has no variance: choose '
+        "a batch size that leaves no batch of one image, larger images, or another norm, such as norm='layer'")
 
 def _plain(error, cbs):
     "Take away the words that fastai puts around the message of a callback's error, if the callback is ours"
@@ -705,8 +713,16 @@ def check_rate(
 
 def _check_rates(lr):
     "Refuse what is neither a learning rate nor one for each group of parameters"
-    if isinstance(lr, slice): lr = [o for o in (lr.start, lr.stop) if o is not None] or [None]
-    for o in lr if isinstance(lr, (list,tuple,L,np.ndarray)) and len(lr) else [lr]: check_rate(o)
+    if isinstance(lr, slice): lr = [o for o in (lr.start, lr.stop) if o is not None]
+    if not isinstance(lr, (list,tuple,L,np.ndarray)): return check_rate(lr)
+    for o in lr if len(lr) else [None]: number('lr', o, 'from 0')
+
+@contextmanager
+def _added(learn, cbs):
+    "Add callbacks for a while; one that stays keeps its name in the learner, where one that goes has the same"
+    try:
+        with learn.added_cbs(cbs): yield
+    finally: vars(learn).update({cb.name: cb for cb in learn.cbs})
 
 @contextmanager
 def _folders_locked(cbs):
@@ -738,7 +754,7 @@ def fit(self:Learner,
     _check_fit(n_epoch, lr, wd, reset_opt, start_epoch)
     _check_twice(self, cbs)
     if isinstance(lr, str): lr = self.lr_find(show_plot=False).valley
-    with self.added_cbs(cbs),_folders_locked(self.cbs),_no_gradients(self.model),given_back(self):
+    with _added(self, cbs),_folders_locked(self.cbs),_no_gradients(self.model),given_back(self):
         try: return _fastai_fit(self, n_epoch, lr, wd, None, reset_opt, start_epoch)
         except KeyboardInterrupt:
             unwritten = _unwritten(self)

@@ -70,7 +70,8 @@ def make_norm(
     channels:int, # Number of channels
 )->nn.Module: # The norm
     "Make the norm called `norm`"
-    if not isinstance(norm, str) or norm not in NORMS: raise ValueError(f"unknown norm {norm!r}: choose from {', '.join(NORMS)}")
+    if not isinstance(norm, str) or norm not in NORMS:
+        raise ValueError(f"unknown norm {norm!r}: choose from {', '.join(NORMS)}")
     return NORMS[norm](channels)
 
 def norm_types(

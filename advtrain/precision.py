@@ -88,7 +88,8 @@ class Precision(MixedPrecision):
         dtype:str='auto', # 'bf16', 'fp16' with scaling of the loss, 'fp32', or 'auto' for bf16 where the hardware computes in it
         channels_last:bool=True, # Keep channels last in memory, which convolutions prefer?
     ):
-        if not isinstance(dtype, str) or dtype not in ('auto',*DTYPES): raise ValueError(f"unknown precision {dtype!r}: choose from auto, {', '.join(DTYPES)}")
+        if not isinstance(dtype, str) or dtype not in ('auto',*DTYPES):
+            raise ValueError(f"unknown precision {dtype!r}: choose from auto, {', '.join(DTYPES)}")
         if dtype=='auto': _forced() # a wrong word is refused before a run begins
         check_flag('channels_last', channels_last)
         self.dtype,self.channels_last,self.said = dtype,channels_last,False
@@ -103,8 +104,8 @@ class Precision(MixedPrecision):
 
     def before_fit(self):
         if others := [o for o in self.learn.cbs if isinstance(o, MixedPrecision) and o is not self]:
-            raise ValueError(f"Precision and {type(others[0]).__name__} both choose the type of the computation: take one away, "
-                f"such as learn.remove_cb(learn.{others[0].name}). Precision takes 'fp16', 'bf16' and 'fp32'")
+            raise ValueError(f"Precision and {type(others[0]).__name__} both choose the type of the computation: "
+                f"take one away, such as learn.remove_cb(learn.{others[0].name}). Precision takes 'fp16', 'bf16' and 'fp32'")
         self.device,(self.used,self.reorder) = next(self.model.parameters()).device,self.choice(self.model)
         self.learn.scaler,self.scales = GradScaler(self.device.type, enabled=self.used=='fp16'),L()
         if self.reorder: self.model.to(memory_format=torch.channels_last)

@@ -146,15 +146,17 @@ def check_classes(
     shapes = [tuple(o.shape) if torch.is_tensor(o) else type(o).__name__ for o in (pred, targ)]
     tensors = torch.is_tensor(pred) and torch.is_tensor(targ)
     if tensors and pred.ndim==2 and pred.shape[1]>1 and targ.ndim==1 and not targ.is_floating_point(): return
-    raise TypeError(f'EpochLog counts the images whose class is predicted: it needs logits of two classes or more, not {shapes[0]}, '
-        f"and a class index an image, not {shapes[1]} of {getattr(targ, 'dtype', 'no tensor')}. For another task, learn.remove_cb(EpochLog)")
+    raise TypeError('EpochLog counts the images whose class is predicted: it needs logits of two classes or more, '
+        f"not {shapes[0]}, and a class index an image, not {shapes[1]} of {getattr(targ, 'dtype', 'no tensor')}. "
+        'For another task, learn.remove_cb(EpochLog)')
 
 def check_monitor(
     cb:TrackerCallback, # Callback in a learner that is about to train
 ):
     "Refuse a callback that watches what is not recorded"
     names = [o for o in cb.recorder.metric_names[1:] if o!='time']
-    if cb.monitor not in names: raise ValueError(f"{type(cb).__name__} watches {cb.monitor!r}, which is not recorded: choose from {', '.join(names)}")
+    if cb.monitor in names: return
+    raise ValueError(f"{type(cb).__name__} watches {cb.monitor!r}, which is not recorded: choose from {', '.join(names)}")
 
 # %% ../nbs/02a_record.ipynb #a8d8445f
 class DeviceMean(AvgMetric):

@@ -122,7 +122,7 @@ def _trainable(groups):
     "Groups of parameters, those left out that are empty"
     for p in sum(groups, []):
         if not isinstance(p, nn.Parameter): refuse('params', "a network's parameters, or groups of them", p)
-    if not any(groups): raise ValueError('there is no parameter to train: unfreeze some, learn.unfreeze(), or give the network some')
+    if not any(groups): raise ValueError('there is no parameter to train: unfreeze some, such as with learn.unfreeze()')
     return [g for g in groups if g]
 
 # %% ../nbs/03_training.ipynb #00920579
@@ -143,7 +143,7 @@ def sgd(
         dict(params=[p for p in g if p.ndim>1]), dict(params=[p for p in g if p.ndim<=1], weight_decay=0.)) if o['params']]
     fused = all(p.is_floating_point() and p.device.type in ('cpu','cuda') for g in groups for p in g['params'])
     return OptimWrapper(groups, torch.optim.SGD, convert_groups=False, lr=lr, momentum=mom, weight_decay=wd,
-        nesterov=nesterov, fused=fused, foreach=not fused) # `None` would let PyTorch choose, but is no number for TensorBoard
+        nesterov=nesterov, fused=fused, foreach=not fused) # with `None` PyTorch chooses, but TensorBoard wants numbers
 
 # %% ../nbs/03_training.ipynb #c950b48c
 class FiniteLoss(Callback):
@@ -155,7 +155,8 @@ class FiniteLoss(Callback):
 
     def after_loss(self):
         if not len(self.yb): return
-        if self.loss.numel()!=1: raise TypeError(f'the loss of a batch is one number, and this loss function gives a tensor of shape {tuple(self.loss.shape)}: let it take the mean')
+        if self.loss.numel()!=1: raise TypeError('the loss of a batch is one number, and this loss function gives '
+            f'a tensor of shape {tuple(self.loss.shape)}: let it take the mean')
         lr = self.opt.hypers[-1]['lr'] if self.opt else self.lr
         self.losses.append((self.loss.detach().mean(), self.iter, lr))
         if len(self.losses)>=self.every: self._look()
@@ -203,7 +204,8 @@ def checksums(
 # %% ../nbs/03_training.ipynb #44275e30
 class EMA(Callback):
     "Keep an exponential moving average of the weights, and validate with it"
-    name,_settings,_memory,_gives_back,_plain_errors = 'ema',('decay',),('averaged','n_updates','swapped','seen'),True,True
+    name,_settings,_memory = 'ema',('decay',),('averaged','n_updates','swapped','seen')
+    _gives_back,_plain_errors = True,True
     def __init__(self,
         decay:float=.999, # Share of the average that a step keeps, from 0 to below 1
     ):
@@ -212,7 +214,8 @@ class EMA(Callback):
 
     def before_fit(self): self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
     def before_train(self):
-        if self.swapped and self.seen is not None and not torch.equal(self.seen, checksums(self.model)): self._begin_anew()
+        known = self.swapped and self.seen is not None # an older checkpoint has none
+        if known and not torch.equal(self.seen, checksums(self.model)): self._begin_anew()
         self._use(False)
         self.own = {k: v for k,v in self.model.state_dict(keep_vars=True).items() if v.is_floating_point()}
         old = self.averaged or self.own
@@ -228,7 +231,7 @@ class EMA(Callback):
 
     def _begin_anew(self):
         "Train the weights that someone has loaded"
-        say('the weights were changed since they were averaged: training goes on from them, and their average begins anew')
+        say('the averaged weights were changed: training goes on from the new ones, and their average begins anew')
         self.averaged,self.n_updates,self.swapped = None,0,False
 
     def _use(self, averaged):
@@ -251,7 +254,8 @@ class EMA(Callback):
 def _check_learner(dls, arch, lr, min_delta, label_smoothing, grad_clip, ema, warmup):
     "Refuse what `resnet_learner` cannot take, and does not pass on"
     if not isinstance(dls, DataLoaders): refuse('dls', 'what image_dls gives, loaders of images and their classes', dls)
-    if not hasattr(dls, 'vocab'): raise ValueError('dls has no classes (dls.vocab), and resnet_learner makes classifiers: use a Learner with a network and a loss of your own')
+    if not hasattr(dls, 'vocab'): raise ValueError('dls has no classes (dls.vocab), and resnet_learner makes classifiers: '
+        'use a Learner with a network and a loss of your own')
     if not callable(arch): refuse('arch', 'a function that makes a network, such as resnet18', arch)
     check_rate(lr)
     for k,v in dict(min_delta=min_delta, label_smoothing=label_smoothing).items(): check_number(k, v, 0, BELOW_1)
@@ -288,7 +292,9 @@ def resnet_learner(
     if grad_clip is not None: cbs.append(GradientClip(grad_clip))
     if ema is not None: cbs.append(EMA(ema))
     if warmup: cbs.append(WarmUp(warmup))
-    learn = Learner(dls, model, CrossEntropyLossFlat(label_smoothing=label_smoothing), opt, .01 if isinstance(lr, str) else lr, metrics=accuracy, cbs=cbs)
+    rate = .01 if isinstance(lr, str) else lr
+    loss = CrossEntropyLossFlat(label_smoothing=label_smoothing)
+    learn = Learner(dls, model, loss, opt, rate, metrics=accuracy, cbs=cbs)
     learn = leave_on_device(learn)
     learn.logger = noop # `EpochLog` prints instead of fastai's table
     if isinstance(lr, str): learn.lr = learn.lr_find(show_plot=False).valley
@@ -300,7 +306,7 @@ _fastai_lr_find = getattr(Learner.lr_find, 'of_fastai', Learner.lr_find)
 def _check_lr_find(start_lr, end_lr, num_it, stop_div, show_plot, suggest_funcs):
     "Refuse what `lr_find` cannot take"
     for k,v in dict(start_lr=start_lr, end_lr=end_lr).items(): check_number(k, v, ABOVE_0)
-    if start_lr>=end_lr: raise ValueError(f'the rate rises from start_lr to end_lr, so start_lr is below end_lr, not {start_lr} and {end_lr}')
+    if start_lr>=end_lr: raise ValueError(f'start_lr is below end_lr, to which the rate rises, not {start_lr} and {end_lr}')
     check_whole('num_it', num_it, 10, 10**6)
     for k,v in dict(stop_div=stop_div, show_plot=show_plot).items(): check_flag(k, v)
     for f in L(suggest_funcs):
@@ -310,8 +316,8 @@ def _too_few(learn, num_it, error):
     "Why no rate could be suggested: an error with words, or the error itself"
     seen = [o for o in getattr(learn.recorder, 'losses', []) if math.isfinite(o)]
     if len(seen)>num_it//10+6: return error
-    return ValueError(f'the loss of the learning-rate finder was a number for {len(seen)} batches of {num_it}, too few for a suggestion: '
-        'begin lower, with start_lr, or take more steps, with num_it')
+    return ValueError(f'the loss of the learning-rate finder was a number for {len(seen)} batches of {num_it}, too few '
+        'for a suggestion: begin lower, with start_lr, or take more steps, with num_it')
 
 def _plot_lr_curve(lrs, losses, suggestions):
     "Draw losses against learning rates, suggestions marked"

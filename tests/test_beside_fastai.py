@@ -21,7 +21,8 @@ def make(few):
     "Make a learner; two are the same"
     def _make(bs=45, size=8, **kwargs):
         set_seed(1)
-        return resnet_learner(image_dls(few, size=size, bs=bs, device='cpu'), **dict(width=4, lr=.05, precision='fp32') | kwargs)
+        dls = image_dls(few, size=size, bs=bs, device='cpu')
+        return resnet_learner(dls, **dict(width=4, lr=.05, precision='fp32') | kwargs)
     return _make
 
 def quiet(f, *args, **kwargs):
@@ -40,8 +41,13 @@ def resumed(make, folder, cbs, n=2):
     quiet((learn := make()).resume, n, folder, cbs=cbs())
     return learn
 
-@pytest.mark.parametrize('cbs', [lambda: [GradientAccumulation(90)], lambda: [FetchPredsCallback()], lambda: [EarlyStoppingCallback(), FetchPredsCallback()]],
-    ids=['accumulated gradients','callbacks that move','both'])
+MORE = {
+    'accumulated gradients': lambda: [GradientAccumulation(90)],
+    'callbacks that move': lambda: [FetchPredsCallback()],
+    'several that move': lambda: [EarlyStoppingCallback(), FetchPredsCallback()],
+}
+
+@pytest.mark.parametrize('cbs', MORE.values(), ids=MORE)
 def test_a_resumed_run_is_the_same_run(cbs, make, tmp_path):
     quiet((whole := make(ema=.5, warmup=1)).fit, 2, cbs=cbs())
     part = resumed(lambda: make(ema=.5, warmup=1), tmp_path, cbs)
@@ -50,7 +56,8 @@ def test_a_resumed_run_is_the_same_run(cbs, make, tmp_path):
     assert whole.history.valid_n.tolist()==[15,15] # what a callback fetches is not counted
 
 def test_gradients_are_in_a_checkpoint_only_while_they_wait(make, tmp_path):
-    with pytest.raises(KeyboardInterrupt): quiet(make().fit, 1, cbs=[GradientAccumulation(90), Checkpoint(tmp_path/'some'), Stop()])
+    cbs = [GradientAccumulation(90), Checkpoint(tmp_path/'some'), Stop()]
+    with pytest.raises(KeyboardInterrupt): quiet(make().fit, 1, cbs=cbs)
     quiet(make().fit, 1, cbs=Checkpoint(tmp_path/'none'))
     held = [any('.gradients.' in k for k in load_tensors(checkpoints(tmp_path/o)[-1])[0]) for o in ('some','none')]
     assert held==[True,False]
@@ -64,7 +71,8 @@ def test_checkpoints_without_gradients_are_read(make, tmp_path):
     state = unpack(meta['state'], tensors)
     del state['gradients']
     ema = dict(state['callbacks'])['ema']
-    for k,v in ema['averaged'].items(): state['model'][k],ema['averaged'][k] = v,state['model'][k].clone() # the average was beside the weights
+    for k,v in ema['averaged'].items(): # the average was beside the weights
+        state['model'][k],ema['averaged'][k] = v,state['model'][k].clone()
     ema['swapped'] = False
     del ema['seen']
     packed = pack(state, 'state', tensors := {})
@@ -110,7 +118,8 @@ def test_ctrl_c_leaves_the_average(make):
 @pytest.mark.parametrize('terminal', [True,False])
 def test_a_graph_is_for_terminals(terminal, make, monkeypatch):
     drawn = []
-    monkeypatch.setattr('fastprogress.fastprogress.ConsoleMasterBar.update_graph', lambda self, *args, **kwargs: drawn.append(args))
+    bar = 'fastprogress.fastprogress.ConsoleMasterBar.update_graph'
+    monkeypatch.setattr(bar, lambda self, *args, **kwargs: drawn.append(args))
     out = io.StringIO()
     out.isatty = lambda: terminal
     with contextlib.redirect_stdout(out): make().fit(2, cbs=ShowGraphCallback())
@@ -125,10 +134,11 @@ def test_hyperparameters_are_numbers(make):
 @pytest.mark.parametrize('norm, size, bs', [('batch',8,134), ('instance',8,45), ('group',8,134)])
 def test_a_norm_of_one_value(norm, size, bs, make):
     "135 images in batches of 134 leave one; three halvings make one pixel of eight"
-    with pytest.raises(ValueError, match='a norm found one value a channel, in an input of shape .*: choose a batch size') as e: quiet(make(bs, size, norm=norm).fit, 1)
+    with pytest.raises(ValueError, match='a norm found one value a channel, in an input of shape .*: choose') as e:
+        quiet(make(bs, size, norm=norm).fit, 1)
     assert '\n' not in str(e.value)
     if norm=='instance':
-        with pytest.raises(ValueError, match='a norm found one value a channel'): quiet(make(bs, size, norm=norm).validate)
+        with pytest.raises(ValueError, match='a norm found one value'): quiet(make(bs, size, norm=norm).validate)
 
 def test_a_last_batch_of_one_image(make):
     "Is trained where a norm can take it"
@@ -136,15 +146,21 @@ def test_a_last_batch_of_one_image(make):
         quiet((learn := make(134, size, norm=norm)).fit, 1)
         assert learn.history.train_n.tolist()==[135]
 
-OTHER = dict(several=(torch.zeros(6,2), 2, BCEWithLogitsLossFlat()), one_logit=(torch.zeros(6), 1, BCEWithLogitsLossFlat()), numbers=(torch.zeros(6,1), 1, MSELossFlat()))
+OTHER = {
+    'several labels': (torch.zeros(6,2), 2, BCEWithLogitsLossFlat()),
+    'one logit': (torch.zeros(6), 1, BCEWithLogitsLossFlat()),
+    'numbers': (torch.zeros(6,1), 1, MSELossFlat()),
+}
 
 @pytest.mark.parametrize('task', OTHER)
 def test_other_targets_are_refused_before_a_step(task):
     targets,n,loss = OTHER[task]
     batch = torch.randn(6,3,4,4),targets
-    learn = Learner(DataLoaders([batch], [batch], device='cpu'), nn.Sequential(nn.Flatten(), nn.Linear(48, n)), loss, lr=.1, cbs=[EpochLog(), FiniteLoss()])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, n))
+    learn = Learner(DataLoaders([batch], [batch], device='cpu'), model, loss, lr=.1, cbs=[EpochLog(), FiniteLoss()])
     before = weights(learn)
-    with learn.no_bar(),learn.no_logging(),pytest.raises(TypeError, match=r'^EpochLog counts the images .*learn.remove_cb\(EpochLog\)$'): learn.fit(1)
+    says = r'^EpochLog counts the images .*learn.remove_cb\(EpochLog\)$'
+    with learn.no_bar(),learn.no_logging(),pytest.raises(TypeError, match=says): learn.fit(1)
     assert torch.equal(weights(learn), before)
     learn.remove_cb(EpochLog)
     with learn.no_bar(),learn.no_logging(): learn.fit(1)
@@ -153,7 +169,9 @@ def test_other_targets_are_refused_before_a_step(task):
 
 def own(pred, targ): return (pred.softmax(1)-nn.functional.one_hot(targ, 3)).square().sum(1).mean()
 
-@pytest.mark.parametrize('loss', [nn.functional.cross_entropy, own, nn.CrossEntropyLoss(label_smoothing=.1)], ids=['function','own function','module'])
+LOSSES = {'function': nn.functional.cross_entropy, 'own': own, 'module': nn.CrossEntropyLoss(label_smoothing=.1)}
+
+@pytest.mark.parametrize('loss', LOSSES.values(), ids=LOSSES)
 def test_other_losses(loss, make, tmp_path):
     "In training, in a resumed run, and for the loss of each image"
     def _make():
@@ -165,11 +183,12 @@ def test_other_losses(loss, make, tmp_path):
     logits,targs,losses = quiet(whole.get_preds, with_loss=True, act=lambda o: o)
     assert torch.allclose(losses, torch.stack([loss(logits[i:i+1], targs[i:i+1]) for i in range(15)]), atol=1e-5)
 
-@pytest.mark.parametrize('cb', [EarlyStoppingCallback('f1'), SaveModelCallback('accurracy'), PlateauLR('time')], ids=lambda o: type(o).__name__)
-def test_what_is_not_recorded_cannot_be_watched(cb, make):
+@pytest.mark.parametrize('kind, monitor', [(EarlyStoppingCallback,'f1'), (SaveModelCallback,'acc'), (PlateauLR,'time')])
+def test_what_is_not_recorded_cannot_be_watched(kind, monitor, make):
     learn = make()
     learn.remove_cb(PlateauLR)
-    with pytest.raises(ValueError, match=f'^{type(cb).__name__} watches .*: choose from train_loss, valid_loss, accuracy$'): quiet(learn.fit, 1, cbs=cb)
+    says = f'^{kind.__name__} watches .*: choose from train_loss, valid_loss, accuracy$'
+    with pytest.raises(ValueError, match=says): quiet(learn.fit, 1, cbs=kind(monitor))
 
 def test_other_metrics(make):
     learn = make()

@@ -1,4 +1,4 @@
-"""Whatever stops training, validation or a look at a learner: what was borrowed is given back, and nothing enters the next step."""
+"""Whatever stops training, validation or a look at a learner, it is as before, and nothing enters the next step."""
 import contextlib,copy,io,shutil
 
 import pytest
@@ -14,6 +14,7 @@ from fastai.learner import Learner
 from torch import nn
 
 from advtrain.all import Checkpoint,image_dls,resnet_learner,set_seed
+from advtrain.checkpoint import _autocast_depth
 
 class Net(nn.Module):
     "A network of a few numbers, with dropout and a batch norm"
@@ -31,7 +32,8 @@ def make(few):
     "Make a learner; two are the same"
     def _make(**kwargs):
         set_seed(1)
-        return resnet_learner(image_dls(few, size=8, bs=45, device='cpu'), Net, precision='bf16', **dict(ema=.5, grad_clip=1, warmup=1) | kwargs)
+        dls = image_dls(few, size=8, bs=45, device='cpu')
+        return resnet_learner(dls, Net, precision='bf16', ema=.5, grad_clip=1, warmup=1, **kwargs)
     return _make
 
 def quiet(f, *args, **kwargs):
@@ -60,12 +62,15 @@ def in_second_epoch(name):
 def lent(learn):
     "What a learner may lend"
     modules = list(learn.model.modules())
-    res = {k: vars(learn).get(k) for k in ('logger','create_mbar','one_batch','loss_func','loss_grad','scaler','model','model_dir','training','_do_fit')}
-    res |= dict(callbacks=[type(o).__name__ for o in learn.cbs], runs=[o.run for o in learn.cbs], names=[hasattr(learn, o.name) for o in learn.cbs])
-    res |= dict(modes=[m.training for m in modules], hooks=[len(m._forward_hooks)+len(m._forward_pre_hooks) for m in modules], forward=vars(learn.model).get('forward'))
-    res |= dict(gradients=[k for k,p in learn.model.named_parameters() if p.grad is not None], locked=learn.lock.locked(), bars=vars(learn.progress).get('mbar'))
-    return res | dict(autocast=torch.is_autocast_enabled('cpu'), depth=torch.autocast_increment_nesting()-1+0*torch.autocast_decrement_nesting(),
-        grad=torch.is_grad_enabled(), benchmark=torch.backends.cudnn.benchmark)
+    names = 'logger create_mbar one_batch loss_func loss_grad scaler model model_dir training _do_fit'.split()
+    res = {k: vars(learn).get(k) for k in names}
+    res |= dict(locked=learn.lock.locked(), callbacks=[(type(o), o.run, hasattr(learn, o.name)) for o in learn.cbs])
+    res |= dict(modes=[m.training for m in modules])
+    res |= dict(hooks=[len(m._forward_hooks)+len(m._forward_pre_hooks) for m in modules])
+    res |= dict(gradients=[k for k,p in learn.model.named_parameters() if p.grad is not None])
+    res |= dict(bars=vars(learn.progress).get('mbar'), forward=vars(learn.model).get('forward'))
+    res |= dict(autocast=torch.is_autocast_enabled('cpu'), depth=_autocast_depth())
+    return res | dict(grad=torch.is_grad_enabled(), benchmark=torch.backends.cudnn.benchmark)
 
 def weights(learn): return torch.cat([o.flatten().float() for o in learn.model.state_dict().values()])
 
@@ -86,7 +91,8 @@ def whole(make):
 def begun(make, tmp_path_factory):
     "Checkpoints of one epoch of three"
     folder = tmp_path_factory.mktemp('begun')
-    with pytest.raises(KeyboardInterrupt): quiet(make().fit, 3, cbs=[Checkpoint(folder), Stop('before_train', KeyboardInterrupt, 1)])
+    cbs = [Checkpoint(folder), Stop('before_train', KeyboardInterrupt, 1)]
+    with pytest.raises(KeyboardInterrupt): quiet(make().fit, 3, cbs=cbs)
     return folder
 
 @pytest.mark.parametrize('error', STOPS.values(), ids=STOPS)
@@ -128,7 +134,8 @@ def hooked(hook):
     try: yield
     finally: hook.remove()
 
-PLACES = dict(forward=in_forward, loader=in_loader, loss=lambda learn, stop: hooked(learn.loss_func.func.register_forward_pre_hook(lambda *_: stop())),
+PLACES = dict(forward=in_forward, loader=in_loader,
+    loss=lambda learn, stop: hooked(learn.loss_func.func.register_forward_pre_hook(lambda *_: stop())),
     backward=lambda learn, stop: hooked(learn.model.conv.weight.register_hook(lambda g: stop())),
     step=lambda learn, stop: hooked(learn.opt.opt.register_step_pre_hook(lambda *_: stop())))
 
@@ -148,7 +155,8 @@ def test_a_look_that_is_stopped_leaves_no_trace(look, make, whole):
     learn.create_opt()
     for error in STOPS.values():
         with in_forward(learn, Nth(1, error)): stops(learn, error, getattr(learn, look))
-        for name in [] if look=='compare_precision' else ['before_fit','before_epoch','before_batch','after_pred','after_loss','after_batch']:
+        events = 'before_fit before_epoch before_batch after_loss after_batch'.split()
+        for name in events if look!='compare_precision' else []: # which calls no callback
             with learn.added_cbs(Stop(name, error)): stops(learn, error, getattr(learn, look))
     if look in ('validate','get_preds'): quiet(getattr(learn, look)) # which waited for ever
     else:
@@ -168,7 +176,8 @@ def test_callbacks_of_fastai_give_back_too(more, make, tmp_path):
 def test_autocast_of_fastai_is_left(make):
     learn = make()
     learn.remove_cb(learn.precision)
-    for name in ('before_batch','after_pred'): stops(learn, KeyboardInterrupt, learn.fit, 1, cbs=[MixedPrecision(), Stop(name, KeyboardInterrupt)])
+    for name in ('before_batch','after_pred'):
+        stops(learn, KeyboardInterrupt, learn.fit, 1, cbs=[MixedPrecision(), Stop(name, KeyboardInterrupt)])
 
 def test_precision_is_left_after_a_cancelled_epoch(make):
     class Look(Callback):
@@ -176,7 +185,8 @@ def test_precision_is_left_after_a_cancelled_epoch(make):
         def before_epoch(self): self.seen = torch.is_autocast_enabled('cpu')
     for name in ('before_batch','after_pred','after_backward'):
         quiet((learn := make()).fit, 2, cbs=[Stop(name, CancelEpochException), look := Look()])
-        assert not look.seen and not torch.is_autocast_enabled('cpu') and len(learn.history)==1 # the other epoch was cancelled
+        assert not look.seen and not torch.is_autocast_enabled('cpu')
+        assert len(learn.history)==1 # the other epoch was cancelled
 
 def test_gradients_from_before_do_not_enter(make, whole):
     learn = make()
@@ -198,7 +208,7 @@ def test_copies_after_an_interrupted_forward(make, whole):
     with in_forward(learn, Nth(2, KeyboardInterrupt)): stops(learn, KeyboardInterrupt, learn.fit, 1)
     x = torch.randn(2, 3, 8, 8)
     y = learn.model.eval()(x)
-    assert torch.equal(copy.deepcopy(learn.model)(x), y) and torch.equal(torch.compile(learn.model, backend='eager')(x), y)
+    for same in (copy.deepcopy(learn.model), torch.compile(learn.model, backend='eager')): assert torch.equal(same(x), y)
     quiet((learn := make()).fit, 1)
     twin = copy.deepcopy(learn)
     state = torch.get_rng_state()
