@@ -715,7 +715,7 @@ def _check_rates(lr):
     "Refuse what is neither a learning rate nor one for each group of parameters"
     if isinstance(lr, slice): lr = [o for o in (lr.start, lr.stop) if o is not None]
     if not isinstance(lr, (list,tuple,L,np.ndarray)): return check_rate(lr)
-    for o in lr if len(lr) else [None]: number('lr', o, 'from 0')
+    for o in lr if len(lr) else [None]: check_number('lr', o, 0)
 
 @contextmanager
 def _added(learn, cbs):
