@@ -375,13 +375,16 @@ def open_rgb(
 
 def _open(file): # a path or a stream
     if isinstance(file, (str,Path)):
-        if not is_utf8(str(file)): raise ValueError('its name is not in UTF-8: rename it')
         if not stat.S_ISREG(os.stat(file).st_mode): # opening a pipe would wait for who writes into it
             raise ValueError('it is a folder, a pipe or a device')
     with Image.open(file) as im:
         im.load()
         if im.mode=='RGB' and 'transparency' not in im.info and not im.getexif(): return im.copy()
         return _to_rgb(ImageOps.exif_transpose(im))
+
+def _open_named(file): # of a data set, whose names are written down
+    if not is_utf8(str(file)): raise ValueError('its name is not in UTF-8: rename it')
+    return _open(file)
 
 def _no_file(file): return 'it is a link to nothing' if os.path.islink(file) else 'there is no such file'
 
@@ -463,7 +466,7 @@ class _Opened:
     def __len__(self): return len(self.files)
     def __getitem__(self, i):
         try:
-            x = np.array(fit_square(_open(self.files[i]), self.size))
+            x = np.array(fit_square(_open_named(self.files[i]), self.size))
             sums = _sums(x)
         except Exception: # Pillow raises many kinds
             x = np.zeros((self.size,self.size,3), np.uint8)
@@ -670,7 +673,7 @@ def _readable(
     return ok
 
 def _why_unreadable(file): # its name and the reason
-    try: _open(file)
+    try: _open_named(file)
     except FileNotFoundError: return f'{shown_path(file)} ({_no_file(file)})'
     except Exception as e: return f'{shown_path(file)} ({_reason(e)})'
     return shown_path(file)

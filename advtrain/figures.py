@@ -15,7 +15,7 @@ from matplotlib import colormaps
 from matplotlib.colors import Colormap,is_color_like
 from matplotlib.figure import Figure
 
-from .arguments import check_number,check_text,check_whole,shown
+from .arguments import check_number,check_text,check_whole,refuse,shown
 from .text import printable
 
 # %% ../nbs/00a_figures.ipynb #96c6cb3c
@@ -36,12 +36,10 @@ def check_figsize(
 )->tuple|None: # `figsize`
     "Raise an error for a size that no figure has"
     if figsize is None: return
-    try: width,height = map(float, None if isinstance(figsize, str) else figsize)
-    except Exception:
-        raise TypeError(f'figsize is a width and a height in inches, such as (6, 4), not {shown(figsize)}') from None
-    if not (.1<=width<=_MOST_INCHES and .1<=height<=_MOST_INCHES and width*height<=_MOST_AREA):
-        raise ValueError(f'figsize is a width and a height from 0.1 to {_MOST_INCHES} inches, '
-                         f'{_MOST_AREA:,} square inches at most, not {shown(figsize)}')
+    try: width,height = None if isinstance(figsize, str) else figsize
+    except (TypeError, ValueError): refuse('figsize', 'a width and a height in inches, such as (6, 4)', figsize, TypeError)
+    width,height = [check_number('a side of figsize, in inches,', o, .1, _MOST_INCHES) for o in (width, height)]
+    if width*height>_MOST_AREA: refuse('figsize', f'{_MOST_AREA:,} square inches at most', figsize)
     return width,height
 
 def check_cmap(
@@ -114,7 +112,7 @@ def _first_images(images):
     "The number of images, and the first of them as arrays"
     try: n,first = len(images),list(islice(images, MOST_IMAGES))
     except Exception: raise TypeError(f'images are a list or an array of images, not {shown(images)}') from None
-    if not n: raise ValueError('there is no image to draw')
+    if all(o is None for o in first): raise ValueError('there is no image to draw')
     return n,[o if o is None else _as_pixels(o) for o in first]
 
 def _as_pixels(image):

@@ -257,7 +257,6 @@ def _predict(learn, dl):
     try: logits,targs,losses = _predict_together(learn, dl)
     except Exception as e:
         if error := _unreadable(item_files(dl.items, dl)): raise error from e
-        _check_output(learn, getattr(learn, 'pred', None)) # a loss stumbles over it
         raise
     _check_predictions(learn, logits, targs, losses)
     return logits.float(),targs,None if losses is None else losses.float()
@@ -273,19 +272,23 @@ def _predict_together(learn, dl):
     return [None if o[0] is None else torch.cat(o)[order] for o in zip(*filter(None, parts))]
 
 def _predict_all(learn, dl, labelled):
-    with learn.added_cbs(_LikeModel()):
-        logits,targs,*losses = learn.get_preds(dl=dl, with_loss=labelled, act=lambda x: x)
+    with learn.added_cbs(like := _LikeModel()):
+        try: logits,targs,*losses = learn.get_preds(dl=dl, with_loss=labelled, act=lambda x: x)
+        except Exception:
+            _check_output(learn, like.seen) # a loss stumbles over it
+            raise
     plain = lambda t: t.as_subclass(torch.Tensor) if torch.is_tensor(t) else t
     return plain(logits),plain(targs) if labelled else None,plain(losses[0]) if labelled else None
 
 class _LikeModel(Callback):
     "Give the model images of its type, on its device, and take its logits in fp32"
-    order = 1000 # after all that change a batch
+    order,seen = 1000,None # after all that change a batch; what the model gave
     def before_batch(self):
         like = next(self.model.parameters(), None)
         if like is None or not like.is_floating_point(): return
         self.learn.xb = tuple(o.to(like) if o.is_floating_point() else o for o in self.xb)
     def after_pred(self):
+        self.seen = self.pred
         if torch.is_tensor(self.pred): self.learn.pred = self.pred.float().to(self.dls.device)
 
 # %% ../nbs/04_interpret.ipynb #34c85445

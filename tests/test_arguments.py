@@ -51,7 +51,7 @@ TABLE = { # function of a learner and an argument -> argument -> nonsense
     'set_seed': (lambda learn, **a: set_seed(**dict(seed=1) | a), dict(
         seed=[-1, 1.5, 10**40, *NONE], deterministic=FLAG)),
     'plot_history': (lambda learn, **a: plot_history(**dict(history=learn) | a), dict(
-        history=[None, [1], 'runs', {}], figsize=[9, (9,), (9,-1), (math.nan,3), ('9',3), (1e9,1e9), None])),
+        history=[None, [1], 'runs', {}], figsize=[9, (9,), (9,-1), (math.nan,3), ('9',3), (1e9,1e9)])),
 }
 WORDS = {'norm': 'unknown norm', 'dtype': 'unknown precision', 'precision': 'unknown precision', 'params': 'param'}
 
