@@ -299,6 +299,14 @@ def _check_classes(files, roots):
             names = short(', '.join(map(shown_path, extra)), 200)
             raise ValueError(f'{shown_path(roots[s])} has classes that {where} lacks: {names}')
 
+# %% ../nbs/01_data.ipynb #1d712803
+def image_roots(
+    path:Path, # Folder of classes, or of splits
+)->list: # Folders whose folders are classes
+    "Find where classes lie"
+    folders = _class_folders(path, defaultdict(list))
+    return list(_split_folders(folders, defaultdict(list)).values()) or [path]
+
 # %% ../nbs/01_data.ipynb #32bc4d0b
 def _hold_out(
     files:list, # Image files, the parent folder is the class

@@ -28,7 +28,7 @@ from .augment import AUGS,show_augmented,show_transforms
 from .checkpoint import checkpoints,Checkpoint,load_tensors
 from .choices import CHOICES,EXPERIMENTS,Experiment,grid
 from .compare import Comparison,compare_runs
-from .data import SPLITS,class_files,data_folder,image_dls,show_classes
+from .data import class_files,data_folder,image_dls,image_roots,show_classes
 from .extras import LOGS
 from .files import OwnFiles,working
 from .models import ARCHS
@@ -141,9 +141,8 @@ def _prepare(out, overwrite):
 
 def _check_place(out, data):
     "Raise a `ValueError` for a folder among the images, where it would be a class"
-    data = data_folder(data).resolve()
-    roots = [data/o for o in SPLITS] if (data/'train').is_dir() else [data]
-    if any(Path(out).resolve().is_relative_to(o) for o in roots): raise ValueError(f'{out} lies among the images of {data}: choose a folder elsewhere')
+    data = data_folder(data)
+    if any(Path(out).resolve().is_relative_to(Path(o).resolve()) for o in image_roots(data)): raise ValueError(f'{out} lies among the images of {data}: choose a folder elsewhere')
 
 def _right(interp): return int((interp.table.actual==interp.table.predicted).sum())
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.callback.core import Callback
-from fastai.data.transforms import MultiCategorize,image_extensions
+from fastai.data.transforms import MultiCategorize
 from fastai.interpret import ClassificationInterpretation
 from fastai.learner import Learner
 from fastai.vision.core import TensorImage
@@ -27,7 +27,7 @@ from matplotlib.ticker import PercentFormatter
 from .arguments import check_flag,check_path,check_text,check_whole,shown
 from .augment import to_pixels
 from .checkpoint import digest,load_tensors,save_tensors
-from .data import SPLITS,open_rgb
+from .data import SPLITS,is_image,open_rgb
 from .figures import MOST_IMAGES,check_cmap,check_figsize,image_grid,new_figure,short
 from .lazy import skm,stats
 from .ranks import gathered,together
@@ -131,7 +131,7 @@ def image_files(
             continue
         seen.add(real)
         folders[:] = sorted(o for o in folders if not o.startswith('.'))
-        images = [Path(path)/o for o in names if os.path.splitext(o)[1].lower() in image_extensions]
+        images = [Path(path)/o for o in names if is_image(o)]
         for f in images: (files if os.path.isfile(f) and not f.name.startswith('.') else left_out).append(f)
     _tell_left_out(printable(folder), len(files), left_out, twice)
     return sorted(files)
@@ -606,7 +606,7 @@ def most_confused(self:ImageInterpretation,
 @patch
 def print_classification_report(self:ImageInterpretation):
     "Print scikit-learn's classification report"
-    print(skm.classification_report(self._labels(), self.logits.argmax(1), labels=range(len(self.vocab)), target_names=[str(o) for o in self.vocab], zero_division=0))
+    print(skm.classification_report(self._labels(), self.logits.argmax(1), labels=range(len(self.vocab)), target_names=[printable(o) for o in self.vocab], zero_division=0))
 
 # %% ../nbs/04_interpret.ipynb #3090f76c
 @patch

@@ -345,10 +345,10 @@ def advtrain_predict(
 def _predict(args):
     from advtrain.all import Run
     from advtrain.files import OwnFiles
-    from fastai.data.transforms import get_image_files
+    from advtrain.interpret import image_files
     run = Run(args.run)
     if lost := [str(o) for o in args.images if not o.exists()]: raise FileNotFoundError(f"no such image: {', '.join(lost[:5])}")
-    files = [f for o in args.images for f in (sorted(get_image_files(o)) if o.is_dir() else [o])]
+    files = [f for o in args.images for f in (image_files(o) if o.is_dir() else [o])]
     if not files: raise ValueError(f"no images in {', '.join(map(str, args.images))}")
     own,names = OwnFiles(args.out, 'heat maps'),[] if args.no_maps else _map_names(files)
     own.check(*names)
