@@ -8,7 +8,7 @@ __all__ = []
 # %% ../nbs/00e_devices.ipynb #dd57087b
 import torch
 
-import advtrain.convolutions # before anybody trains: gradients that stay within their memory
+from .convolutions import damages_memory # importing it mends the gradients of narrow convolutions
 
 # %% ../nbs/00e_devices.ipynb #07139f75
 GPUS = ('cuda',) # types of devices that work while Python goes on

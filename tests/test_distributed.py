@@ -85,7 +85,7 @@ def test_torchrun_starts_a_killed_run_again(few, tmp_path):
     how = '-m torch.distributed.run --standalone --nproc_per_node 2 --max-restarts 1'
     lines,out = launched(few, tmp_path, sys.executable, *how.split(), HERE/'dying_rank.py')
     check(lines, out, 2)
-    assert lines.count('training in fp32, the default layout, on cpu')==2 # the second start says it again
+    assert lines.count('training in fp32, channels-last, on cpu')==2 # the second start says it again
 
 @pytest.mark.skipif(not find_spec('accelerate'), reason='Accelerate is not installed')
 def test_accelerate_launch(few, tmp_path):

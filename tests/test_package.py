@@ -48,7 +48,7 @@ def test_a_module_imports_only_from_those_above(module):
     imported = {n.split('.')[1] for n in names if n.startswith('advtrain.')}
     if module=='cli': imported.discard('all') # a command imports everything, once it knows what it is asked for
     assert imported <= set(ORDER[:ORDER.index(module)])
-    assert imported or module in ('text','lazy','convolutions','devices','choices')
+    assert imported or module in ('text','lazy','convolutions','choices')
 
 def test_sample_is_small_and_has_its_licence(sample):
     assert (files('advtrain')/'fashion_sample.tar.xz').stat().st_size < 2e6
