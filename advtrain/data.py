@@ -1007,14 +1007,13 @@ def _usable_device(
 )->torch.device:
     "Check that PyTorch has this device"
     if device is None: return torch.device(own_device())
-    wrong = f"device is 'cpu' or, with a GPU, 'cuda', not {shown(device)}"
+    wrong = f"device is one that PyTorch has here, such as 'cpu' or 'cuda', not {shown(device)}"
     if isinstance(device, bool) or not isinstance(device, (str,int,torch.device)): raise TypeError(wrong)
     try:
         res = torch.device(device)
         torch.empty(1, device=res)
     except Exception as e: # PyTorch raises many kinds
-        raise ValueError(f'{wrong}, which PyTorch has not got here: {reason(e)}') from e
-    if res.type=='meta': raise ValueError(wrong)
+        raise ValueError(f'{wrong}: {reason(e)}') from e
     return res
 
 # %% ../nbs/01_data.ipynb #15aed466

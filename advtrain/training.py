@@ -6,7 +6,7 @@
 __all__ = ['PlateauLR', 'WarmUp', 'sgd', 'FiniteLoss', 'EMA', 'resnet_learner']
 
 # %% ../nbs/03_training.ipynb #8daf1a81
-import math
+import math,traceback
 from functools import partial
 
 import numpy as np
@@ -313,7 +313,8 @@ def _check_lr_find(start_lr, end_lr, num_it, stop_div, show_plot, suggest_funcs)
         if not callable(f): refuse('suggest_funcs', 'one or more of SuggestionMethod', f)
 
 def _too_few(learn, num_it, error):
-    "Why no rate could be suggested: an error with words, or the error itself"
+    "Why no rate could be suggested: an error with words, or the error itself, if it came from elsewhere"
+    if not traceback.extract_tb(error.__traceback__)[-1].filename.endswith('schedule.py'): return error
     seen = [o for o in getattr(learn.recorder, 'losses', []) if math.isfinite(o)]
     if len(seen)>num_it//10+6: return error
     return ValueError(f'the loss of the learning-rate finder was a number for {len(seen)} batches of {num_it}, too few '

@@ -379,7 +379,7 @@ ANY_SIZE = [o for o in NUMBERS if o is not NUMBERS[6]] # all but a number that i
 PATHS = [None,3,2.5,b'data','',True,[],['a'],{},np.arange(3),object(),'a\0b','x'*5000,'~nobody/x','nowhere']
 WORDS = [None,'x',b'valid',3,True,[],['valid'],np.arange(3),NAN,object()]
 FLAGS = [None,'no',1,0,[],np.ones(2),NAN]
-DEVICES = ['x','','cuda:99',-1,10**30,3.5,True,[],{},b'cpu',NAN,np.arange(3),object(),'meta','cpu:x']
+DEVICES = ['x','','cuda:99',-1,10**30,3.5,True,[],{},b'cpu',NAN,np.arange(3),object(),'cpu:x']
 NO_AUGS = ['cutout',b'',3,NAN,True,[],[A.HorizontalFlip()],(A.NoOp(),),{},np.arange(3),object(),print,cutout_augs,
     A.HorizontalFlip,transforms.RandomHorizontalFlip(),transforms.Compose([transforms.RandomHorizontalFlip()])]
 AUGS_THAT_FAIL = [A.Normalize(),A.RandomCrop(99, 99)]
