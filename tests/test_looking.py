@@ -185,13 +185,13 @@ def call(name, learn, interp, /, **wrong):
 
 @pytest.mark.parametrize('name,argument', WRONG)
 def test_a_wrong_argument_is_one_line(learn, interp, name, argument):
-    accepted = []
+    accepted,before = [],plt.get_fignums()
     for value in WRONG[name,argument]:
         try: call(name, learn, interp, **{argument: value})
         except (TypeError, ValueError, IndexError, FileNotFoundError) as e: assert one_line(e), (value, type(e), str(e))
         else: accepted.append(value)
     assert not accepted
-    assert not plt.get_fignums() # nothing was half drawn
+    assert plt.get_fignums()==before # nothing was half drawn
 
 # --- models
 
