@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/00f_files.ipynb #fbed9107
-import hashlib,io,json,os,threading
+import hashlib,io,json,os,threading,zlib
 from contextlib import contextmanager,suppress
 from pathlib import Path
 
@@ -26,13 +26,27 @@ def _digest(
     if size>10**8: return None # the format allows no longer header
     with suppress(ValueError, KeyError, TypeError): return json.loads(f.read(size))['__metadata__']['sha256']
 
+_STARTS = [2**k for k in range(4, 17)] # lengths of the beginnings, bytes
+
+def _starts(
+    f, # A file, open for reading bytes
+)->list: # A checksum for each of `_STARTS`, as far as the file goes
+    "Checksums of the beginnings of a file"
+    data = f.read(_STARTS[-1])
+    return [zlib.crc32(data[:n]) for n in _STARTS if n<=len(data)]
+
+def _about(name, data):
+    "What the record keeps of a content"
+    return [len(data), _digest(name, io.BytesIO(data)), _starts(io.BytesIO(data))]
+
 # %% ../nbs/00f_files.ipynb #06ef4952
-_ENDS = {'.html': b'</html>', '.json': b'}', '.png': b'IEND\xaeB`\x82', '.onnx': b''} # all others end a line
+_ENDS = {'.html': b'</html>', '.json': b'}', '.png': b'IEND\xaeB`\x82'} # all others end a line
 
 def _has_end(
     file:Path, # A file
 )->bool: # True where nothing tells
     "Does a file end as files of its kind do?"
+    if file.suffix=='.onnx': return True
     with open(file, 'rb') as f:
         if file.suffix=='.safetensors': return _is_long_enough(f, file.stat().st_size)
         f.seek(max(0, file.stat().st_size-16))
@@ -77,6 +91,14 @@ def refuse_links(
     for o in files:
         if o.is_symlink(): raise FileExistsError(f'{o} is a link: advtrain writes nothing through it. Move it away, or choose another place')
 
+def _checked_record(record):
+    "The record, if it's one: kind of files -> name -> contents, each of a size, a digest and checksums"
+    for name,contents in [o for names in record.values() for o in names.items()]:
+        if Path(name).is_absolute() or '..' in Path(name).parts: raise ValueError(f'{name} is elsewhere')
+        for size,digest,starts in contents:
+            if not isinstance(size, int) or not isinstance(starts, list): raise ValueError(f'{name} has no size')
+    return record
+
 class OwnFiles:
     "The files in a folder that advtrain wrote; it replaces and deletes no others"
     def __init__(self,
@@ -90,11 +112,10 @@ class OwnFiles:
         "Sizes and digests of files, by kind and name"
         file = self.home/'files.json'
         try:
-            record = json.loads(file.read_text(encoding='utf-8'))
-            if odd := [o for names in record.values() for o in names if Path(o).is_absolute() or '..' in Path(o).parts]: raise ValueError(f'{odd[0]} is elsewhere')
-            return record
+            if os.path.lexists(file) and not file.is_file(): raise ValueError('it is no file')
+            return _checked_record(json.loads(file.read_text(encoding='utf-8')))
         except (FileNotFoundError, NotADirectoryError): return {}
-        except (ValueError, AttributeError) as e: raise ValueError(f'{file}, the record of what advtrain wrote, is damaged: {e}') from e
+        except (ValueError, AttributeError, TypeError) as e: raise ValueError(f'{file}, the record of what advtrain wrote, is damaged: {e}') from e
 
     @contextmanager
     def _changed(self):
@@ -106,7 +127,7 @@ class OwnFiles:
             _write_synced(self.home/'files.part', json.dumps(record, indent=1).encode())
             os.replace(self.home/'files.part', self.home/'files.json')
 
-    def known(self)->dict: # Pairs of size and digest by name; none for a file that may hold anything
+    def known(self)->dict: # Contents by name: one or two, the second while it's written; none for a file that may hold anything
         "What was written of our kind of files"
         return self._record().get(self.what, {})
 
@@ -122,9 +143,11 @@ def state(self:OwnFiles,
     if known is None or not file.is_file() or any(o.is_symlink() for o in self._way(name)): return 'other'
     if not known: return 'own' # whatever it holds
     size = file.stat().st_size
-    with open(file, 'rb') as f: digest = _digest(name, f) if size in [s for s,_ in known] else None
-    if [size, digest] in known: return 'own'
-    return 'cut' if size<max(s for s,_ in known) and not _has_end(file) else 'other'
+    with open(file, 'rb') as f: digest = _digest(name, f) if size in [o[0] for o in known] else None
+    if [size, digest] in [o[:2] for o in known]: return 'own'
+    with open(file, 'rb') as f: starts = _starts(f)
+    part = any(size<o[0] and starts==o[2][:len(starts)] for o in known)
+    return 'cut' if part and not (starts and _has_end(file)) and (starts or not size) else 'other'
 
 @patch
 def _way(self:OwnFiles, name):
@@ -144,7 +167,7 @@ def check(self:OwnFiles,
 # %% ../nbs/00f_files.ipynb #b6fcc1db
 @patch
 def _note(self:OwnFiles, name, about):
-    "Let the record know a content of a file, beside the one that it has now"
+    "Let the record know a content of a file, beside the one that it has until it's renamed"
     with self._changed() as files: files[name] = [*files.get(name, [])[-1:], about]
 
 @patch
@@ -159,7 +182,7 @@ def write(self:OwnFiles,
         self.check(name)
         for o in (self.home, file.parent): o.mkdir(parents=True, exist_ok=True)
         _write_synced(aside, data)
-        self._note(name, [len(data), _digest(name, io.BytesIO(data))])
+        self._note(name, _about(name, data))
         os.replace(aside, file)
     except OSError as e:
         with suppress(OSError): aside.unlink()
@@ -210,7 +233,7 @@ def broken(self:OwnFiles)->list: # Names
         file = self.folder/name
         if not known: return False # it may hold anything
         if not file.is_file(): return not os.path.lexists(file)
-        return file.stat().st_size<max(s for s,_ in known) and self.state(name)=='cut'
+        return file.stat().st_size<max(o[0] for o in known) and self.state(name)=='cut'
     return [k for k,v in self.known().items() if _is_broken(k, v)]
 
 def inside(
@@ -257,7 +280,7 @@ def drop_replaced(self:OwnFiles):
         with suppress(OSError): o.rmdir()
 
 # %% ../nbs/00f_files.ipynb #7d0e3d64
-_at_work = set() # number of the process and folder; a process that was forked starts anew
+_at_work = set() # process, thread and folder; a process that was forked starts anew
 
 @contextmanager
 def working(
@@ -265,7 +288,7 @@ def working(
     wait:bool=False, # Wait for a process that is at it? Otherwise a `BlockingIOError` is raised
 ):
     "Keep other processes from working in a folder; this one may enter it again"
-    key,home = (os.getpid(),str(Path(folder).resolve())),Path(folder)/HOME
+    key,home = (os.getpid(),threading.get_ident(),str(Path(folder).resolve())),Path(folder)/HOME
     if key in _at_work:
         yield
         return
@@ -289,7 +312,7 @@ def _take(lock, folder, wait):
     for o in home.glob('*-*.part'): o.unlink(missing_ok=True)
 
 def _leave(lock, home, made):
-    "Let the folder go; if nothing was written, leave no trace"
+    "Let the folder go; if nothing was written, leave no trace. Whoever waits for a lock that's deleted takes a new one"
     with suppress(OSError):
         if {o.name for o in home.iterdir()}=={'lock'}:
             (home/'lock').unlink()
