@@ -30,7 +30,7 @@ from .devices import is_gpu
 from .files import OwnFiles,working
 from .ranks import on_main
 from .record import best_row,epoch_of
-from .arguments import check_flag,check_number,check_whole,refuse
+from .arguments import check_flag,check_number,check_path,check_whole,refuse
 
 # %% ../nbs/02b_checkpoint.ipynb #e32de064
 def set_seed(
@@ -88,11 +88,14 @@ def save_tensors(
     tensors:dict, # Tensors by name
     file:str|Path, # safetensors file to write
     meta:dict|None=None, # Anything JSON can hold, kept in the file
+    what:str='run', # What the file belongs to, see `OwnFiles`
 ):
     "Write `tensors` to `file`, all or nothing"
+    file = check_path('file', file)
+    if file.suffix!='.safetensors': raise ValueError(f'tensors are kept in a file that ends in .safetensors, not {file.name}')
     tensors,about = _apart(tensors),json.dumps(meta or {})
     data = save(tensors, {'json': about, 'sha256': digest(tensors, about)})
-    OwnFiles(Path(file).parent).write(Path(file).name, data)
+    OwnFiles(file.parent, what).write(file.name, data)
 
 # %% ../nbs/02b_checkpoint.ipynb #27a94017
 def _is_pickle(file):
@@ -359,9 +362,9 @@ class Checkpoint(Callback):
         every:int=1, # Save the state after every so many epochs, and at the end
         overwrite:bool=False, # Replace another run's checkpoints in `folder`?
     ):
-        if every<1: raise ValueError(f'every is a number of epochs from 1, not {every}')
-        self.folder,self.every,self.overwrite,self.replaced = Path(folder),every,overwrite,[]
-        self.own = OwnFiles(folder) # what may be replaced
+        self.folder = check_path('folder', folder)
+        self.every,self.overwrite = check_whole('every', every, 1),check_flag('overwrite', overwrite)
+        self.replaced,self.own = [],OwnFiles(self.folder) # what may be replaced
         self.writing = None
         self.best,self.next_best = self.folder/'weights.safetensors',self.folder/'weights-next.safetensors' # the latter until the checkpoint that knows of it is written
 
@@ -726,10 +729,11 @@ def _added(learn, cbs):
 
 @contextmanager
 def _folders_locked(cbs):
-    "Keep other processes out of the folders of checkpoints"
+    "Keep other trainings out of the folders of checkpoints"
+    folders = [o.folder.resolve() for o in cbs if isinstance(o, Checkpoint)]
+    if len(set(folders))<len(folders): raise ValueError(f'two callbacks write checkpoints into {folders[-1]}: keep one of them')
     with ExitStack() as stack:
-        for o in cbs:
-            if isinstance(o, Checkpoint): stack.enter_context(working(o.folder))
+        for o in folders: stack.enter_context(working(o))
         yield
 
 @contextmanager

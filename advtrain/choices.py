@@ -175,6 +175,8 @@ def from_toml(cls:Experiment,
 )->Experiment: # Checked
     "Read an experiment; an error names the file and the field"
     where = f'{source}: ' if isinstance(source, Path) else ''
+    if not isinstance(source, (str,Path)): raise TypeError(f'source is a Path or the text itself, not {type(source).__name__}')
+    if where and source.exists() and not source.is_file(): raise ValueError(f'{where}this is no file')
     try: values = tomlkit.parse(source.read_text(encoding='utf-8') if where else source).unwrap()
     except (TOMLKitError, UnicodeDecodeError) as e: raise ValueError(f'{where}this is no TOML: {e}') from e
     try:

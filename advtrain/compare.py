@@ -17,6 +17,7 @@ import pandas as pd
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 
+from .arguments import refuse
 from .choices import Experiment
 from .figures import new_figure,short,show_pixels
 from .gradcam import overlay
@@ -109,6 +110,7 @@ def compare_runs(
 )->Comparison: # `table`, `pairs`, `flipped`, and figures
     "Compare runs on the same test images"
     if isinstance(folders, (str,Path,Run)): raise ValueError(f'give a list of runs, not one: [{folders!r}]')
+    if not hasattr(folders, '__iter__'): refuse('folders', 'a list of folders of runs', folders, TypeError)
     return Comparison([o if isinstance(o, Run) else Run(o) for o in folders])
 
 # %% ../nbs/05c_compare.ipynb #ece8e3b0

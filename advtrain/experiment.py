@@ -6,7 +6,7 @@
 __all__ = ['run_experiment', 'run_many']
 
 # %% ../nbs/06_experiment.ipynb #77a9f75b
-import gc,io,json,os,platform,shutil,signal,subprocess,sys,tempfile,threading,time,traceback,warnings
+import csv,gc,io,json,os,platform,shutil,signal,subprocess,sys,tempfile,threading,time,traceback,warnings
 from contextlib import contextmanager,nullcontext,redirect_stdout,suppress
 from importlib.metadata import PackageNotFoundError,version
 from pathlib import Path
@@ -24,13 +24,14 @@ from fastcore.meta import delegates
 
 import advtrain
 import advtrain.distributed # it gives learners `distributed`
+from .arguments import check_flag,check_path,refuse
 from .augment import AUGS,show_augmented,show_transforms
 from .checkpoint import checkpoints,Checkpoint,load_tensors
 from .choices import CHOICES,EXPERIMENTS,Experiment,grid
 from .compare import Comparison,compare_runs
 from .data import class_files,data_folder,image_dls,image_roots,show_classes
 from .extras import LOGS
-from .files import OwnFiles,working
+from .files import HOME,OwnFiles,working
 from .models import ARCHS
 from .overview import Runs,write_index
 from .precision import cpu_instructions
@@ -111,8 +112,8 @@ def _environment(learn):
 # %% ../nbs/06_experiment.ipynb #a979722f
 def _json(obj): return json.dumps(obj, indent=2, ensure_ascii=False)+'\n'
 
-_MADE = 'experiment.toml environment.json history.csv predictions.safetensors predictions.csv model.csv metrics.json'.split() + [SUMS]
-_LATER = [*_MADE[2:], *VIEWS, 'lr_find.json', *(f'figures/{o}.png' for o in FIGURES)] # what a run will write
+_MADE = 'experiment.toml environment.json history.csv predictions.safetensors predictions.csv model.csv metrics.json lr_find.json'.split() + [SUMS]
+_LATER = [*_MADE[2:], *VIEWS, *(f'figures/{o}.png' for o in FIGURES)] # what a run will write
 
 class KeepHistory(Callback):
     "Write `history.csv` after each epoch, for those who look on"
@@ -168,9 +169,11 @@ def run_experiment(
     **kwargs, # Passed on to `image_dls`
 )->Run: # The folder, read back
     "Train, test once, and fill the folder `out`"
+    if not isinstance(exp, Experiment): refuse('exp', 'an Experiment, such as those in EXPERIMENTS', exp, TypeError)
+    if resume!='previous': check_flag('resume', resume)
+    check_flag('overwrite', overwrite)
     if resume and overwrite: raise ValueError('a run is either resumed or overwritten')
-    if not str(out): raise ValueError('out is an empty text: name the folder of the run')
-    return _run(exp, data, Path(out), overwrite, resume, log, **kwargs)
+    return _run(exp, data, check_path('out', out), overwrite, resume, log, **kwargs)
 
 # %% ../nbs/06_experiment.ipynb #045c44d3
 def _run(exp, data, out, overwrite=False, resume=False, log=(), quiet=False, tell=noop, wait=False, **kwargs):
@@ -178,7 +181,7 @@ def _run(exp, data, out, overwrite=False, resume=False, log=(), quiet=False, tel
     _check_place(out, data)
     resume,overwrite = _again(out, overwrite, resume)
     with ranks_together(), working(out, wait), plt.rc_context({'interactive': False}), _logs(log, exp, out) as logs: # Jupyter keeps interactive figures until its cell is over
-        if resume and on_main(_is_done, exp, out): return _with_page(Run(out))
+        if resume and on_main(_is_done, exp, out, data): return _with_page(Run(out))
         learn = make_learner(exp, data, **kwargs)
         with nullcontext() if not quiet and (IN_NOTEBOOK or sys.stdout.isatty()) else learn.no_bar():
             with learn.distributed(): train(exp, learn, out, overwrite, resume, logs, tell)
@@ -194,6 +197,7 @@ def _again(out, overwrite, resume):
 @contextmanager
 def _logs(names, exp, out):
     "The logs to others' tools, closed at the end; a package that is missing is an error now"
+    if isinstance(names, str) or not hasattr(names, '__iter__'): refuse('log', f"a list of names, of {', '.join(LOGS)}", names, TypeError)
     if unknown := [o for o in names if o not in LOGS]: raise ValueError(f"unknown log {unknown[0]!r}: choose from {', '.join(LOGS)}")
     logs = []
     on_main(lambda: logs.extend(LOGS[o](out, exp) for o in names)) # one process writes
@@ -219,6 +223,12 @@ def train(
     if begun: learn.resume(exp.epochs, out, resume=='previous', cbs=cbs)
     else: learn.fit(exp.epochs, cbs=[Checkpoint(out), *cbs])
 
+def _note_place(own, learn):
+    "Write down where the data lie now, if they were moved since the run began"
+    about = json.loads((own.folder/'environment.json').read_text(encoding='utf-8'))
+    here = str(Path(learn.dls.source).resolve())
+    if about['data']['folder']!=here: own.write('environment.json', _json(about | dict(data=about['data'] | dict(folder=here))))
+
 def _begin(exp, learn, out, overwrite, resume):
     "Make the folder ready; is there a checkpoint to go on from?"
     own = OwnFiles(out)
@@ -226,6 +236,7 @@ def _begin(exp, learn, out, overwrite, resume):
     own.check(*_LATER)
     for name,text in (('experiment.toml', exp.to_toml), ('environment.json', lambda: _json(_environment(learn)))):
         if own.state(name) in ('missing','cut'): own.write(name, text())
+    _note_place(own, learn)
     own.remove('stopped.json')
     return bool(checkpoints(out))
 
@@ -239,23 +250,33 @@ def _same_run(exp, out):
         if differ: raise ValueError(f"{out} holds a run with other choices: {', '.join(differ)}")
     return file.name in own.known()
 
-def _is_done(exp, out):
+def _check_same_data(out, data):
+    "Raise a `ValueError` if a finished run saw other data; where they lie in the same folder, that isn't read again"
+    here = str(data_folder(data).resolve())
+    with suppress(OSError, ValueError): # a damaged file is made again
+        about = json.loads((out/'environment.json').read_text(encoding='utf-8'))
+        if about['data']['folder']==here: return
+    if OwnFiles(out).state('environment.json')=='own':
+        with redirect_stdout(io.StringIO()): Run(out).learner(here)
+
+def _is_done(exp, out, data):
     "Is there a finished run of `exp` in `out`, of which nothing is lost that could be made again?"
     _same_run(exp, out)
     if not all((out/o).is_file() for o in ('experiment.toml',SUMS)): return False
-    lost = [o for o in OwnFiles(out).broken() if o in _MADE or Path(o).stem in _DRAW]
+    _check_same_data(out, data)
+    lost = [o for o in OwnFiles(out).broken() if o in _MADE or Path(o).stem in (*_DRAW,'lr_find')]
     return not lost or not checkpoints(out) or not (out/'weights.safetensors').is_file()
 
 def _find_lr(exp, learn, out):
     "The learning rate that the finder suggests, found once for a run"
-    file = out/'lr_find.json'
-    if on_main(OwnFiles(out).state, file.name) in ('missing','cut'):
+    file,own = out/'lr_find.json',OwnFiles(out)
+    if {on_main(own.state, o) for o in (file.name,'figures/lr_find.png')} & {'missing','cut'}:
         epoch = len(learn.dls.train.dataset)//exp.bs
         steps = 100 if exp.lr=='find' else min(max(epoch, 40), 100) # a curve that decides nothing takes an epoch at most
         found = learn.lr_find(num_it=steps, show_plot=is_main())
         if is_main():
             _save(plt.gcf(), out, 'lr_find')
-            OwnFiles(out).write(file.name, _json({'valley': found.valley}))
+            if own.state(file.name)!='own': own.write(file.name, _json({'valley': found.valley}))
     return on_main(lambda: json.loads(file.read_text(encoding='utf-8')))['valley']
 
 def _best_weights(learn, out):
@@ -280,10 +301,10 @@ def _write(exp, learn, interp, flipped, out):
     "Write everything about a trained and tested network"
     own,table = OwnFiles(out),learn.model_table()
     own.write('history.csv', learn.history.to_csv(index=False))
-    interp.save(out/'predictions.safetensors')
+    interp.save(out/'predictions.safetensors', 'run')
     paths = [Path(o).relative_to(learn.dls.source).as_posix() for o in interp.items]
     predictions = interp.table.assign(path=paths)
-    own.write('predictions.csv', predictions.assign(**{k: no_formulas(predictions[k]) for k in NAMES}).to_csv(index_label='index'))
+    own.write('predictions.csv', predictions.assign(**{k: no_formulas(predictions[k]) for k in NAMES}).to_csv(index_label='index', quoting=csv.QUOTE_NONNUMERIC))
     own.write('model.csv', table.to_csv(index=False))
     _save_figures(SimpleNamespace(exp=exp, learn=learn, dls=learn.dls, interp=interp), out)
     own.write('metrics.json', _json(_metrics(learn, interp, flipped) | {'model_MB': table.attrs}))
@@ -321,24 +342,37 @@ def _attempt(exp, data, out, **kwargs):
     except BlockingIOError: pass # it is another process's
     except Exception as e:
         try: record_stop(exp, out, 'failed', f'{type(e).__name__}: {e}', traceback.format_exc())
-        except OSError as no: warnings.warn(f'{exp.name} failed: {e}; and that cannot be written down: {no}', stacklevel=2)
+        except (OSError, ValueError) as no: warnings.warn(f'{exp.name} failed: {e}; and that cannot be written down: {no}', stacklevel=2)
     gc.collect() # a learner and its callbacks know each other
 
 # %% ../nbs/06_experiment.ipynb #123bf0c4
+def _is_ours(out):
+    "Is there a record of a run?"
+    try: return 'experiment.toml' in OwnFiles(out).known()
+    except ValueError: return False
+
+_TAKEN = 'index.html','study.db','figures',HOME # what lies beside runs
+
 def _apart(experiments, jobs):
     "The experiments as a list; raise a `ValueError` for those that cannot be run together"
-    experiments = list(experiments)
+    experiments = [] if isinstance(experiments, (str,Experiment)) or not hasattr(experiments, '__iter__') else list(experiments)
+    if odd := [o for o in experiments if not isinstance(o, Experiment)]: refuse('experiments', 'a list of Experiments', odd[0], TypeError)
     names = [o.name for o in experiments]
-    if not names: raise ValueError('there is no experiment to run')
+    if not names: raise ValueError('there is no experiment to run: give a list of them')
+    if taken := [o for o in names if o.casefold() in _TAKEN]: raise ValueError(f'a run cannot be called {taken[0]}, which lies beside the runs: give it another name')
     if twice := sorted({n for n in names if names.count(n)>1}): raise ValueError(f"two experiments are called {', '.join(twice)}: give each a name of its own")
     if not isinstance(jobs, int) or jobs<1: raise ValueError(f'jobs is a number of runs at once, from 1, not {jobs!r}')
     own = sorted({f'{k} {v!r}' for o in experiments for k in ('arch','norm','augs') if (v := getattr(o, k)) not in CHOICES[k]})
     if jobs>1 and own: raise ValueError(f"{', '.join(own)} is known to this process alone: with jobs=1 the runs stay in it")
     return experiments
 
-def _over(exp, out, retry_failed):
-    "Is there nothing left to do for this run?"
-    if _is_done(exp, out): return not {OwnFiles(out).state(o) for o in VIEWS} & {'missing','cut'}
+def _over(exp, out, data, retry_failed):
+    "Is there nothing left to do for this run? A folder that isn't one of ours has its error later, and stops no other run"
+    try: done = _is_done(exp, out, data)
+    except ValueError:
+        if _is_ours(out): raise
+        return False
+    if done: return not {OwnFiles(out).state(o) for o in VIEWS} & {'missing','cut'}
     return (out/'stopped.json').is_file() and not (out/SUMS).is_file() and not retry_failed
 
 # %% ../nbs/06_experiment.ipynb #fe032a6d
@@ -487,13 +521,14 @@ def run_many(
 )->Runs: # All of them; iterating gives the finished ones
     "Run experiments that are not finished yet"
     alone('run_many', 'jobs')
-    experiments,data,out = _apart(experiments, jobs),data_folder(data),Path(out)
+    check_flag('retry_failed', retry_failed)
+    experiments,data,out = _apart(experiments, jobs),data_folder(data),check_path('out', out)
     class_files(data)
     _check_place(out, data)
     OwnFiles(out, 'index').check('index.html')
     for exp in experiments:
         with _logs(log, exp, out/exp.name): pass # what is missing, is missing for all
-    todo,kwargs = [exp for exp in experiments if not _over(exp, out/exp.name, retry_failed)],kwargs | dict(log=list(log))
+    todo,kwargs = [exp for exp in experiments if not _over(exp, out/exp.name, data, retry_failed)],kwargs | dict(log=list(log))
     out.mkdir(parents=True, exist_ok=True)
     progress = Progress(out, experiments)
     try:

@@ -711,6 +711,7 @@ def _losses(learn, logits, targs):
 @patch
 def save(self:ImageInterpretation,
     file:str|Path, # safetensors file to write
+    what:str='interpretation', # What the file belongs to, see `OwnFiles`; a run's own is replaced by a run alone
 ):
     "Keep the predictions, losses and paths"
     known = {k: v for k,v in dict(logits=self.logits, targs=self.targs, losses=self.losses).items() if v is not None}
@@ -718,7 +719,7 @@ def save(self:ImageInterpretation,
     if root and not all(Path(o).is_relative_to(root) for o in files): root = None
     paths = [Path(o).relative_to(root).as_posix() if root else os.path.abspath(o) for o in files]
     about = dict(root=root and str(root), paths=paths, vocab=[str(o) for o in self.vocab], weights=self.weights)
-    save_tensors(known, check_path('file', file).absolute(), about | dict(with_mirrored=self.with_mirrored))
+    save_tensors(known, check_path('file', file).absolute(), about | dict(with_mirrored=self.with_mirrored), what)
 
 def _check_saved(file, known, about):
     "Raise a `ValueError` unless the parts of a saved interpretation fit"

@@ -15,6 +15,7 @@ from fastcore.docments import docments
 from jinja2 import Environment,PackageLoader,StrictUndefined
 from PIL import Image
 
+from .arguments import check_path
 from .choices import Experiment
 from .compare import Comparison,compare_runs,p_words
 from .files import OwnFiles
@@ -180,7 +181,7 @@ def write_comparison(
     out:str|Path, # HTML file to write
 )->Path: # The page
     "Write one self-contained page that compares runs on the same data"
-    file,c = Path(out),folders if isinstance(folders, Comparison) else compare_runs(folders)
+    file,c = check_path('out', out),folders if isinstance(folders, Comparison) else compare_runs(folders)
     if len(c.runs)<2: raise ValueError('a comparison needs two runs or more')
     own = OwnFiles(file.parent, 'comparison')
     own.check(file.name)

@@ -16,6 +16,7 @@ from fastai.torch_core import no_random
 from fastcore.basics import patch
 from fastcore.meta import delegates
 
+from .arguments import check_path
 from .augment import AUGS
 from .checkpoint import checkpoints,load_tensors,set_seed
 from .choices import Experiment
@@ -24,7 +25,7 @@ from .files import OwnFiles,inside
 from .gradcam import find_layer
 from .interpret import ImageInterpretation
 from .models import ARCHS
-from .text import names_of
+from .text import names_of,printable
 from .training import resnet_learner
 
 # %% ../nbs/05b_runs.ipynb #d9d10c7d
@@ -85,12 +86,16 @@ def problems(
     if not (folder/SUMS).is_file(): return {SUMS: 'is missing, so the other files cannot be checked'}
     first,_,lines = (folder/SUMS).read_bytes().partition(b'\n')
     if first!=f'# {_sha256(lines)}'.encode(): return {SUMS: 'was cut or edited, so the other files cannot be checked'}
-    sums = [line.split('  ', 1) for line in lines.decode().splitlines()]
-    return {name: what for digest,name in sums if (what := _problem(folder/name, digest))}
+    sums = [line.split('  ', 1) for line in lines.decode(errors='replace').splitlines()]
+    return {name: what for digest,name in sums if (what := _problem(folder, name, digest))}
 
-def _problem(file, digest):
-    if not file.is_file(): return 'is missing'
-    if _sha256(file.read_bytes())!=digest: return 'was cut or edited after the run had finished'
+def _seal(folder): return (o := Path(folder)/SUMS).is_file() and o.read_bytes()
+
+def _problem(folder, name, digest):
+    if not inside(folder/name, folder): return 'lies elsewhere'
+    if not (folder/name).is_file(): return 'is missing'
+    with open(folder/name, 'rb') as f: same = hashlib.file_digest(f, 'sha256').hexdigest()==digest
+    if not same: return 'was cut or edited after the run had finished'
 
 # %% ../nbs/05b_runs.ipynb #4b3358ea
 FIGURES = { # name -> caption
@@ -119,18 +124,22 @@ class Run:
         folder:str|Path, # Folder that `run_experiment` filled
         data:str|Path|None=None, # Folder of its data; `None` for where they lay
     ):
-        self.folder,self._data = Path(folder),data
+        self.folder,self._data = check_path('folder', folder),data
+        self._place = self.folder.absolute() # the working directory may change
         if not finished(folder): raise FileNotFoundError(f"{folder} holds no finished run: there is no {SUMS}")
-        self.problems = problems(folder)
-        if self.problems: warnings.warn(f"{self.folder}: {'; '.join(f'{k} {v}' for k,v in self.problems.items())}", stacklevel=2)
+        self.problems,self._sealed = problems(folder),_seal(folder)
+        if self.problems:
+            words = '; '.join(f'{k} {v}' for k,v in self.problems.items())
+            warnings.warn(printable(f'{self.folder}: {words}'), stacklevel=2)
 
     def _read(self, name, reader):
         "What `reader` makes of a file; raise a `ValueError` that names a file that is not as it was"
-        file,what = self.folder/name,self.problems.get(name)
+        file,what = self._place/name,self.problems.get(name)
         if what is None and not file.is_file(): what = 'is missing'
-        if what: raise ValueError(f'{file} {what}')
+        if what is None and _seal(self._place)!=self._sealed: what = 'is of a run that was written since this one was opened: open it again'
+        if what: raise ValueError(f'{self.folder/name} {what}')
         try: return reader(file)
-        except Exception as e: raise ValueError(f'{file} cannot be read: {e}') from e
+        except Exception as e: raise ValueError(f'{self.folder/name} cannot be read: {e}') from e
 
     def _json(self, name): return self._read(name, lambda f: json.loads(f.read_text(encoding='utf-8')))
     def _csv(self, name, **kwargs): return self._read(name, lambda f: pd.read_csv(f, keep_default_na=False, **kwargs))
@@ -154,12 +163,12 @@ class Run:
 
     def figures(self):
         "Captions and files of the figures that are as they were, by name"
-        files = {o: self.folder/'figures'/f'{o}.png' for o in FIGURES if f'figures/{o}.png' not in self.problems}
-        return {o: (FIGURES[o], file) for o,file in files.items() if file.is_file() and inside(file, self.folder)}
+        files = {o: self._place/'figures'/f'{o}.png' for o in FIGURES if f'figures/{o}.png' not in self.problems}
+        return {o: (FIGURES[o], file) for o,file in files.items() if file.is_file() and inside(file, self._place)}
 
     def __repr__(self):
         if any(o in self.problems for o in ('experiment.toml','metrics.json')): return f'Run({self.folder}, damaged)'
-        return f"Run({self.experiment.name}: {self.metrics['test_accuracy']:.2%} of {self.metrics['test_images']} test images, {self.folder})"
+        return printable(f"Run({self.experiment.name}: {self.metrics['test_accuracy']:.2%} of {self.metrics['test_images']} test images, {self.folder})")
 
 # %% ../nbs/05b_runs.ipynb #ba79238d
 @patch

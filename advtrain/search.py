@@ -19,6 +19,7 @@ from fastai.callback.core import Callback,CancelFitException
 from fastcore.meta import delegates
 from filelock import FileLock
 
+from .arguments import check_path,check_text,check_whole,refuse
 from .checkpoint import Checkpoint,checkpoints
 from .choices import Experiment
 from .data import image_dls
@@ -270,9 +271,13 @@ def search(
 )->Run|None: # The best trial, tested; `None` if its folder is on another machine
     "Search for the choices of highest accuracy on the validation split"
     alone('search', 'the same call in several processes')
-    if exp.watch=='test': raise ValueError("a search that watched the test set would choose on it: take watch='valid'")
-    if not isinstance(trials, int) or trials<1: raise ValueError(f'trials is a number from 1, not {trials!r}')
-    space,out = distributions(exp, space),Path(out)
+    if getattr(exp, 'watch', '')=='test': raise ValueError("a search that watched the test set would choose on it: take watch='valid'")
+    check_whole('trials', trials, 1)
+    check_whole('heartbeat', heartbeat, 1)
+    for k,v in dict(storage=storage, study=study).items(): check_text(k, v)
+    if not isinstance(exp, Experiment): refuse('exp', 'an Experiment, such as those in EXPERIMENTS', exp, TypeError)
+    if not isinstance(space, dict): refuse('space', 'a dictionary of fields and where they are searched', space, TypeError)
+    space,out = distributions(exp, space),check_path('out', out)
     _check_place(out, data)
     OwnFiles(out, 'index').check('index.html')
     with _quiet_optuna(), _no_secrets(storage), plt.rc_context({'interactive': False}):

@@ -12,7 +12,7 @@ from advtrain.overview import write_index
 from advtrain.report import write_report
 from advtrain.runs import seal
 
-ODD = ['=cmd|calc', '\x1b[2J\x1b]0;owned\x07', "'quoted", '@home']
+ODD = ['=cmd|calc', 'a\rb', 'quote" and, comma', '\x1b[2J\x1b]0;owned\x07', "'quoted", '@home']
 EXP = tiny(name='run', size=8, augs='none', hole=None, bs=4, epochs=1, n_images=1, layers=['layer4'])
 
 @pytest.fixture(scope='module')
@@ -67,7 +67,7 @@ def test_a_strangers_run_opens_no_picture_of_this_machine(odd, finished, tmp_pat
     save_tensors(tensors, folder/'predictions.safetensors', about)
     seal(folder)
     run = Run(folder, data=data)
-    assert len(run.interpretation.table)==8
+    assert len(run.interpretation.table)==2*len(ODD)
     for call in (run.interpretation.pixels, run.interpretation.gradcam):
         with pytest.raises(PermissionError, match='passport.png'): call([0])
     with pytest.warns(UserWarning, match='passport.png'): page = write_report(run).read_text()
@@ -103,3 +103,23 @@ def test_a_strangers_folder_writes_into_no_file_of_this_machine(odd, finished, t
     for call in (lambda: run_experiment(EXP, odd, folder, overwrite=True), lambda: write_report(folder)):
         with contextlib.suppress(OSError, ValueError), little_drawn(): call()
     assert {o: o.read_bytes() for o in outside.iterdir()}==before
+
+@pytest.mark.parametrize('name', ['absolute','above','link'])
+def test_a_strangers_digests_read_no_file_of_this_machine(finished, tmp_path, name):
+    import hashlib
+    shutil.copytree(finished.folder, folder := tmp_path/'run')
+    (tmp_path/'private').write_text('x')
+    (folder/'link').symlink_to(tmp_path/'private')
+    place = dict(absolute=str(tmp_path/'private'), above='../private', link='link')[name]
+    lines = f"{hashlib.sha256(b'x').hexdigest()}  {place}\n".encode()
+    (folder/'SHA256SUMS').write_bytes(f'# {hashlib.sha256(lines).hexdigest()}\n'.encode()+lines)
+    with pytest.warns(UserWarning, match='lies elsewhere'): assert Run(folder).problems=={place: 'lies elsewhere'}
+
+def test_pipes_in_a_run_keep_nobody_waiting(odd, finished, tmp_path):
+    import os
+    if not hasattr(os, 'mkfifo'): pytest.skip('this system has no pipes')
+    for name in ('.advtrain/files.json','experiment.toml'):
+        shutil.copytree(finished.folder, folder := tmp_path/name.replace('/', '-'))
+        (folder/name).unlink()
+        os.mkfifo(folder/name)
+        with pytest.raises((ValueError,OSError), match='no file|is damaged|is missing|in the way'): run_experiment(EXP, odd, folder, overwrite=True)

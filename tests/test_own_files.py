@@ -213,7 +213,7 @@ def test_an_output_has_a_name_and_is_no_input(shell, few, run, tmp_path, capsys)
     from advtrain.cli import advtrain_lr_find
     code,out,err = shell('quickstart', '--data', few, '--out', '')
     assert (code,len(err))==(2,1) and 'an output needs a name' in err[0]
-    with pytest.raises(ValueError, match='out is an empty text'): run_experiment(EXP, few, '')
+    with pytest.raises(ValueError, match='out is a path'): run_experiment(EXP, few, '')
     toml = str(run/'experiment.toml')
     assert advtrain_lr_find([toml, '--data', str(few), '--out', toml])==1
     assert 'experiment.toml is in the way' in capsys.readouterr().err and Run(run).experiment==EXP
@@ -232,7 +232,7 @@ def test_no_run_among_the_images(few, tmp_path, place):
 # What is cut or lost is made again
 
 DAMAGE = {'lost': lambda f: f.unlink(), 'cut': lambda f: f.write_bytes(f.read_bytes()[:f.stat().st_size//2]), 'empty': lambda f: f.write_bytes(b'')}
-WRITTEN = [*VIEWS, SUMS, 'metrics.json','history.csv','model.csv','predictions.csv','predictions.safetensors','environment.json','experiment.toml','figures/curves.png']
+WRITTEN = [*VIEWS, SUMS, 'metrics.json','history.csv','model.csv','predictions.csv','predictions.safetensors','environment.json','experiment.toml','lr_find.json','figures/curves.png','figures/lr_find.png']
 
 @pytest.mark.parametrize('damage', DAMAGE)
 @pytest.mark.parametrize('name', WRITTEN)
@@ -254,6 +254,68 @@ def test_what_you_wrote_into_a_page_stays(few, run):
     with pytest.raises(FileExistsError, match='README.md is in the way'): write_report(run)
     (run/'notes.txt').write_text('a')
     assert Run(run).problems=={}
+
+@pytest.mark.parametrize('text', ['my notes, without an end','x'*14,'# run\n\nrun: and my own words'])
+def test_your_words_are_no_part_of_a_page(few, run, text):
+    "Not even where they are shorter, and end without a line's end"
+    for name in ('README.md','experiment.toml'): (run/name).write_text(text)
+    with pytest.raises(FileExistsError, match='is in the way'): run_experiment(EXP, few, run, overwrite=True)
+    (run/'experiment.toml').write_text(EXP.to_toml())
+    run_experiment(EXP, few, run, resume=True)
+    assert (run/'README.md').read_text()==text
+
+def test_tensors_of_another_kind_replace_nothing_of_a_run(few, run):
+    from advtrain.checkpoint import save_tensors
+    before,interp = contents(run),Run(run).interpretation
+    with pytest.raises(FileExistsError, match='is in the way'): interp.save(run/'predictions.safetensors')
+    with pytest.raises(ValueError, match='ends in .safetensors'): save_tensors({}, run/'metrics.json')
+    assert contents(run)==before
+    interp.save(run/'mine.safetensors')
+    run_experiment(EXP.replace(seed=1), few, run, overwrite=True)
+    assert (run/'mine.safetensors').exists()
+
+def other_data(few, folder):
+    "The same folders with other images"
+    shutil.copytree(few, folder)
+    for f in folder.rglob('*.png'): Image.open(f).point(lambda v: 255-v).save(f)
+    return folder
+
+def test_a_finished_run_is_not_that_of_other_data(few, run, tmp_path):
+    other = other_data(few, tmp_path/'other')
+    with pytest.raises(ValueError, match='other images than the run'): run_experiment(EXP, other, run, resume=True)
+    with pytest.raises(ValueError, match='other images than the run'): run_many([EXP], other, run.parent)
+    shutil.copytree(few, tmp_path/'moved')
+    assert run_experiment(EXP, tmp_path/'moved', run, resume=True).problems=={}
+
+def test_a_run_goes_on_where_its_data_lie_now(few, tmp_path, monkeypatch):
+    "And its page finds them"
+    shutil.copytree(few, tmp_path/'data')
+    with monkeypatch.context() as m:
+        m.setattr('advtrain.experiment._finish', lambda *args: 1/0)
+        with pytest.raises(ZeroDivisionError): run_experiment(EXP, tmp_path/'data', tmp_path/'run')
+    (tmp_path/'data').rename(tmp_path/'moved')
+    run_experiment(EXP, tmp_path/'moved', tmp_path/'run', resume=True)
+    assert len(Run(tmp_path/'run').interpretation.pixels([0]))==1
+
+def test_one_odd_folder_stops_no_other_run(few, run, tmp_path):
+    "A damaged record, and a file of somebody else"
+    (run/HOME/'files.json').write_text('{"run": {')
+    (tmp_path/'mine').mkdir()
+    (tmp_path/'mine'/'experiment.toml').write_text('physics = 3')
+    with pytest.warns(UserWarning, match='files.json, the record'): runs = run_many([EXP.replace(name=o) for o in ('mine','b')] + [EXP.replace(width=5)], few, tmp_path)
+    assert runs.table.state['b']=='finished' and (tmp_path/'mine'/'experiment.toml').read_text()=='physics = 3'
+    for name in ('index.html','Figures','.advtrain'):
+        with pytest.raises(ValueError, match='lies beside the runs'): run_many([EXP.replace(name=name)], few, tmp_path)
+
+def test_an_open_run_does_not_mix_with_the_one_that_replaced_it(few, run, monkeypatch):
+    opened = Run(run)
+    assert opened.metrics['epochs']==1
+    run_experiment(EXP.replace(seed=9), few, run, overwrite=True)
+    with pytest.raises(ValueError, match='open it again'): opened.history
+    monkeypatch.chdir(run.parent)
+    near = Run('run')
+    monkeypatch.chdir('/')
+    assert near.experiment.seed==9
 
 def test_a_run_without_its_record_is_read_and_left_alone(few, run):
     "One that was copied without its hidden folder"
@@ -317,6 +379,47 @@ def test_a_second_training_in_a_folder_is_refused(few, tmp_path):
     with (learn := resnet_learner(image_dls(few, size=8, bs=4), width=4)).no_bar(): learn.fit(2, cbs=[Checkpoint(tmp_path), Meanwhile()])
     assert len(said)==2 and all('another process is at work' in str(o) for o in said)
     assert [o.name for o in checkpoints(tmp_path)]==['checkpoint-0001.safetensors','checkpoint-0002.safetensors'] and not at_work(tmp_path)
+
+def test_two_trainings_of_one_process_are_refused(few, tmp_path):
+    "In threads, and twice in one fit"
+    from threading import Thread
+    from advtrain.files import working
+    said = []
+    def other():
+        try:
+            with working(tmp_path): pass
+        except BlockingIOError as e: said.append(str(e))
+    with working(tmp_path):
+        (thread := Thread(target=other)).start()
+        thread.join()
+    assert len(said)==1
+    learn = resnet_learner(image_dls(few, size=8, bs=4), width=4)
+    with pytest.raises(ValueError, match='two callbacks write checkpoints into'): learn.fit(1, cbs=[Checkpoint(tmp_path/'x'), Checkpoint(tmp_path/'x')])
+
+NONSENSE = [None, 5, b'a', 'a\0b', 'x'*5000, [], 1.5]
+CALLS = { # what is called with nonsense
+    'out of run_experiment': lambda data, o: run_experiment(EXP, data, o),
+    'out of run_many': lambda data, o: run_many([EXP], data, o),
+    'exp': lambda data, o: run_experiment(o, data, 'never'),
+    'experiments': lambda data, o: run_many(o, data, 'never'),
+    'resume': lambda data, o: run_experiment(EXP, data, 'never', resume=o),
+    'overwrite': lambda data, o: run_experiment(EXP, data, 'never', overwrite=o),
+    'log': lambda data, o: run_experiment(EXP, data, 'never', log=o if o!=[] else 5),
+    'Run': lambda data, o: Run(o),
+    'write_report': lambda data, o: write_report(o),
+    'Checkpoint': lambda data, o: Checkpoint(o),
+    'every': lambda data, o: Checkpoint('never', every=o),
+    'comparison': lambda data, o: write_comparison([Run(data.parent/'run')]*1, o),
+}
+
+@pytest.mark.parametrize('name', CALLS)
+def test_nonsense_ends_in_one_line(few, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    for o in NONSENSE:
+        if (name,o)==('every',5): continue # that will do
+        with pytest.raises((ValueError,TypeError,OSError)) as e: CALLS[name](few, o)
+        assert '\n' not in str(e.value) and '/advtrain/' in str(e.traceback[-1].path), (name, o, e.value)
+    assert not list(tmp_path.iterdir())
 
 # Ctrl-C
 
