@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../nbs/00f_arguments.ipynb #5b304826
 import numbers,operator,os
-from math import inf,nextafter
+from math import nextafter
 from pathlib import Path
 
 from .text import printable

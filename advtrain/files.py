@@ -237,11 +237,12 @@ def broken(self:OwnFiles)->list: # Names
     return [k for k,v in self.known().items() if _is_broken(k, v)]
 
 def inside(
-    file:Path, # A file
-    folder:Path, # A folder that may come from a stranger
+    file:str|Path, # A file
+    folder:str|Path, # A folder that may come from a stranger
 )->bool: # False for a link that leads out of it
-    "Does a file lie in a folder?"
-    return file.resolve().is_relative_to(folder.resolve())
+    "Does a file lie in a folder, once links are followed?"
+    try: return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder))
+    except (OSError, ValueError): return False # no path at all
 
 @patch
 def is_free(self:OwnFiles)->bool: # True for a folder that isn't there

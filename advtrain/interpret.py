@@ -29,6 +29,7 @@ from .augment import to_pixels
 from .checkpoint import digest,load_tensors,save_tensors
 from .data import SPLITS,is_image,open_rgb
 from .figures import MOST_IMAGES,check_cmap,check_figsize,image_grid,new_figure,short
+from .files import inside
 from .lazy import skm,stats
 from .ranks import gathered,together
 from .text import printable
@@ -401,11 +402,6 @@ def _numbers(which, n):
     return a.astype(int)
 
 # %% ../nbs/04_interpret.ipynb #16719d3f
-def _inside(file, root):
-    "Does `file` lie in `root`, once links are followed?"
-    try: return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root))
-    except (OSError, ValueError): return False # no path at all
-
 @patch
 def _check_places(self:ImageInterpretation, files):
     "Raise a `PermissionError` for a file that a saved path leads to, and that nobody named"
@@ -413,7 +409,7 @@ def _check_places(self:ImageInterpretation, files):
     if not hasattr(self, '_own'):
         self._own = {str(f) for dl in self.learn.dls.loaders for f in item_files(dl.items, dl)}
     root = self._root or getattr(self.learn.dls, 'source', None)
-    if odd := [o for o in files if str(o) not in self._own and not (root and _inside(o, root))]:
+    if odd := [o for o in files if str(o) not in self._own and not (root and inside(o, root))]:
         where = f'outside {printable(root)}, the folder of the data' if root else 'in no known folder of data'
         raise PermissionError(f'{printable(odd[0])} comes from a saved file and lies {where}: it is not opened. '
                               'If it is yours, name a folder above it with ImageInterpretation.load(…, root=…)')
