@@ -757,6 +757,8 @@ def fit(self:Learner,
     cbs = as_callbacks(cbs)
     _check_fit(n_epoch, lr, wd, reset_opt, start_epoch)
     _check_twice(self, cbs)
+    if start_epoch and any(isinstance(o, Checkpoint) for o in [*self.cbs, *cbs]):
+        raise ValueError('a run with a Checkpoint goes on with learn.resume(n_epoch, folder), not with start_epoch')
     if isinstance(lr, str): lr = self.lr_find(show_plot=False).valley
     with _added(self, cbs),_folders_locked(self.cbs),_no_gradients(self.model),given_back(self):
         try: return _fastai_fit(self, n_epoch, lr, wd, None, reset_opt, start_epoch)
