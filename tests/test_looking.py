@@ -390,7 +390,7 @@ def test_paths_of_a_stranger_are_not_opened(few, learn, interp, tmp_path):
     folders = str(private),'../private','album','test/../../private'
     odd = [*(f'{o}/passport.png' for o in folders),'a\0b.png']
     about['paths'][:5] = odd
-    save_tensors(tensors, file, about)
+    save_tensors(tensors, file, about, 'interpretation')
     for maker in (own, lambda: own):
         got = ImageInterpretation.load(file, maker)
         assert torch.equal(got.logits, interp.logits) and got.per_class().images.sum()==15 # numbers can be read
@@ -401,7 +401,7 @@ def test_paths_of_a_stranger_are_not_opened(few, learn, interp, tmp_path):
         assert np.array_equal(got.pixels([5,14]), interp.pixels([5,14]))
     named = ImageInterpretation.load(file, own, root=tmp_path)
     about['root'] = str(tmp_path) # a folder that the file names is nobody's word
-    save_tensors(tensors, file, about)
+    save_tensors(tensors, file, about, 'interpretation')
     assert 'it is not opened' in refused(lambda: ImageInterpretation.load(file, own).pixels([0]), PermissionError)
     assert abs(named.pixels([0])[0,0,0]*255-[11,222,77]).max()<1
 
@@ -422,7 +422,7 @@ def test_a_file_whose_parts_do_not_fit(learn, interp, tmp_path, change):
     interp.save(file := tmp_path/'kept.safetensors')
     tensors,about = load_tensors(file)
     for k,v in change.items(): (about if k in about else tensors)[k] = v
-    save_tensors({k: v for k,v in tensors.items() if v is not None}, file, about)
+    save_tensors({k: v for k,v in tensors.items() if v is not None}, file, about, 'interpretation')
     assert 'do not fit' in refused(lambda: ImageInterpretation.load(file, learn))
 
 def test_names_that_are_not_utf8(few, learn, tmp_path):
