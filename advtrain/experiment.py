@@ -18,6 +18,7 @@ import psutil
 import torch
 from fastai.callback.core import Callback
 from fastai.learner import Learner
+from fastai.torch_core import no_random
 from fastcore.basics import noop
 from fastcore.imports import IN_NOTEBOOK
 from fastcore.meta import delegates
@@ -112,8 +113,8 @@ def _environment(learn):
 # %% ../nbs/06_experiment.ipynb #a979722f
 def _json(obj): return json.dumps(obj, indent=2, ensure_ascii=False)+'\n'
 
-_MADE = 'experiment.toml environment.json history.csv predictions.safetensors predictions.csv model.csv metrics.json lr_find.json'.split() + [SUMS]
-_LATER = [*_MADE[2:], *VIEWS, *(f'figures/{o}.png' for o in FIGURES)] # what a run will write
+_BEGUN = 'experiment.toml','environment.json' # what a run writes first
+_ENDED = 'lr_find.json','history.csv','predictions.safetensors','predictions.csv','model.csv','metrics.json',SUMS # and later
 
 class KeepHistory(Callback):
     "Write `history.csv` after each epoch, for those who look on"
@@ -233,7 +234,7 @@ def _begin(exp, learn, out, overwrite, resume):
     "Make the folder ready; is there a checkpoint to go on from?"
     own = OwnFiles(out)
     if not (resume and _same_run(exp, out)): _prepare(out, overwrite)
-    own.check(*_LATER)
+    own.check(*_ENDED, *VIEWS, *(f'figures/{o}.png' for o in FIGURES))
     for name,text in (('experiment.toml', exp.to_toml), ('environment.json', lambda: _json(_environment(learn)))):
         if own.state(name) in ('missing','cut'): own.write(name, text())
     _note_place(own, learn)
@@ -250,21 +251,22 @@ def _same_run(exp, out):
         if differ: raise ValueError(f"{out} holds a run with other choices: {', '.join(differ)}")
     return file.name in own.known()
 
-def _check_same_data(out, data):
+def _check_same_data(exp, out, data):
     "Raise a `ValueError` if a finished run saw other data; where they lie in the same folder, that isn't read again"
     here = str(data_folder(data).resolve())
     with suppress(OSError, ValueError): # a damaged file is made again
         about = json.loads((out/'environment.json').read_text(encoding='utf-8'))
         if about['data']['folder']==here: return
     if OwnFiles(out).state('environment.json')=='own':
-        with redirect_stdout(io.StringIO()): Run(out).learner(here)
+        with no_random(), redirect_stdout(io.StringIO()): # the generators stay as they were
+            Run(out)._check_data(make_learner(exp, here, on_error='skip'))
 
 def _is_done(exp, out, data):
     "Is there a finished run of `exp` in `out`, of which nothing is lost that could be made again?"
     _same_run(exp, out)
     if not all((out/o).is_file() for o in ('experiment.toml',SUMS)): return False
-    _check_same_data(out, data)
-    lost = [o for o in OwnFiles(out).broken() if o in _MADE or Path(o).stem in (*_DRAW,'lr_find')]
+    _check_same_data(exp, out, data)
+    lost = [o for o in OwnFiles(out).broken() if o in (*_BEGUN,*_ENDED) or Path(o).stem in (*_DRAW,'lr_find')]
     return not lost or not checkpoints(out) or not (out/'weights.safetensors').is_file()
 
 def _find_lr(exp, learn, out):

@@ -281,7 +281,7 @@ def search(
     _check_place(out, data)
     OwnFiles(out, 'index').check('index.html')
     with _quiet_optuna(), _no_secrets(storage), plt.rc_context({'interactive': False}):
-        url = storage or _own_database(out)
+        url = _prepared(out, storage)
         found = make_learner(exp, data, **kwargs).dls.fingerprint['all']
         storage = open_storage(url, heartbeat)
         study = open_study(exp, space, found, storage, study or exp.name, sampler, pruner)
@@ -289,12 +289,13 @@ def search(
         finally: storage.remove_session()
         return _test_best(study, data, out, log=log, **kwargs)
 
-def _own_database(out):
-    "The address of a SQLite file in a folder, where nothing of somebody else's is in the way"
+def _prepared(out, storage):
+    "Make the folder, where nothing of somebody else's is in the way; the address of the database, without one that of a SQLite file there"
     own = OwnFiles(out, 'search')
-    own.check('study.db', *(f'figures/{o}.png' for o in _PLOTS))
-    own.adopt('study.db')
-    return f"sqlite:///{(out/'study.db').resolve()}"
+    own.check(*['study.db']*(storage is None), *(f'figures/{o}.png' for o in _PLOTS))
+    own.home.mkdir(parents=True, exist_ok=True)
+    if storage is None: own.adopt('study.db')
+    return storage or f"sqlite:///{(out/'study.db').resolve()}"
 
 @contextmanager
 def _quiet_optuna():

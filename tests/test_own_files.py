@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from conftest import little_drawn,tiny
 
@@ -207,6 +208,11 @@ def test_pages_and_files_of_others_are_said_before_any_work(few, finished, run, 
         with pytest.raises(FileExistsError, match='is in the way'): call()
     (tmp_path/'index.html').unlink()
     with pytest.raises(FileExistsError, match='study.db is in the way'): calls[1]()
+    (out := tmp_path/'elsewhere'/'figures').mkdir(parents=True)
+    (out/'slice.png').write_text('mine')
+    with pytest.raises(FileExistsError, match='slice.png is in the way'):
+        search(EXP, dict(norm=['layer','batch']), few, out.parent, trials=1, storage=f"sqlite:///{tmp_path/'other.db'}")
+    shutil.rmtree(out.parent)
     assert contents(tmp_path)=={k: v for k,v in before.items() if k!='index.html'}
 
 def test_an_output_has_a_name_and_is_no_input(shell, few, run, tmp_path, capsys):
@@ -285,7 +291,15 @@ def test_a_finished_run_is_not_that_of_other_data(few, run, tmp_path):
     with pytest.raises(ValueError, match='other images than the run'): run_experiment(EXP, other, run, resume=True)
     with pytest.raises(ValueError, match='other images than the run'): run_many([EXP], other, run.parent)
     shutil.copytree(few, tmp_path/'moved')
+    torch.manual_seed(123)
+    state = torch.get_rng_state()
     assert run_experiment(EXP, tmp_path/'moved', run, resume=True).problems=={}
+    assert torch.equal(state, torch.get_rng_state()) # to find that out is no reason to seed this session anew
+
+def test_a_search_with_a_database_elsewhere_makes_its_folder(few, tmp_path):
+    from advtrain.search import search
+    best = search(EXP, dict(norm=['layer','batch']), few, tmp_path/'new'/'search', trials=1, storage=f"sqlite:///{tmp_path/'other.db'}")
+    assert best.problems=={} and (tmp_path/'new'/'search'/'index.html').is_file() and not (tmp_path/'new'/'search'/'study.db').exists()
 
 def test_a_run_goes_on_where_its_data_lie_now(few, tmp_path, monkeypatch):
     "And its page finds them"
