@@ -5,10 +5,12 @@ from .batched import *
 from .batched import A
 from .augment import *
 from .data import *
+from .callbacks import *
 from .models import *
 from .record import *
 from .checkpoint import *
 from .precision import *
+from .learner import *
 from .training import *
 from .profile import *
 from .distributed import *

@@ -6,7 +6,7 @@
 __all__ = ['set_seed', 'rng_state', 'set_rng_state', 'save_tensors', 'load_tensors', 'kept', 'Checkpoint']
 
 # %% ../nbs/02b_checkpoint.ipynb #0c21081f
-import hashlib,inspect,json,random,re,tempfile,threading
+import hashlib,json,random,re,tempfile,threading
 from collections import defaultdict
 from contextlib import ExitStack,contextmanager,suppress
 from functools import partial
@@ -14,14 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fastai.callback.core import Callback,CancelEpochException,event
 from fastai.callback.schedule import ParamScheduler
-from fastai.learner import Learner,Recorder,replacing_yield
+from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import set_seed as fastai_set_seed,to_device
-from fastcore.basics import patch
 from fastcore.foundation import L
-from fastcore.xtras import ContextManagers
 from safetensors import SafetensorError,safe_open
 from safetensors.torch import save
 from torch import nn
@@ -30,7 +27,8 @@ from .devices import is_gpu
 from .files import OwnFiles,working
 from .ranks import on_main
 from .record import best_row,epoch_of
-from .arguments import check_flag,check_number,check_path,check_whole,refuse
+from .arguments import check_flag,check_path,check_whole
+from .callbacks import ORDER,RunCallback,looks_on,memory_of,settings_of
 
 # %% ../nbs/02b_checkpoint.ipynb #e32de064
 def set_seed(
@@ -123,23 +121,27 @@ _LISTS = {'list': list, 'tuple': tuple, 'L': L}
 def pack(
     value, # Numbers, texts, tensors, arrays, and lists, tuples and dicts of such
     name:str, # Name for its tensors
-    tensors:dict, # Where tensors are put, by name
-): # What JSON can hold
+)->tuple: # What JSON can hold, and the tensors by name
     "Take `value` apart"
+    tensors = {}
+    return _pack(value, name, tensors),tensors
+
+def _pack(value, name, tensors):
+    "Take `value` apart; its tensors are put into `tensors`"
     if isinstance(value, np.generic): value = value.item()
     if value is None or isinstance(value, (bool,int,float,str)): return value
     if isinstance(value, (torch.Tensor,np.ndarray)):
         tensors[name] = torch.as_tensor(value).detach()
         return {'tensor' if torch.is_tensor(value) else 'array': name}
-    if isinstance(value, random.Random): return {'random': pack(value.getstate(), name, tensors)}
+    if isinstance(value, random.Random): return {'random': _pack(value.getstate(), name, tensors)}
     if isinstance(value, Path): return {'path': str(value)}
-    if isinstance(value, dict): return {'dict': [[pack(k, name, tensors), pack(v, f'{name}.{k}', tensors)] for k,v in value.items()]}
+    if isinstance(value, dict): return {'dict': [[_pack(k, name, tensors), _pack(v, f'{name}.{k}', tensors)] for k,v in value.items()]}
     kind = type(value).__name__
     if kind not in _LISTS: raise TypeError(f'{name} is a {kind}, which a checkpoint cannot hold')
     if len(value) and all(torch.is_tensor(o) and o.ndim==0 for o in value):
         tensors[name] = torch.stack([o.detach() for o in value])
         return {'scalars': name}
-    return {kind: [pack(o, f'{name}.{i}', tensors) for i,o in enumerate(value)]}
+    return {kind: [_pack(o, f'{name}.{i}', tensors) for i,o in enumerate(value)]}
 
 def unpack(
     packed, # What `pack` gave
@@ -158,31 +160,28 @@ def unpack(
     return rng
 
 # %% ../nbs/02b_checkpoint.ipynb #868c96ea
-_ONLY_SHOW = {'progress','checkpoint','restore','csv_logger','show_graph','step_timer'}
-
-def _working(cbs): return [cb for cb in cbs if cb.name not in _ONLY_SHOW and not getattr(type(cb), '_only_shows', False)]
-
 def _can_hold(value):
-    try: pack(value, '', {})
+    try: pack(value, '')
     except TypeError: return False
     return True
 
-def _settings(cb):
-    "The names of the settings of a callback"
-    return getattr(type(cb), '_settings', None) or [k for k in inspect.signature(type(cb).__init__).parameters if k in vars(cb)]
-
-def _memory(cb):
-    "What a callback remembers, by name"
-    names = getattr(type(cb), '_memory', None)
-    if names is None: names = [k for k in vars(cb) if k not in ('learn','run','__stored_args__',*_settings(cb))]
-    return {k: v for k in names if (k in vars(cb) or hasattr(type(cb), k)) and _can_hold(v := getattr(cb, k))} # a callback finds other names in its learner
+def _memories(cbs):
+    "Name of each callback that doesn't only look on, and what it remembers"
+    return [[cb.name, {k: v for k,v in memory_of(cb).items() if _can_hold(v)}] for cb in cbs if not looks_on(cb)]
 
 def _generators(dl): return [o for n in ('rng','generator') if isinstance(o := vars(dl).get(n), (random.Random,torch.Generator))]
 
 # %% ../nbs/02b_checkpoint.ipynb #ac99a59b
-def _modes(learn): return [(o, o.training) for o in (learn, *learn.model.modules())]
+def modes(
+    learn:Learner, # Learner
+)->list: # The learner and the modules of its model, and whether each is training
+    "The modes of a learner and its model"
+    return [(o, o.training) for o in (learn, *learn.model.modules())]
 
-def _set_modes(modes):
+def set_modes(
+    modes:list, # What `modes` gave
+):
+    "Put the modes back"
     for o,training in modes: o.training = training
 
 def _gradients(model):
@@ -201,7 +200,7 @@ def run_state(
     smooth,loss = learn.recorder.smooth_loss,learn.loss_func
     return dict(model=dict(learn.model.state_dict()), gradients=_gradients(learn.model),
         opt=learn.opt and learn.opt.state_dict(), loss=dict(loss.state_dict()) if isinstance(loss, nn.Module) else None,
-        callbacks=[[cb.name, _memory(cb)] for cb in _working(learn.cbs)], smooth_loss=dict(vars(smooth)), train_iter=getattr(learn, 'train_iter', 0),
+        callbacks=_memories(learn.cbs), smooth_loss=dict(vars(smooth)), train_iter=getattr(learn, 'train_iter', 0),
         rng=rng_state(), loaders=[[o.getstate() if isinstance(o, random.Random) else o.get_state() for o in _generators(dl)] for dl in learn.dls.loaders])
 
 def set_run_state(
@@ -216,7 +215,7 @@ def set_run_state(
     else: _load_opt(learn.opt, state['opt'])
     device,memories = next(learn.model.parameters()).device,defaultdict(list)
     for name,memory in state['callbacks']: memories[name].append(memory)
-    for cb in _working(learn.cbs): # in whatever order they were added
+    for cb in learn.cbs: # in whatever order they were added
         memory = memories[cb.name].pop(0) if memories[cb.name] else {}
         for k,v in memory.items(): object.__setattr__(cb, k, to_device(v, device) if isinstance(v, (dict,torch.Tensor)) else v)
     vars(learn.recorder.smooth_loss).update(state['smooth_loss'])
@@ -253,11 +252,11 @@ def kept(
     learn:Learner, # Learner whose state is put back
 ):
     "Put back weights, optimiser, record, callbacks, random generators and loaders at the end, also after an exception"
-    packed = pack(run_state(learn), 'state', tensors := {})
+    packed,tensors = pack(run_state(learn), 'state')
     state = unpack(packed, {k: v.clone() for k,v in tensors.items()})
-    opt,where,training = learn.opt,learn.model_dir,_modes(learn)
+    opt,where = learn.opt,learn.model_dir
     with tempfile.TemporaryDirectory() as tmp,ExitStack() as stack:
-        stack.callback(_set_modes, training)
+        stack.callback(set_modes, modes(learn))
         stack.callback(set_run_state, learn, state)
         stack.enter_context(same_callbacks(learn))
         learn.model_dir = tmp
@@ -290,8 +289,14 @@ def run_config(
     res |= {f'frozen.{n}': True for n,p in learn.model.named_parameters() if not p.requires_grad}
     res |= {'vocabulary': ', '.join(map(str, getattr(dls, 'vocab', [])))} | {f'data.{k}': v for k,v in _data(dls).items()}
     for s,dl in zip(('train','valid'), dls.loaders): res |= {f'loader.{s}.{k}': v for k,v in _loader(getattr(dl, 'whole', dl)).items()} # a loader of a part counts as the whole
-    for cb in _working(learn.cbs): res |= {f'callback.{cb.name}': True} | {f'callback.{cb.name}.{k}': v for k in _settings(cb) if isinstance(v := getattr(cb, k), (bool,int,float,str))}
+    for cb in learn.cbs: res |= {} if looks_on(cb) else _described_callback(cb)
     return json.loads(json.dumps(res, default=str))
+
+def _described_callback(cb):
+    "That a callback is there, and its settings"
+    settings = {k: getattr(cb, k) for k in settings_of(cb)}
+    plain = {f'callback.{cb.name}.{k}': v for k,v in settings.items() if isinstance(v, (bool,int,float,str))}
+    return {f'callback.{cb.name}': True} | plain
 
 def _data(dls):
     "What is in each loader"
@@ -354,9 +359,9 @@ def _copied_to_cpu(tensors): return {k: v.detach().to('cpu', copy=True) for k,v 
 def _n_workers(dl): return getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0)
 
 # %% ../nbs/02b_checkpoint.ipynb #6168b68a
-class Checkpoint(Callback):
+class Checkpoint(RunCallback):
     "Save the whole state of a run after each epoch, and the weights of the best epoch"
-    order,_plain_errors = 1000,True # after everything that an epoch does
+    order,looks_on = ORDER['Checkpoint'],True
     def __init__(self,
         folder:str|Path, # Folder for `checkpoint-NNNN.safetensors`, the two newest, and `weights.safetensors`, the best
         every:int=1, # Save the state after every so many epochs, and at the end
@@ -369,8 +374,8 @@ class Checkpoint(Callback):
         self.best,self.next_best = self.folder/'weights.safetensors',self.folder/'weights-next.safetensors' # the latter until the checkpoint that knows of it is written
 
     def before_fit(self):
-        self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
-        if not self.run: return
+        if not hasattr(self.learn, 'resume'): raise TypeError(f"a run can be resumed by a RunLearner, which resnet_learner makes, "
+            f"and this is a {type(self.learn).__name__}: make a RunLearner in its place, with the same arguments")
         wait_for_writing() # what a training that failed was still writing
         self.writing,self.begun = None,False
         if not hasattr(self.learn, 'epoch_log'): raise AttributeError('a checkpoint needs the record of the epochs: add the callback `EpochLog`')
@@ -426,7 +431,7 @@ class Checkpoint(Callback):
 
     def _state(self, take):
         rows,log = self.epoch_log.rows,self.epoch_log
-        packed = pack(run_state(self.learn), 'state', tensors := {})
+        packed,tensors = pack(run_state(self.learn), 'state')
         meta = dict(epoch=len(rows), row=rows[-1], n_before=log.n_before, n_epoch=log.n_before+self.n_epoch, every=self.every, config=self.config, state=packed)
         file = self.folder/_file_of(len(rows))
         return [partial(save_tensors, take(tensors), file, meta), partial(self._tidy, best_row(rows))]
@@ -471,8 +476,11 @@ class Checkpoint(Callback):
         return f'The checkpoint of epoch {_epoch(files[-1])}, {files[-1]}, is whole'
 
 # %% ../nbs/02b_checkpoint.ipynb #73153997
-def _read(folder, previous):
-    "The state and the rest of the newest checkpoint, or of the one before it"
+def read_checkpoint(
+    folder:str|Path, # Folder of a `Checkpoint`
+    previous:bool, # The one before the newest?
+)->tuple: # Its file, the state of the run, and the rest
+    "Read the newest checkpoint, or the one before it"
     wait_for_writing()
     files = checkpoints(folder)
     if not files: raise FileNotFoundError(f'no checkpoint in {folder}')
@@ -502,15 +510,22 @@ def _check_schedule(learn, state, meta):
                 raise ValueError(f'this is another schedule than that of the run: at the end of epoch {meta["epoch"]}, '
                     f'{k} was {float(values[-1]):.4g}, and here it would be {here}')
 
-class _Restore(Callback):
+class Restore(RunCallback):
     "Put the state of a run back, once everything else has prepared for `fit`"
-    order,name,_plain_errors = Checkpoint.order+1,'restore',True
-    def __init__(self, file, state, meta): self.file,self.state,self.meta = file,state,meta
+    order,looks_on = ORDER['Restore'],True
+    def __init__(self,
+        file:Path, # File of the checkpoint
+        state:dict, # What `run_state` gave
+        meta:dict, # What else is in the file
+    ): self.file,self.state,self.meta = file,state,meta
+
     def before_fit(self):
         there,here = self.meta['config'],run_config(self.learn)
         if there!=here: raise ValueError(f'{self.file} is of another run: {_differences(there, here)}')
         on_main(lambda: OwnFiles(self.file.parent).check(*self._newer()))
         _check_schedule(self.learn, self.state, self.meta)
+        for cb in self.learn.cbs: # before anything is changed
+            if isinstance(cb, RunCallback): cb.check_memory(dict(self.state['callbacks']).get(cb.name, {}))
         set_run_state(self.learn, self.state)
         on_main(self._go_back)
         for o in self.savers(): o.saved = self.meta['epoch']
@@ -528,244 +543,3 @@ class _Restore(Callback):
         "Bring the files to the epoch of the checkpoint"
         OwnFiles(self.file.parent).remove(*self._newer())
         for o in self.savers(): o.keep_best(best_row(self.epoch_log.rows))
-
-def _epochs(learn, start):
-    "fastai's loop over epochs, from epoch `start`"
-    for learn.epoch in range(start, learn.n_epoch): learn._with_events(learn._do_epoch, 'epoch', CancelEpochException)
-
-# %% ../nbs/02b_checkpoint.ipynb #2654017e
-@patch
-def resume(self:Learner,
-    n_epoch:int, # Number of epochs of the whole run, those already done included
-    folder:str|Path, # Folder of the `Checkpoint`; it is continued there
-    previous:bool=False, # Start from the checkpoint before the newest, and drop that?
-    cbs=None, # Callbacks that were given to `fit`
-):
-    "Continue the run saved in `folder` until it has `n_epoch` epochs"
-    check_whole('n_epoch', n_epoch, 1, 10**6)
-    if not isinstance(folder, (str,Path)): refuse('folder', 'the folder of a Checkpoint', folder)
-    check_flag('previous', previous)
-    cbs = as_callbacks(cbs)
-    file,state,meta = on_main(_read, folder, previous)
-    if n_epoch<meta['epoch']: raise ValueError(f"{file} has {meta['epoch']} epochs already, more than {n_epoch}")
-    cbs = [*cbs, _Restore(file, state, meta)]
-    if not any(isinstance(o, Checkpoint) for o in [*self.cbs, *cbs]): cbs.append(Checkpoint(folder, meta['every']))
-    self._do_fit = partial(_epochs, self, meta['epoch']-meta['n_before'])
-    try: self.fit(n_epoch-meta['n_before'], cbs=cbs)
-    finally: del self._do_fit
-
-# %% ../nbs/02b_checkpoint.ipynb #f9f7ce86
-_OF_FASTAI = {'ProgressCallback','CSVLogger','MixedPrecision','ModelToHalf','NonNativeMixedPrecision','HookCallback',
-    'TensorBoardBaseCallback'}
-
-def _gives_back(cb):
-    "Does `after_fit` of a callback give back what it borrowed, and nothing else?"
-    return getattr(type(cb), '_gives_back', False) or any(o.__name__ in _OF_FASTAI for o in type(cb).__mro__)
-
-def _autocast_depth():
-    "In how many `autocast` contexts we are"
-    torch.autocast_increment_nesting()
-    return torch.autocast_decrement_nesting()
-
-def _give_back(cb, depth):
-    "Let a callback give back what it borrowed; `depth` is that of `autocast` before"
-    autocast = vars(cb).get('autocast') # of fastai's `MixedPrecision`, which leaves it after the loss
-    if autocast and _autocast_depth()>depth: autocast.__exit__(None, None, None)
-    if _gives_back(cb): cb.after_fit()
-
-# %% ../nbs/02b_checkpoint.ipynb #cd5f1636
-_LENT = 'logger','create_mbar','loss_func','one_batch','scaler' # what callbacks replace in a learner
-
-@contextmanager
-def given_back(
-    learn:Learner, # Learner that trains or validates
-):
-    "At an error, give back what callbacks have borrowed from `learn`"
-    lent = {k: vars(learn)[k] for k in _LENT if k in vars(learn)}
-    runs,modes,depth = [(cb, cb.run) for cb in learn.cbs],_modes(learn),_autocast_depth()
-    try: yield
-    except BaseException as e:
-        for cb in learn.cbs:
-            with suppress(Exception): _give_back(cb, depth)
-        for k in _LENT: vars(learn).pop(k, None)
-        vars(learn).update(lent)
-        for cb,run in runs: cb.run = run
-        _set_modes(modes)
-        learn._end_cleanup()
-        if says := _of_a_norm(e): raise ValueError(says) from e
-        raise
-    finally: vars(learn).pop('loss_grad', None) # which holds on to what it was computed from
-
-# %% ../nbs/02b_checkpoint.ipynb #a87f97be
-class _Contexts(ContextManagers):
-    "fastcore's, but those that were entered are left when the next one fails"
-    def __enter__(self):
-        with ExitStack() as stack:
-            for o in self.default: stack.enter_context(o)
-            self.stack = stack.pop_all()
-
-@contextmanager
-def _validating(learn):
-    "What fastai does before and after a validation"
-    with given_back(learn):
-        learn([event.before_fit, event.before_epoch])
-        yield
-        learn([event.after_epoch, event.after_fit])
-
-_fastai_context = getattr(Learner.validation_context, 'of_fastai', Learner.validation_context)
-
-@patch
-def validation_context(self:Learner,
-    cbs=None, # Callbacks for this call
-    inner:bool=False, # Is it part of a training?
-)->ContextManagers: # Contexts in which fastai validates and predicts
-    "Validate, and give back what is borrowed"
-    contexts = _fastai_context(self, as_callbacks(cbs), inner=True).default
-    if not inner: contexts.append(_validating(self))
-    return _Contexts(contexts)
-Learner.validation_context.of_fastai = _fastai_context
-
-# %% ../nbs/02b_checkpoint.ipynb #162e08db
-_fastai_not_reduced = getattr(Learner.loss_not_reduced, 'of_fastai', Learner.loss_not_reduced)
-
-def _knows_reduction(loss_func):
-    "Can `loss_func` be asked for the loss of each image?"
-    kinds = inspect.signature(getattr(loss_func, 'forward', loss_func)).parameters
-    takes_any = any(o.kind is o.VAR_KEYWORD for o in kinds.values())
-    return takes_any or 'reduction' in kinds or hasattr(loss_func, 'reduction')
-
-def _one_by_one(loss_func, *batch):
-    images = zip(*(o.split(1) for o in batch))
-    return torch.stack([loss_func(*o).mean() for o in images])
-
-@patch
-@contextmanager
-def loss_not_reduced(self:Learner):
-    "Let the loss function give the loss of each image"
-    if _knows_reduction(self.loss_func): context = _fastai_not_reduced(self)
-    else: context = contextmanager(replacing_yield)(self, 'loss_func', partial(_one_by_one, self.loss_func))
-    with context: yield
-Learner.loss_not_reduced.of_fastai = _fastai_not_reduced
-
-# %% ../nbs/02b_checkpoint.ipynb #2985e62c
-_fastai_fit = getattr(Learner.fit, 'of_fastai', Learner.fit)
-
-def as_callbacks(
-    cbs, # Callbacks or classes of callbacks, one, several or `None`
-)->list: # Callbacks
-    "Refuse what is no callback"
-    res = [o() if isinstance(o, type) and issubclass(o, Callback) else o for o in L(cbs)]
-    for o in res:
-        if not isinstance(o, Callback): refuse('cbs', 'a callback, or a list of them', o)
-    return res
-
-def _check_twice(learn, cbs):
-    "Refuse a second callback that changes training as one in `learn` does"
-    def _kind(o): return type(o),vars(o).get('monitor') # two may watch different things
-    for i,o in enumerate(all_cbs := [*learn.cbs, *cbs]):
-        ours = type(o).__module__.startswith('advtrain.') and not isinstance(o, Checkpoint)
-        if ours and _kind(o) in map(_kind, all_cbs[:i]):
-            raise ValueError(f'this learner has its {type(o).__name__} already: change it, learn.{o.name}, '
-                f'or take it away first, learn.remove_cb({type(o).__name__})')
-
-def _interruption(learn, cbs):
-    "What to say when training with the further callbacks `cbs` is interrupted"
-    if hasattr(learn, 'lr_finder'): return 'the learning-rate finder was stopped'
-    saver = next((o for o in learn.cbs if isinstance(o, Checkpoint)), None)
-    text = saver.how_to_go_on(learn) if saver else 'Nothing was saved: with cbs=Checkpoint(folder), a run can go on'
-    more = ', '.join(f'{type(o).__name__}(…)' for o in _working(cbs))
-    if more and '.resume(' in text: text += f', with the callbacks that this fit had: cbs=[{more}]'
-    return 'stopped in epoch {} of {}. '.format(*epoch_of(learn)) + text
-
-def _unwritten(learn):
-    "Wait for checkpoints that are being written; why they could not be, in words"
-    problems = []
-    for o in learn.cbs:
-        try:
-            if isinstance(o, Checkpoint): o.finish(learn)
-        except OSError as e: problems.append(str(e))
-    return problems
-
-def _of_a_norm(error):
-    "What to do when a norm refuses an input, in words"
-    found = re.search(r'Expected more than 1 (?:value per channel|spatial element) .*?\[([\d, ]+)\]', str(error))
-    if found: return (f'a norm found one value a channel, in an input of shape ({found[1]}), which has no variance: choose '
-        "a batch size that leaves no batch of one image, larger images, or another norm, such as norm='layer'")
-
-def _plain(error, cbs):
-    "Take away the words that fastai puts around the message of a callback's error, if the callback is ours"
-    ours = '|'.join({type(o).__name__ for o in cbs if getattr(type(o), '_plain_errors', False)})
-    if ours and error.args and isinstance(error.args[0], str): error.args = (re.sub(rf'^Exception occured in `({ours})` when calling event `\w+`:\n\t', '', error.args[0]), *error.args[1:])
-    return error
-
-# %% ../nbs/02b_checkpoint.ipynb #882b7979
-def _check_fit(n_epoch, lr, wd, reset_opt, start_epoch):
-    "Refuse what `fit` cannot take"
-    check_whole('n_epoch', n_epoch, 0, 10**6)
-    check_whole('start_epoch', start_epoch, 0, 10**6)
-    check_flag('reset_opt', reset_opt)
-    if wd is not None: check_number('wd', wd, 0)
-    if lr is not None: _check_rates(lr)
-
-def check_rate(
-    lr, # What should be a learning rate
-):
-    "Refuse what is neither a learning rate nor 'find'"
-    if not isinstance(lr, str): return check_number('lr', lr, 0)
-    if lr!='find': refuse('lr', "a number from 0, or 'find'", lr)
-
-def _check_rates(lr):
-    "Refuse what is neither a learning rate nor one for each group of parameters"
-    if isinstance(lr, slice): lr = [o for o in (lr.start, lr.stop) if o is not None]
-    if not isinstance(lr, (list,tuple,L,np.ndarray)): return check_rate(lr)
-    for o in lr if len(lr) else [None]: check_number('lr', o, 0)
-
-@contextmanager
-def _added(learn, cbs):
-    "Add callbacks for a while; one that stays keeps its name in the learner, where one that goes has the same"
-    try:
-        with learn.added_cbs(cbs): yield
-    finally: vars(learn).update({cb.name: cb for cb in learn.cbs})
-
-@contextmanager
-def _folders_locked(cbs):
-    "Keep other trainings out of the folders of checkpoints"
-    folders = [o.folder.resolve() for o in cbs if isinstance(o, Checkpoint)]
-    if len(set(folders))<len(folders): raise ValueError(f'two callbacks write checkpoints into {folders[-1]}: keep one of them')
-    with ExitStack() as stack:
-        for o in folders: stack.enter_context(working(o))
-        yield
-
-@contextmanager
-def _no_gradients(model):
-    "Neither gradients from before, nor any left"
-    model.zero_grad()
-    try: yield
-    finally: model.zero_grad()
-
-# %% ../nbs/02b_checkpoint.ipynb #945b4f5e
-@patch
-def fit(self:Learner,
-    n_epoch:int, # Number of epochs
-    lr:float|str|None=None, # Learning rate; 'find' takes what `lr_find` suggests, `None` the learner's
-    wd:float|None=None, # Weight decay; `None` leaves that of the optimiser
-    cbs=None, # Callbacks for this call
-    reset_opt:bool=False, # Start with a new optimiser?
-    start_epoch:int=0, # Skip the epochs before this one
-):
-    "Train for `n_epoch` epochs"
-    cbs = as_callbacks(cbs)
-    _check_fit(n_epoch, lr, wd, reset_opt, start_epoch)
-    _check_twice(self, cbs)
-    if start_epoch and any(isinstance(o, Checkpoint) for o in [*self.cbs, *cbs]):
-        raise ValueError('a run with a Checkpoint goes on with learn.resume(n_epoch, folder), not with start_epoch')
-    if isinstance(lr, str): lr = self.lr_find(show_plot=False).valley
-    with _added(self, cbs),_folders_locked(self.cbs),_no_gradients(self.model),given_back(self):
-        try: return _fastai_fit(self, n_epoch, lr, wd, None, reset_opt, start_epoch)
-        except KeyboardInterrupt:
-            unwritten = _unwritten(self)
-            raise KeyboardInterrupt(' '.join([_interruption(self, cbs), *unwritten])) from None
-        except Exception as e:
-            for o in _unwritten(self): e.add_note(o)
-            raise _plain(e, self.cbs)
-Learner.fit.of_fastai = _fastai_fit

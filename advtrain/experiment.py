@@ -16,7 +16,6 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import psutil
 import torch
-from fastai.callback.core import Callback
 from fastai.learner import Learner
 from fastai.torch_core import no_random
 from fastcore.basics import noop
@@ -27,6 +26,7 @@ import advtrain
 import advtrain.distributed # it gives learners `distributed`
 from .arguments import check_flag,check_path,refuse
 from .augment import AUGS,show_augmented,show_transforms
+from .callbacks import ORDER,RunCallback
 from .checkpoint import checkpoints,Checkpoint,load_tensors
 from .choices import CHOICES,EXPERIMENTS,Experiment,grid
 from .compare import Comparison,compare_runs
@@ -116,15 +116,14 @@ def _json(obj): return json.dumps(obj, indent=2, ensure_ascii=False)+'\n'
 _BEGUN = 'experiment.toml','environment.json' # what a run writes first
 _ENDED = 'lr_find.json','history.csv','predictions.safetensors','predictions.csv','model.csv','metrics.json',SUMS # and later
 
-class KeepHistory(Callback):
+class KeepHistory(RunCallback):
     "Write `history.csv` after each epoch, for those who look on"
-    order,_only_shows = Checkpoint.order+2,True
+    order,looks_on = ORDER['KeepHistory'],True
     def __init__(self,
         folder:Path, # Folder of the run
         tell, # Function to call then
     ): self.folder,self.tell = folder,tell
 
-    def before_fit(self): self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
     def after_epoch(self):
         if len(self.learn.history): OwnFiles(self.folder).write('history.csv', self.learn.history.to_csv(index=False))
         self.tell()

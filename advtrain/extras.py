@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fastai.callback.core import Callback
 from fastai.torch_core import no_random
 from fastcore.basics import patch
 from PIL import Image
 from torch import nn
 
 import advtrain
-from .checkpoint import Checkpoint
+from .callbacks import ORDER,RunCallback
 from .choices import Experiment
 from .files import OwnFiles
 from .record import watched
@@ -47,9 +46,9 @@ def _final(run):
     return {f'final/{k}': run.metrics[v] for k,v in names.items()}
 
 # %% ../nbs/05f_extras.ipynb #0976eb0a
-class _RunLog(Callback):
+class _RunLog(RunCallback):
     "Write the record of a run into another tool's files"
-    order,_plain_errors,_only_shows = Checkpoint.order+2,True,True
+    order,looks_on = ORDER['RunLog'],True
     writer,_stateattrs,_again = None,('writer',),0 # what is open is not pickled; epochs that are written again when a log is opened
     def __init__(self,
         folder:str|Path, # Folder of the run
@@ -59,8 +58,7 @@ class _RunLog(Callback):
         self._look()
 
     def before_fit(self):
-        self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
-        if self.run and not hasattr(self.learn, 'epoch_log'): raise AttributeError('a log needs the record of the epochs: add the callback `EpochLog`')
+        if not hasattr(self.learn, 'epoch_log'): raise AttributeError('a log needs the record of the epochs: add the callback `EpochLog`')
         self.begun = False
 
     def before_train(self): # not earlier: `before_fit` comes before a validation alone, too

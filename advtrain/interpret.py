@@ -31,6 +31,7 @@ from .data import SPLITS,is_image,open_rgb
 from .figures import MOST_IMAGES,check_cmap,check_figsize,image_grid,new_figure,short
 from .files import inside
 from .lazy import skm,stats
+from .learner import given_back,loss_of_each
 from .ranks import gathered,together
 from .text import printable
 
@@ -273,7 +274,7 @@ def _predict_together(learn, dl):
     return [None if o[0] is None else torch.cat(o)[order] for o in zip(*filter(None, parts))]
 
 def _predict_all(learn, dl, labelled):
-    with learn.added_cbs(like := _LikeModel()):
+    with learn.added_cbs(like := _LikeModel()),given_back(learn),loss_of_each(learn):
         try: logits,targs,*losses = learn.get_preds(dl=dl, with_loss=labelled, act=lambda x: x)
         except Exception:
             _check_output(learn, like.seen) # a loss stumbles over it

@@ -17,10 +17,10 @@ from torch import nn
 from torch.amp import GradScaler
 from torch.backends import cudnn
 
-import advtrain.checkpoint # its `fit` and `validate` give back what a batch borrows, whatever stops it
 from .devices import is_gpu
 from .ranks import say
 from .arguments import check_flag
+from .callbacks import ORDER,RunCallback
 
 # %% ../nbs/02c_precision.ipynb #c9ab0907
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -81,9 +81,10 @@ def _cudnn_benchmark():
     try: yield
     finally: cudnn.benchmark = before
 
-class Precision(MixedPrecision):
+class Precision(RunCallback, MixedPrecision):
     "Run the forward pass in bf16, fp16 or fp32, and in channels-last layout, on any device"
-    _settings,_memory,_plain_errors = ('used','reorder'),('scaler_state',),True
+    order,settings,memory = ORDER['Precision'],('used','reorder'),('scaler_state',)
+    in_lr_find,in_predictions,gives_back = True,True,True
     def __init__(self,
         dtype:str='auto', # 'bf16', 'fp16' with scaling of the loss, 'fp32', or 'auto' for bf16 where the hardware computes in it
         channels_last:bool=True, # Keep channels last in memory, which convolutions prefer?

@@ -14,12 +14,12 @@ from statistics import median
 
 import pandas as pd
 import torch
-from fastai.learner import Learner
 from fastai.vision.augment import RandTransform
 from fastcore.basics import patch
 
-from .checkpoint import given_back,kept
+from .checkpoint import kept
 from .devices import is_gpu,synchronize
+from .learner import RunLearner,given_back
 from .precision import DTYPES
 from .arguments import check_whole,refuse
 
@@ -98,7 +98,7 @@ def _train_steps(learn, n, clock):
 PARTS = 'loader','augmentation','forward','loss','backward','optimiser','callbacks','loop'
 
 @patch
-def profile(self:Learner,
+def profile(self:RunLearner,
     n:int=20, # Number of steps
 )->pd.DataFrame: # Milliseconds of a step and shares, a row a part; images a second are in `.attrs`
     "Take training steps apart, and leave the learner as it was"
@@ -146,7 +146,7 @@ def _times(steps, n, device):
 
 # %% ../nbs/03a_profile.ipynb #eb8a1504
 @patch
-def compare_precision(self:Learner,
+def compare_precision(self:RunLearner,
     n:int=3, # Number of measurements of each kind, of which the median counts: of a step on a CPU, of thirty on a GPU
     dtypes:tuple=('fp32','bf16'), # Names in `DTYPES`
 )->pd.DataFrame: # Milliseconds of a step and images a second, fastest first; `used` marks what this learner's `Precision` chooses

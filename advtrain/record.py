@@ -6,44 +6,35 @@
 __all__ = ['EpochLog', 'plot_history']
 
 # %% ../nbs/02a_record.ipynb #253ed995
-import sys,time
+import time
 
 import numpy as np
 import pandas as pd
 import torch
-from fastai.callback.core import Callback
 import fastai.callback.progress # it gives every learner its progress bars
 from fastai.callback.tracker import TrackerCallback
 from fastai.data.core import DataLoaders
 from fastai.learner import AvgLoss,AvgMetric,AvgSmoothLoss,Learner,Recorder
 from fastai.torch_core import find_bs,to_detach
 from fastcore.basics import patch
-from fastcore.imports import IN_NOTEBOOK
 from matplotlib.figure import Figure
 
 from .devices import is_gpu,look_every
 from .figures import check_figsize,new_figure
 from .ranks import all_sum,on_main,say
 from .arguments import refuse
+from .callbacks import ORDER,RunCallback
 
 # %% ../nbs/02a_record.ipynb #8469ad95
-class EpochLog(Callback):
+class EpochLog(RunCallback):
     "Record and print losses, correct predictions, learning rate and seconds of each epoch"
-    order,remove_on_fetch,_plain_errors = Recorder.order+1,True,True
-    _memory = 'rows','n_before'
+    order,remove_on_fetch,memory = ORDER['EpochLog'],True,('rows','n_before')
     def __init__(self): self.rows,self.n_before = [],0
     def before_fit(self):
-        self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
         self.n_before = len(self.rows)
         self.start = time.perf_counter()
-        self._let_bars(hasattr(self.learn, 'progress') and (IN_NOTEBOOK or getattr(sys.stdout, 'isatty', bool)()))
         for cb in self.learn.cbs:
             if isinstance(cb, TrackerCallback): check_monitor(cb)
-
-    def _let_bars(self, run):
-        "Let progress bars, and the graph below them, be drawn or not"
-        for cb in self.learn.cbs:
-            if cb.name in ('progress','show_graph'): cb.run = run
 
     def before_epoch(self): self.sums = {True: [], False: []}
     def before_train(self):

@@ -15,12 +15,13 @@ from typing import get_args
 from urllib.parse import unquote_plus
 
 import matplotlib.pyplot as plt
-from fastai.callback.core import Callback,CancelFitException
+from fastai.callback.core import CancelFitException
 from fastcore.meta import delegates
 from filelock import FileLock
 
 from .arguments import check_path,check_text,check_whole,refuse
-from .checkpoint import Checkpoint,checkpoints
+from .callbacks import ORDER,RunCallback
+from .checkpoint import checkpoints
 from .choices import Experiment
 from .data import image_dls
 from .experiment import _check_place,_logs,_run,Progress,record_stop,train
@@ -168,15 +169,14 @@ def counts(
     return len(states)-states.count('RUNNING')-states.count('WAITING'),states.count('RUNNING'),states.count('WAITING')
 
 # %% ../nbs/06a_search.ipynb #f8562b1e
-class ReportTrial(Callback):
+class ReportTrial(RunCallback):
     "Tell a trial the accuracy after each epoch, and stop when it is pruned"
-    order,_only_shows,_plain_errors = Checkpoint.order+3,True,True # what was reported was saved before
+    order,looks_on = ORDER['ReportTrial'],True # what was reported was saved before
     def __init__(self,
         trial, # Trial of Optuna
         reported:set, # Epochs that were reported before its process died
     ): self.trial,self.reported,self.pruned = trial,reported,False
 
-    def before_fit(self): self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
     def after_epoch(self):
         rows = self.learn.epoch_log.rows
         for r in rows:

@@ -6,16 +6,14 @@
 __all__ = ['PlateauLR', 'WarmUp', 'sgd', 'FiniteLoss', 'EMA', 'resnet_learner']
 
 # %% ../nbs/03_training.ipynb #8daf1a81
-import math,traceback
+import math
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
-from fastai.callback.core import Callback
 from fastai.callback.hook import layer_info
-from fastai.callback.schedule import SuggestionMethod
-from fastai.callback.tracker import ReduceLROnPlateau,TrackerCallback
+from fastai.callback.tracker import TrackerCallback
 from fastai.callback.training import GradientClip
 from fastai.data.core import DataLoaders
 from fastai.imports import noop
@@ -28,9 +26,10 @@ from fastcore.foundation import L
 from fastcore.meta import delegates
 from torch import nn
 
-from .checkpoint import Checkpoint,check_rate,kept,same_callbacks,set_seed
+from .callbacks import ORDER,RunCallback
+from .checkpoint import Checkpoint,same_callbacks,set_seed
 from .devices import look_every
-from .figures import new_figure
+from .learner import RunLearner,check_rate
 from .models import resnet18
 from .precision import Precision
 from .ranks import gathered,say,together
@@ -41,9 +40,9 @@ from .arguments import ABOVE_0,ABOVE_1,BELOW_1,check_flag,check_number,check_who
 _all_ = ['Checkpoint','EpochLog','Precision','plot_history','set_seed'] # from the rooms above, for those who look for them here
 
 # %% ../nbs/03_training.ipynb #1157f67f
-class PlateauLR(TrackerCallback):
+class PlateauLR(RunCallback, TrackerCallback):
     "Divide the learning rate by `factor` when the monitored value has not improved for `patience` epochs, with any optimiser"
-    order,_memory,_plain_errors = ReduceLROnPlateau.order,('best','wait','cooling'),True
+    order,memory = ORDER['PlateauLR'],('best','wait','cooling')
     def __init__(self,
         monitor:str='valid_loss', # Loss or metric to watch
         comp=None, # `np.less` or `np.greater`, what an improvement is; `None` decides by the name
@@ -91,9 +90,9 @@ class PlateauLR(TrackerCallback):
         return True
 
 # %% ../nbs/03_training.ipynb #0433b22d
-class WarmUp(Callback):
+class WarmUp(RunCallback):
     "Raise the learning rate linearly over the first epochs of a `fit`"
-    name,_settings,_memory,_plain_errors = 'warm_up',('epochs',),('rates',),True
+    order,memory = ORDER['WarmUp'],('rates',)
     def __init__(self,
         epochs:int=1, # Epochs until the whole rate is reached
     ):
@@ -101,8 +100,7 @@ class WarmUp(Callback):
         self.epochs = epochs
 
     def before_fit(self):
-        self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
-        self.rates = [h['lr'] for h in self.opt.hypers] if self.run else () # a prediction needs no optimiser
+        self.rates = [h['lr'] for h in self.opt.hypers]
 
     def before_batch(self):
         if not self.training or self.epoch>=self.epochs: return
@@ -146,11 +144,10 @@ def sgd(
         nesterov=nesterov, fused=fused, foreach=not fused) # with `None` PyTorch chooses, but TensorBoard wants numbers
 
 # %% ../nbs/03_training.ipynb #c950b48c
-class FiniteLoss(Callback):
+class FiniteLoss(RunCallback):
     "Stop training with an error when the loss is NaN or infinite"
-    order,_plain_errors,_memory = -5,True,()
+    order,memory = ORDER['FiniteLoss'],()
     def before_fit(self):
-        self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
         self.losses,self.bad,self.every = [],None,look_every(next(self.model.parameters()).device)
 
     def after_loss(self):
@@ -202,17 +199,16 @@ def checksums(
     return torch.stack([p.detach().view(_BITS[p.element_size()]).sum() for p in model.parameters()])
 
 # %% ../nbs/03_training.ipynb #44275e30
-class EMA(Callback):
+class EMA(RunCallback):
     "Keep an exponential moving average of the weights, and validate with it"
-    name,_settings,_memory = 'ema',('decay',),('averaged','n_updates','swapped','seen')
-    _gives_back,_plain_errors = True,True
+    name,order,gives_back = 'ema',ORDER['EMA'],True
+    memory = 'averaged','n_updates','swapped','seen'
     def __init__(self,
         decay:float=.999, # Share of the average that a step keeps, from 0 to below 1
     ):
         check_number('decay', decay, 0, BELOW_1)
         self.decay,self.averaged,self.n_updates,self.swapped,self.seen = decay,None,0,False,None
 
-    def before_fit(self): self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
     def before_train(self):
         known = self.swapped and self.seen is not None # an older checkpoint has none
         if known and not torch.equal(self.seen, checksums(self.model)): self._begin_anew()
@@ -283,8 +279,8 @@ def resnet_learner(
     ema:float|None=None, # Decay of the averaged weights, such as 0.999; `None` does not average
     warmup:int=0, # Epochs in which the learning rate rises to `lr`
     **kwargs, # Passed on to `arch`
-)->Learner: # Ready for `fit`
-    "Make a `Learner`: cross-entropy, SGD with momentum, and a learning rate that drops on a plateau"
+)->RunLearner: # Ready for `fit`
+    "Make a learner: cross-entropy, SGD with momentum, and a learning rate that drops on a plateau"
     _check_learner(dls, arch, lr, min_delta, label_smoothing, grad_clip, ema, warmup)
     _check_sgd(0., mom, wd, nesterov, wd_norm_bias)
     model,opt = arch(n_out=len(dls.vocab), norm=norm, **kwargs),partial(sgd, mom=mom, wd=wd, nesterov=nesterov, wd_norm_bias=wd_norm_bias)
@@ -294,62 +290,11 @@ def resnet_learner(
     if warmup: cbs.append(WarmUp(warmup))
     rate = .01 if isinstance(lr, str) else lr
     loss = CrossEntropyLossFlat(label_smoothing=label_smoothing)
-    learn = Learner(dls, model, loss, opt, rate, metrics=accuracy, cbs=cbs)
+    learn = RunLearner(dls, model, loss, opt, rate, metrics=accuracy, cbs=cbs)
     learn = leave_on_device(learn)
     learn.logger = noop # `EpochLog` prints instead of fastai's table
     if isinstance(lr, str): learn.lr = learn.lr_find(show_plot=False).valley
     return learn
-
-# %% ../nbs/03_training.ipynb #36735d35
-_fastai_lr_find = getattr(Learner.lr_find, 'of_fastai', Learner.lr_find)
-
-def _check_lr_find(start_lr, end_lr, num_it, stop_div, show_plot, suggest_funcs):
-    "Refuse what `lr_find` cannot take"
-    for k,v in dict(start_lr=start_lr, end_lr=end_lr).items(): check_number(k, v, ABOVE_0)
-    if start_lr>=end_lr: raise ValueError(f'start_lr is below end_lr, to which the rate rises, not {start_lr} and {end_lr}')
-    check_whole('num_it', num_it, 10, 10**6)
-    for k,v in dict(stop_div=stop_div, show_plot=show_plot).items(): check_flag(k, v)
-    for f in L(suggest_funcs):
-        if not callable(f): refuse('suggest_funcs', 'one or more of SuggestionMethod', f)
-
-def _too_few(learn, num_it, error):
-    "Why no rate could be suggested: an error with words, or the error itself, if it came from elsewhere"
-    if not traceback.extract_tb(error.__traceback__)[-1].filename.endswith('schedule.py'): return error
-    seen = [o for o in getattr(learn.recorder, 'losses', []) if math.isfinite(o)]
-    if len(seen)>num_it//10+6: return error
-    return ValueError(f'the loss of the learning-rate finder was a number for {len(seen)} batches of {num_it}, too few '
-        'for a suggestion: begin lower, with start_lr, or take more steps, with num_it')
-
-def _plot_lr_curve(lrs, losses, suggestions):
-    "Draw losses against learning rates, suggestions marked"
-    fig,axs = new_figure(figsize=(6,3.2), title='Learning-rate finder')
-    ax = axs[0,0]
-    ax.plot(lrs, losses)
-    for name,lr in suggestions._asdict().items() if suggestions else ():
-        ax.axvline(lr, color='C1', linestyle='--')
-        ax.annotate(f'{name}: {lr:.2g}', (lr,.95), xycoords=('data','axes fraction'), color='C1', ha='right', rotation=90, va='top', xytext=(-3,0), textcoords='offset points')
-    ax.set(xscale='log', xlabel='learning rate', ylabel='training loss, smoothed')
-    return fig
-
-# %% ../nbs/03_training.ipynb #4403aed5
-@patch
-def lr_find(self:Learner,
-    start_lr:float=1e-7, # First learning rate
-    end_lr:float=10, # Last learning rate
-    num_it:int=100, # Number of batches
-    stop_div:bool=True, # Stop when the loss diverges?
-    show_plot:bool=True, # Draw the curve with the suggestions marked? It is pyplot's current figure then
-    suggest_funcs=SuggestionMethod.Valley, # One or more of fastai's suggestion methods
-): # The suggested learning rates, a named tuple
-    "Find a learning rate by a mock training, and leave the learner as it was"
-    _check_lr_find(start_lr, end_lr, num_it, stop_div, show_plot, suggest_funcs)
-    with kept(self):
-        try: res = _fastai_lr_find(self, start_lr, end_lr, num_it, stop_div, False, suggest_funcs)
-        except (IndexError,RuntimeError,ZeroDivisionError) as e: raise _too_few(self, num_it, e)
-        lrs,losses = self.recorder.lrs[num_it//10:-5],[float(o) for o in self.recorder.losses[num_it//10:-5]]
-    if show_plot: _plot_lr_curve(lrs, losses, res)
-    return res
-Learner.lr_find.of_fastai = _fastai_lr_find
 
 # %% ../nbs/03_training.ipynb #13792ae2
 @patch

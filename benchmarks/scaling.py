@@ -20,18 +20,18 @@ import numpy as np
 from keep import keep,over,with_save
 import torch
 import torch.distributed as dist
-from fastai.callback.core import Callback
 
 from advtrain.all import A,augment_batch,cutout_augs,fashion_sample,image_dls,resnet18,resnet_learner,set_seed
 from advtrain.batched import Share
+from advtrain.callbacks import RunCallback
 from advtrain.ranks import forked,gathered,ranks_together
 
 AUGS = A.Compose([A.HorizontalFlip(), *cutout_augs().transforms])
 PARAMETERS = sum(p.numel() for p in resnet18().parameters())
 
-class Clock(Callback):
+class Clock(RunCallback):
     "Seconds of each step of training"
-    order,_only_shows = 99,True
+    order,looks_on = 99,True
     def before_fit(self): self.seconds = []
     def before_train(self): self.last = time.perf_counter()
     def after_batch(self):

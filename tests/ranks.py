@@ -18,6 +18,7 @@ from fastcore.basics import chunked
 from torch import nn
 
 from advtrain.all import Checkpoint,Precision,cutout_augs,image_dls,load_tensors,resnet_learner,set_seed
+from advtrain.callbacks import RunCallback
 from advtrain.checkpoint import checkpoints
 from advtrain.models import ResNet
 from advtrain.ranks import forked,ranks_together,together
@@ -70,9 +71,9 @@ def same(data):
             own_images={n: [o['own_images'] for o in runs[n]] for n in (2,4)})
     return res
 
-class Die(Callback):
+class Die(RunCallback):
     "Kill rank 1 in the fifth step of epoch 3"
-    order,_only_shows = 60,True
+    order,looks_on = 60,True
     def after_step(self):
         if together()[0]==1 and len(self.epoch_log.rows)==2 and self.iter==4: os.kill(os.getpid(), signal.SIGKILL)
 

@@ -13,7 +13,7 @@ from fastai.losses import BCEWithLogitsLossFlat,MSELossFlat
 from fastai.metrics import F1Score
 from torch import nn
 
-from advtrain.all import Checkpoint,EpochLog,FiniteLoss,PlateauLR,Precision,image_dls,resnet_learner,set_seed
+from advtrain.all import Checkpoint,EpochLog,FiniteLoss,PlateauLR,Precision,RunCallback,RunLearner,image_dls,resnet_learner,set_seed
 from advtrain.checkpoint import checkpoints,load_tensors,pack,save_tensors,unpack
 
 @pytest.fixture(scope='module')
@@ -30,9 +30,9 @@ def quiet(f, *args, **kwargs):
 
 def weights(learn): return torch.cat([o.flatten().float() for o in learn.model.state_dict().values()])
 
-class Stop(Callback):
+class Stop(RunCallback):
     "Interrupt after the first epoch"
-    order,_only_shows = 2000,True
+    order,looks_on = 2000,True
     def after_epoch(self): raise KeyboardInterrupt
 
 def resumed(make, folder, cbs, n=2):
@@ -75,7 +75,7 @@ def test_checkpoints_without_gradients_are_read(make, tmp_path):
         state['model'][k],ema['averaged'][k] = v,state['model'][k].clone()
     ema['swapped'] = False
     del ema['seen']
-    packed = pack(state, 'state', tensors := {})
+    packed,tensors = pack(state, 'state')
     save_tensors(tensors, file, meta | dict(state=packed))
     quiet((learn := make(ema=.5)).resume, 2, tmp_path)
     assert torch.equal(weights(learn), weights(whole))
@@ -157,7 +157,7 @@ def test_other_targets_are_refused_before_a_step(task):
     targets,n,loss = OTHER[task]
     batch = torch.randn(6,3,4,4),targets
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, n))
-    learn = Learner(DataLoaders([batch], [batch], device='cpu'), model, loss, lr=.1, cbs=[EpochLog(), FiniteLoss()])
+    learn = RunLearner(DataLoaders([batch], [batch], device='cpu'), model, loss, lr=.1, cbs=[EpochLog(), FiniteLoss()])
     before = weights(learn)
     says = r'^EpochLog counts the images .*learn.remove_cb\(EpochLog\)$'
     with learn.no_bar(),learn.no_logging(),pytest.raises(TypeError, match=says): learn.fit(1)

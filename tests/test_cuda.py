@@ -13,6 +13,7 @@ from fastai.callback.core import Callback
 
 from advtrain.all import (A,Checkpoint,GradCAM,Run,augment_batch,cutout_augs,image_dls,resnet_learner,run_experiment,
                           run_many,set_seed,write_report)
+from advtrain.callbacks import RunCallback
 from advtrain.models import LayerNorm,LayerNorm2d
 from conftest import tiny
 
@@ -115,9 +116,9 @@ def test_a_full_disk_is_told(few, device, tmp_path, monkeypatch):
         fitted(learner(few, device), 3, cbs=Checkpoint(tmp_path))
     assert checkpoint.load_tensors(tmp_path/'weights.safetensors')[1]['row']['epoch']==1
 
-class Stop(Callback):
+class Stop(RunCallback):
     "Raise an error in an epoch, counted from 0"
-    _only_shows = True
+    looks_on = True
     def __init__(self, n): self.n = n
     def before_train(self):
         if self.epoch==self.n: raise ZeroDivisionError('on purpose')
@@ -254,8 +255,9 @@ def test_what_looks_at_a_step(few, device):
 
 def test_no_step_waits(only_gpu, few, device):
     "Twenty steps after the first one"
-    class Strict(Callback):
-        order,_only_shows = -1000,True
+    class Strict(RunCallback):
+        order,looks_on = -1000,True
+        in_lr_find = in_predictions = True
         def before_batch(self): torch.cuda.set_sync_debug_mode('error' if self.training and 1<=self.train_iter<=20 else 'default')
     learn = learner(few, device, precision='auto', ema=.9, warmup=1, grad_clip=1.)
     learn.dls.train.bs,learn.dls.train.at_once = 5,20 # batches are augmented four at a time

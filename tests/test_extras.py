@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 import torch
 from conftest import tiny
-from fastai.callback.core import Callback
 from PIL import Image
 from processes import Started
 
 from advtrain import extras
 from advtrain.all import Checkpoint,Run,make_learner,run_experiment
 from advtrain.files import OwnFiles
+from advtrain.callbacks import RunCallback
 from advtrain.extras import LOGS,WandbLog
 from advtrain.models import resnet18,resnet34
 
@@ -134,9 +134,9 @@ def test_tensorboard_shows_the_run(run):
 
 # ---- a run that is killed and goes on
 
-class Kill(Callback):
+class Kill(RunCallback):
     "Kill this process in the fourth epoch"
-    _only_shows = True
+    looks_on = True
     def before_batch(self):
         if self.epoch==3 and self.training and self.iter==2: os.kill(os.getpid(), signal.SIGKILL)
 

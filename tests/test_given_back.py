@@ -13,8 +13,8 @@ from fastai.imports import noop
 from fastai.learner import Learner
 from torch import nn
 
-from advtrain.all import Checkpoint,image_dls,resnet_learner,set_seed
-from advtrain.checkpoint import _autocast_depth
+from advtrain.all import Checkpoint,RunCallback,image_dls,resnet_learner,set_seed
+from advtrain.learner import _autocast_depth
 
 class Net(nn.Module):
     "A network of a few numbers, with dropout and a batch norm"
@@ -42,9 +42,10 @@ def quiet(f, *args, **kwargs):
 STOPS = {'error': ValueError, 'Ctrl-C': KeyboardInterrupt}
 EVENTS = [o for o in vars(event) if not o.startswith('_') and 'cancel' not in o and o!='after_create']
 
-class Stop(Callback):
+class Stop(RunCallback):
     "Raise at an event, last of all callbacks, after it has passed some times"
-    order,_only_shows = 2000,True
+    order,looks_on = 2000,True
+    in_lr_find = in_predictions = True
     def __init__(self, where, error, passes=0): self.where,self.error,self.passes = where,error,passes
     def happens(self, name):
         if name!=self.where: return

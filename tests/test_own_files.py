@@ -382,13 +382,13 @@ def test_a_colleagues_run_is_read_where_nothing_can_be_written(run, monkeypatch)
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='a second process is forked')
 def test_a_second_training_in_a_folder_is_refused(few, tmp_path):
     from advtrain.ranks import forked
-    from fastai.callback.core import Callback
+    from advtrain.callbacks import RunCallback
     said = []
     def other():
         with (learn := resnet_learner(image_dls(few, size=8, bs=4), width=4)).no_bar(): learn.fit(1, cbs=Checkpoint(tmp_path))
-    class Meanwhile(Callback):
+    class Meanwhile(RunCallback):
         "Another process begins before the first epoch, and after it"
-        _only_shows = True
+        looks_on = True
         def before_train(self): said.extend(forked(other, 1))
     with (learn := resnet_learner(image_dls(few, size=8, bs=4), width=4)).no_bar(): learn.fit(2, cbs=[Checkpoint(tmp_path), Meanwhile()])
     assert len(said)==2 and all('another process is at work' in str(o) for o in said)

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from advtrain.augment import cutout_augs
 from advtrain.batched import A
+from advtrain.callbacks import RunCallback
 from advtrain.data import image_dls
 from advtrain.models import ResNet
 from advtrain.training import resnet_learner
@@ -70,9 +71,10 @@ class Made(TorchFunctionMode):
         if func in (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor) and res.is_meta and not torch.is_tensor(numbers): self.asked.copies[place()] += 1
         return res
 
-class Inside(Callback):
+class Inside(RunCallback):
     "Tell when batches run"
-    order,_only_shows = -1000,True
+    order,looks_on = -1000,True
+    in_lr_find = in_predictions = True
     def __init__(self, asked): self.asked = asked
     def before_train(self): self.asked.inside = True
     def before_validate(self): self.asked.inside = True
@@ -93,7 +95,7 @@ def trained(sample, steps, change=lambda learn: learn, bars=False, **kwargs):
         learn = change(resnet_learner(image_dls(sample, augs, bs=1800//steps, device=META), on_meta, width=4, **kwargs))
         assert len(learn.dls.train)==steps
         with learn.no_bar(): pass # fastai puts its own bars back
-        if bars: stack.enter_context(patch('advtrain.record.IN_NOTEBOOK', True))
+        if bars: stack.enter_context(patch('advtrain.learner.IN_NOTEBOOK', True))
         for o in (nullcontext() if bars else learn.no_bar(), learn.added_cbs(Inside(asked)), asked, Made(asked)): stack.enter_context(o)
         learn.fit(1)
     assert len(learn.recorder.losses)==steps and not any(o.is_meta for o in learn.recorder.losses) # curves are drawn on the CPU

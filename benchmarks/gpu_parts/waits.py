@@ -10,7 +10,7 @@ from pathlib import Path
 import advtrain
 import fastai
 import torch
-from fastai.callback.core import Callback
+from advtrain.callbacks import RunCallback
 from step import Few,fitted,seconds
 from advtrain.all import resnet_learner
 from torch.profiler import ProfilerActivity,profile
@@ -37,9 +37,10 @@ class Waits:
         found,self.places = self.places,Counter()
         return found
 
-class Between(Callback):
+class Between(RunCallback):
     "Do something before one batch and after another, of training or of validation"
-    order,_only_shows = -10_000,True
+    order,looks_on = -10_000,True
+    in_lr_find = in_predictions = True
     def __init__(self, training, first, last, begin, end):
         self.of,self.first,self.last,self.begin,self.end = training,first,last,begin,end
     def before_batch(self):

@@ -7,7 +7,7 @@ import sys,time
 from contextlib import contextmanager
 
 from advtrain.all import run_experiment
-from fastai.callback.core import Callback
+from advtrain.callbacks import RunCallback
 from step import synchronize
 
 import forty
@@ -27,9 +27,9 @@ class Clock:
         synchronize()
         self.sums[name] = self.sums.get(name, 0)+self.now()-self.since.pop(name)
 
-class Mark(Callback):
+class Mark(RunCallback):
     "Call functions at events, in a place of the order of callbacks"
-    _only_shows = True
+    looks_on = True
     def __init__(self, order, **events):
         self.order,self.events = order,events
     def before_fit(self): self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')

@@ -8,7 +8,7 @@ import pytest
 import torch
 from advtrain.all import AUGS,EXPERIMENTS,Checkpoint,Run,advtrain_predict,image_dls,make_learner,resnet_learner
 from advtrain.all import run_experiment,set_seed,write_report
-from fastai.callback.core import Callback
+from advtrain.callbacks import RunCallback
 
 from . import loaders,path,width
 
@@ -71,9 +71,9 @@ def read_back(o):
     run.interpretation.faithfulness(rows)
     write_report(run)
 
-class Fails(Callback):
+class Fails(RunCallback):
     "Raises an error in the second epoch"
-    _only_shows = True
+    looks_on = True
     def before_train(self):
         if self.epoch==1: raise RuntimeError('on purpose')
 
