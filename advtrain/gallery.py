@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from .compare import CHANGES,Comparison
-import advtrain.gradcam # it gives interpretations their maps
+from .gradcam import on_one_scale # gradcam gives interpretations their maps
 from .runs import Run
 
 # %% ../nbs/05d_gallery.ipynb #86fb22c2
@@ -24,10 +24,12 @@ COLUMNS = 100 # tiles side by side in a sprite
 def _grid(tiles):
     "Tiles, shape (n, side, side, …), as one picture"
     n,side = tiles.shape[:2]
-    rows,columns = -(-n//COLUMNS),min(n, COLUMNS)
+    rows = -(-n//COLUMNS)
+    columns = min(n, COLUMNS)
     full = np.zeros((rows*columns, *tiles.shape[1:]), np.uint8)
     full[:n] = tiles
-    return full.reshape(rows, columns, side, side, *tiles.shape[3:]).swapaxes(1, 2).reshape(rows*side, columns*side, *tiles.shape[3:])
+    grid = full.reshape(rows, columns, side, side, *tiles.shape[3:]).swapaxes(1, 2)
+    return grid.reshape(rows*side, columns*side, *tiles.shape[3:])
 
 def sprite(
     tiles:np.ndarray, # Small pictures, uint8, shape (n, side, side) or (n, side, side, 3)
@@ -40,8 +42,10 @@ def sprite(
         for quality in ('lossless',85,70,55,45,35):
             how = dict(lossless=True, quality=50, method=2) if quality=='lossless' else dict(quality=quality)
             if quality=='lossless' and tiles.size>8*most: continue # it will not fit
-            picture.save(buffer := io.BytesIO(), 'WEBP', **how)
-            if buffer.tell()<=most: return 'data:image/webp;base64,' + base64.b64encode(buffer.getvalue()).decode(), len(tiles)
+            buffer = io.BytesIO()
+            picture.save(buffer, 'WEBP', **how)
+            if buffer.tell()>most: continue
+            return 'data:image/webp;base64,' + base64.b64encode(buffer.getvalue()).decode(), len(tiles)
         tiles = tiles[:len(tiles)//2]
     return None,0
 
@@ -55,19 +59,20 @@ def _small(x, side):
 
 def _image_tiles(interp, idxs, side):
     "The images at `idxs`, shape (n, side, side, 3)"
-    parts = [_small(torch.from_numpy(interp.pixels(idxs[i:i+1024])).permute(0,3,1,2), side) for i in range(0, len(idxs), 1024)]
+    pixels = (interp.pixels(idxs[i:i+1024]) for i in range(0, len(idxs), 1024))
+    parts = [_small(torch.from_numpy(o).permute(0,3,1,2), side) for o in pixels]
     return np.concatenate(parts).transpose(0,2,3,1) if parts else np.zeros((0,side,side,3), np.uint8)
 
 def _map_tiles(interp, idxs, layers, side):
     "Maps for the predicted and for the actual class on one scale, shape (n, 2, layers, side, side)"
-    idxs,right = torch.as_tensor(idxs),(interp.logits.argmax(1)==interp.targs)[idxs]
+    idxs = torch.as_tensor(idxs)
+    right = (interp.logits.argmax(1)==interp.targs)[idxs]
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='.*maps are constant')
         predicted = interp.gradcam(idxs, layers, raw=True)
         actual = predicted.clone() # they are the same where the prediction is right
         if (~right).any(): actual[:,~right] = interp.gradcam(idxs[~right], layers, targets='actual', raw=True)
-    top = torch.maximum(predicted, actual).amax((2,3), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    both = torch.stack([predicted/top, actual/top]).permute(2,0,1,3,4) # (n, targets, layers, height, width)
+    both = torch.stack(on_one_scale(predicted, actual)).permute(2,0,1,3,4) # (n, targets, layers, height, width)
     return _small(both.flatten(0, 1), side).reshape(len(idxs), 2, len(layers), side, side)
 
 # %% ../nbs/05d_gallery.ipynb #3d79bfaf

@@ -32,6 +32,7 @@ from .figures import MOST_IMAGES,check_cmap,check_figsize,image_grid,new_figure,
 from .files import inside
 from .lazy import skm,stats
 from .learner import given_back,loss_of_each
+from .models import unwrapped
 from .ranks import gathered,together
 from .text import printable
 
@@ -104,14 +105,6 @@ class ImageInterpretation(ClassificationInterpretation):
         raise ValueError(f"the model knows no class {shown(name)}: did you mean {', '.join(map(printable, near))}?")
 
 # %% ../nbs/04_interpret.ipynb #19b4145f
-def unwrapped(
-    model:torch.nn.Module, # Any PyTorch model
-)->torch.nn.Module: # The model inside `torch.compile`, `nn.DataParallel` and `DistributedDataParallel`
-    "Take off what was wrapped around `model`"
-    if type(model).__name__=='OptimizedModule': return unwrapped(model._orig_mod) # importing its class takes seconds
-    wraps = torch.nn.DataParallel,torch.nn.parallel.DistributedDataParallel
-    return unwrapped(model.module) if isinstance(model, wraps) else model
-
 def weights_id(
     model:torch.nn.Module, # Any PyTorch model
 )->str: # 16 characters, the same for the same weights

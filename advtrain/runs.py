@@ -22,9 +22,9 @@ from .checkpoint import checkpoints,load_tensors,set_seed
 from .choices import Experiment
 from .data import empty_dls,image_dls
 from .files import OwnFiles,inside
-from .gradcam import find_layer
+import advtrain.gradcam # it gives interpretations their maps
 from .interpret import ImageInterpretation
-from .models import ARCHS
+from .models import ARCHS,find_layer
 from .text import names_of,printable
 from .training import resnet_learner
 

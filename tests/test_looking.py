@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from advtrain.all import GradCAM,ImageInterpretation,deletion_insertion,image_dls,image_grid,overlay,resnet_learner
 from advtrain.checkpoint import load_tensors,save_tensors
 from advtrain.gallery import report_gallery
-from advtrain.gradcam import find_layer
 from advtrain.interpret import weights_id
+from advtrain.models import find_layer
 from advtrain.runs import Run,seal
 from advtrain.training import set_seed
 
