@@ -11,6 +11,8 @@ from .record import *
 from .checkpoint import *
 from .precision import *
 from .learner import *
+from .optimisers import *
+from .schedules import *
 from .training import *
 from .profile import *
 from .distributed import *

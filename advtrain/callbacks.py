@@ -49,9 +49,10 @@ ORDER = { # callback -> its place; a lower one comes first
     'Precision': 10,       # as fastai's MixedPrecision: batches change before it, the loss is scaled by it
     # 50 is fastai's Recorder
     'EpochLog': 51,        # reads what the Recorder has of a step
-    'PlateauLR': 62,       # reads what the Recorder has of an epoch, as fastai's ReduceLROnPlateau
-    'Schedule': 60,        # as fastai's ParamScheduler; sets the rate of a step
-    'WarmUp': 61,          # lowers the rate that was set
+    'Schedule': 58,        # sets the rate of a step
+    'WarmUp': 59,          # lowers the rate that was set
+    # 60 are fastai's ParamScheduler and progress bars
+    'PlateauLR': 62,       # as fastai's ReduceLROnPlateau: reads what the Recorder has of an epoch
     'Checkpoint': 1000,    # saves what all others have made of the epoch
     'Restore': 1001,       # puts a state back when all others, a checkpoint too, have prepared for `fit`
     'KeepHistory': 1002,   # tells of an epoch that is saved
