@@ -43,18 +43,18 @@ def refuse(
 
 # %% ../nbs/00f_arguments.ipynb #8d6d23ca
 ABOVE_0,BELOW_1,ABOVE_1 = nextafter(0, 1),nextafter(1, 0),nextafter(1, 2) # the ends of open ranges
-_HUGE = 1e300
+HUGE = 1e300
 
 def check_number(
     name:str, # Name of the argument
     value, # What was given
-    low:float=-_HUGE, # The lowest that will do
-    high:float=_HUGE, # The highest that will do
+    low:float=-HUGE, # The lowest that will do
+    high:float=HUGE, # The highest that will do
     words:str|None=None, # What it may be; `None` says the kind and the range
     whole:bool=False, # Must it be a whole number?
 )->int|float: # The same, as a number of Python's
     "Raise an error unless `value` is a number from `low` to `high`"
-    words = words or f"a {'whole ' if whole else ''}number" + _range(low, high)
+    words = words or f"a {'whole ' if whole else ''}number" + range_words(low, high)
     kind = numbers.Integral if whole else numbers.Real
     if isinstance(value, bool) or not isinstance(value, kind): refuse(name, words, value, TypeError)
     if not low<=value<=high: refuse(name, words, value)
@@ -68,14 +68,17 @@ def check_whole(
     words:str|None=None, # What it may be; `None` says the range
 )->int: # The same, as a number of Python's
     "Raise an error unless `value` is a whole number from `low` to `high`"
-    return check_number(name, value, low, _HUGE if high is None else high, words, whole=True)
+    return check_number(name, value, low, HUGE if high is None else high, words, whole=True)
 
-def _range(low, high):
-    "A range in words"
-    if low==-_HUGE: return ''
+def range_words(
+    low:float, # The lowest that will do
+    high:float, # The highest that will do
+)->str: # Such as ' from 0 to below 1', with the space before it
+    "Say which numbers will do"
+    if low==-HUGE: return ''
     start = {ABOVE_0: ' above 0', ABOVE_1: ' above 1'}.get(low, f' from {low}')
     if high==BELOW_1: return ' between 0 and 1' if low==ABOVE_0 else f'{start} to below 1'
-    if high==_HUGE: return start
+    if high==HUGE: return start
     most = f'{high:,}' if high>9999 else high
     return f'{start}, {most} at most' if low==ABOVE_0 else f'{start} to {most}'
 
@@ -83,11 +86,11 @@ def _range(low, high):
 def check_choice(
     name:str, # What is chosen
     value, # What was given
-    known, # Names that will do
-)->str: # The same
+    known, # Names or numbers that will do
+)->str|int: # The same
     "Raise a `ValueError` unless `value` is one of `known`"
-    if isinstance(value, str) and value in known: return value
-    raise ValueError(f"unknown {name} {shown(value)}: choose from {', '.join(known)}")
+    if isinstance(value, (str,int)) and value in known: return value
+    raise ValueError(f"unknown {name} {shown(value)}: choose from {', '.join(map(str, known))}")
 
 def check_flag(
     name:str, # Name of the argument

@@ -7,7 +7,6 @@ __all__ = ['CHANGES', 'mcnemar', 'holm', 'Comparison', 'compare_runs', 'p_words'
 
 # %% ../nbs/05c_compare.ipynb #b084ff9c
 import warnings
-from dataclasses import fields
 from itertools import combinations
 from math import sqrt
 from pathlib import Path
@@ -18,7 +17,7 @@ from fastcore.basics import patch
 from matplotlib.figure import Figure
 
 from .arguments import refuse
-from .choices import Experiment
+from .choices import differing
 from .figures import new_figure,short,show_pixels
 from .gradcam import overlay
 from .interpret import wilson
@@ -79,9 +78,11 @@ class Comparison:
         self.table,self.pairs = self._make_table(),self._make_pairs()
 
     def _make_table(self):
-        differ = [f.name for f in fields(Experiment) if f.name not in ('name',*_METRICS) and len({getattr(r.experiment, f.name) for r in self.runs})>1]
-        rows = [{k: getattr(r.experiment, k) for k in differ} | r.metrics | dict(zip(('low','high'), wilson(r.metrics['test_correct'], r.metrics['test_images']))) for r in self.runs]
-        return pd.DataFrame(rows, index=pd.Index(self.names, name='run'))[differ+_METRICS]
+        differ = [k for k in differing([r.experiment for r in self.runs]) if k not in _METRICS]
+        def _row(r):
+            low,high = wilson(r.metrics['test_correct'], r.metrics['test_images'])
+            return {k: getattr(r.experiment, k) for k in differ} | r.metrics | dict(low=low, high=high)
+        return pd.DataFrame(map(_row, self.runs), index=pd.Index(self.names, name='run'))[differ+_METRICS]
 
     def _make_pairs(self):
         pairs = list(combinations(range(len(self.runs)), 2))

@@ -7,7 +7,7 @@ __all__ = ['STATES', 'mean_interval', 'Runs', 'write_index']
 
 # %% ../nbs/05g_overview.ipynb #3334036b
 import csv,json,os,re
-from dataclasses import dataclass,field,fields
+from dataclasses import dataclass,field
 from datetime import datetime
 from functools import cached_property,lru_cache
 from math import ceil,floor,inf,isfinite,log10,nan,sqrt
@@ -18,7 +18,7 @@ from urllib.parse import quote
 import pandas as pd
 from fastcore.basics import patch
 
-from .choices import Experiment
+from .choices import Experiment,differing
 from .figures import short
 from .files import OwnFiles,at_work,inside
 from .interpret import wilson
@@ -163,8 +163,6 @@ def _text(v):
     "A choice in words"
     return 'none' if v is None else ', '.join(v) if isinstance(v, tuple) else f'{v:.4g}' if isinstance(v, float) else str(v)
 
-def _differing(exps): return [f.name for f in fields(Experiment) if f.name!='name' and len({getattr(o, f.name) for o in exps})>1]
-
 def _choices_of(exp): return tuple(v for k,v in vars(exp).items() if k not in ('name','seed'))
 
 def _common_name(names):
@@ -187,7 +185,7 @@ class Runs:
         names = {o.name for o in self.experiments}
         if self.others: self.seen += [look(o) for o in _run_folders(self.folder) if o.name not in names]
         if not self.seen: raise ValueError(f'{folder} holds no run: a run is a folder with an experiment.toml, and this is the folder above such')
-        self.differ = _differing([o.exp for o in self.seen if o.exp])
+        self.differ = differing([o.exp for o in self.seen if o.exp])
         self.table,self.groups = self._make_table(),self._make_groups()
         self.configurations = pd.DataFrame([o.row for o in self.groups], index=pd.Index([o.name for o in self.groups], name='configuration'))
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from fastcore.docments import docments
 from jinja2 import Environment,PackageLoader,StrictUndefined
 from PIL import Image
 
 from .arguments import check_path
-from .choices import Experiment
+from .choices import FIELDS
 from .compare import Comparison,compare_runs,p_words
 from .files import OwnFiles
 from .gallery import comparison_gallery,report_gallery
@@ -75,25 +74,30 @@ AFTER = {
     'Is it as sure as it should be?': ['calibration'],
     'What it was shown': ['random','augmented','augmented_one','transforms'],
 }
-_ELSEWHERE = {'What it gets wrong and right, class by class': ['wrong','correct','correct_gradcam','per_class','confusion']} # in the README only
+_ELSEWHERE = { # in the README only
+    'What it gets wrong and right, class by class': ['wrong','correct','correct_gradcam','per_class','confusion'],
+}
 
 def _sections(run, titles):
     "The figures that there are, under their titles"
-    there = run.figures()
-    sections = [dict(title=title, figures=[dict(name=n, caption=there[n][0], file=there[n][1]) for n in names if n in there]) for title,names in titles.items()]
+    there = {k: dict(name=k, caption=caption, file=file) for k,(caption,file) in run.figures().items()}
+    sections = [dict(title=title, figures=[there[n] for n in names if n in there]) for title,names in titles.items()]
     return [o for o in sections if o['figures']]
 
 def _choices(exp):
     "The choices with their meanings; those that are not defaults are marked"
-    meanings,default = docments(Experiment),Experiment()
-    rows = [(k, ', '.join(v) if isinstance(v, tuple) else v, '' if v==getattr(default, k) else 'changed', meanings[k]) for k,v in vars(exp).items()]
-    return pd.DataFrame(rows, columns=['choice','value','default?','meaning'])
+    def _row(k, f):
+        value = getattr(exp, k)
+        text = ', '.join(value) if isinstance(value, tuple) else value
+        return k,text,'' if value==f.default else 'changed',f.metadata['meaning']
+    return pd.DataFrame([_row(k, f) for k,f in FIELDS.items()], columns=['choice','value','default?','meaning'])
 
 def _environment(run):
     "What the run was made with; the data by name and digest, not by place"
-    env = {k: v for k,v in run.environment.items() if k!='data'}
-    prints = {f'data, {k}': v for k,v in run.environment['data']['fingerprint'].items()}
-    return pd.DataFrame([(k,v) for k,v in (env | {'data': run.environment['data']['name']} | prints).items()], columns=['what','which'])
+    data = run.environment['data']
+    prints = {f'data, {k}': v for k,v in data['fingerprint'].items()}
+    rows = {k: v for k,v in run.environment.items() if k!='data'} | {'data': data['name']} | prints
+    return pd.DataFrame(rows.items(), columns=['what','which'])
 
 # %% ../nbs/05e_report.ipynb #ee785fa3
 def _history(run): return _html_table(run.history, **{k: '{:.4f}'.format for k in ('train_loss','train_acc','valid_loss','valid_acc')}, lr='{:.2g}'.format, seconds='{:.1f}'.format)

@@ -8,22 +8,20 @@ __all__ = ['advtrain_run', 'advtrain_grid', 'advtrain_search', 'advtrain_compare
 # %% ../../nbs/08_cli.ipynb #b55286d6
 import argparse,io,json,os,re,shlex,sys,time,warnings
 from contextlib import contextmanager,redirect_stdout
-from dataclasses import fields
 from pathlib import Path
-from types import UnionType
-from typing import get_args
+from types import NoneType
 
-from fastcore.docments import docments
-
-from ..choices import CHOICES,EXPERIMENTS,Experiment,grid,name_after
+from ..choices import EXPERIMENTS,FIELDS,Experiment,grid,kinds,name_after
 from ..text import printable
 
 # %% ../../nbs/08_cli.ipynb #c997ee79
 class _Parser(argparse.ArgumentParser):
     "A parser whose errors are one line"
     def __init__(self, prog, description, usage):
-        super().__init__(prog, description=description, usage=f'{prog} [options] {usage}', formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30))
-        self.add_argument('--json', action='store_true', help='print the result as one JSON object; what happens meanwhile goes to the standard error')
+        def _formatter(prog): return argparse.HelpFormatter(prog, max_help_position=30)
+        super().__init__(prog, f'{prog} [options] {usage}', description, formatter_class=_formatter)
+        self.add_argument('--json', action='store_true',
+            help='print the result as one JSON object; what happens meanwhile goes to the standard error')
         self.add_argument('--quiet', action='store_true', help='say nothing but errors')
 
     def error(self,
@@ -34,11 +32,13 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, printable(line)+'\n')
 
 def _guarded(args, prog, f):
-    "Run `f`, print what it returns, text and an object for JSON, and turn what goes wrong into one line and an exit code"
-    out,rank = sys.stdout,int(os.environ.get('RANK', 0))
+    "Run `f`, print what it returns, text and an object for JSON; an error becomes one line and an exit code"
+    out = sys.stdout
+    rank = int(os.environ.get('RANK', 0))
     if rank: args.quiet,args.json,prog = True,False,f'{prog}, rank {rank}' # one of several processes talks
     try:
-        with open(os.devnull, 'w') as nowhere, _one_line_warnings(args, prog), redirect_stdout(nowhere if args.quiet else sys.stderr if args.json else out): text,obj = f()
+        with open(os.devnull, 'w') as nowhere, _one_line_warnings(args, prog):
+            with redirect_stdout(nowhere if args.quiet else sys.stderr if args.json else out): text,obj = f()
         if args.json: print(_as_json(obj), file=out)
         elif not args.quiet: print(printable(text), file=out)
         return 0
@@ -73,58 +73,75 @@ def _out(text):
     return Path(text)
 
 # %% ../../nbs/08_cli.ipynb #26542a01
-def _kinds(field): return get_args(field.type) if isinstance(field.type, UnionType) else (field.type,)
-
-def _converter(field):
-    "A function from an option's text to the value of its field"
-    number = next((k for k in (int,float) if k in _kinds(field)), None)
-    def convert(
-        text:str, # As given in the shell
-    ):
-        if type(None) in _kinds(field) and text=='none': return None
-        if field.type is tuple: return tuple(text.split(','))
-        try: return number(text) if number else text
-        except ValueError:
-            if str in _kinds(field): return text # the experiment knows what is allowed
-            raise argparse.ArgumentTypeError(f"{text!r} is not {'a whole number' if number is int else 'a number'}") from None
-    return convert
-
-def _add_choices(parser, many):
-    "An option for each choice, with one value or many"
-    group = parser.add_argument_group('choices', 'what is given here replaces the choice of the preset' + (', and each of several values is combined with each of the others' if many else ''))
-    meanings = docments(Experiment)
-    for f in fields(Experiment):
-        flag,text = '--'+f.name.replace('_','-'),meanings[f.name].replace('%', '%%')
-        if f.name in CHOICES: text = f"{text}: {', '.join(map(str, CHOICES[f.name]))}"
-        how,name = dict(dest=f.name, default=argparse.SUPPRESS, help=text),'N' if int in _kinds(f) else 'X' if float in _kinds(f) else 'NAMES' if f.type is tuple else 'YES|NO' if f.type is bool else 'NAME'
-        if many and f.name!='name': group.add_argument(flag, type=_yes_no if f.type is bool else _converter(f), nargs='+', metavar=name, **how)
-        elif f.type is bool: group.add_argument(flag, action=argparse.BooleanOptionalAction, **how)
-        else: group.add_argument(flag, type=_converter(f), metavar=name, **how)
-
 def _yes_no(text):
     if text not in ('yes','no'): raise argparse.ArgumentTypeError(f'{text!r} is neither yes nor no')
     return text=='yes'
 
+_READERS = { # type -> placeholder in the help, function of the text, what the text is then
+    str:   ('NAME', str, 'text'),
+    bool:  ('YES|NO', _yes_no, 'yes or no'),
+    int:   ('N', int, 'a whole number'),
+    float: ('X', float, 'a number'),
+    tuple: ('NAMES', lambda text: tuple(text.split(',')), 'names'),
+}
+
+def _reader(field):
+    "A function from an option's text to the value of its field"
+    kind,*others = kinds(field)
+    _,read,words = _READERS[kind]
+    def reader(text):
+        if NoneType in others and text=='none': return None
+        try: return read(text)
+        except ValueError:
+            if str in others: return text # the experiment knows what is allowed
+            raise argparse.ArgumentTypeError(f'{text!r} is not {words}') from None
+    return reader
+
+# %% ../../nbs/08_cli.ipynb #51e71a84
+def _add_choices(parser, many):
+    "An option for each choice, with one value or many"
+    each = ', and each of several values is combined with each of the others' if many else ''
+    group = parser.add_argument_group('choices', f'what is given here replaces the choice of the preset{each}')
+    for k,f in FIELDS.items():
+        flag = '--'+k.replace('_', '-')
+        several = many and k!='name'
+        how = dict(dest=k, default=argparse.SUPPRESS, help=_help(f))
+        if f.type is bool and not several: group.add_argument(flag, action=argparse.BooleanOptionalAction, **how)
+        else:
+            how |= dict(type=_reader(f), metavar=_READERS[kinds(f)[0]][0], nargs='+' if several else None)
+            group.add_argument(flag, **how)
+
+def _help(field):
+    "What a choice means, and its names"
+    meaning = field.metadata['meaning']
+    names = ', '.join(map(str, field.metadata['names']))
+    return (f'{meaning}: {names}' if names else meaning).replace('%', '%%')
+
 def _add_logs(parser):
     "Others' tools"
     for name,title in (('tensorboard','TensorBoard'),('wandb','Weights & Biases')):
-        parser.add_argument(f'--{name}', dest='log', action='append_const', const=name, default=[], help=f'write to {title} as well')
+        parser.add_argument(f'--{name}', dest='log', action='append_const', const=name, default=[],
+            help=f'write to {title} as well')
 
 def _add_preset(parser, nargs=None, many=False):
     "The experiment and its data"
     parser.add_argument('preset', nargs=nargs, help=f"a preset ({', '.join(EXPERIMENTS)}) or a TOML file with choices")
-    parser.add_argument('--data', help='folder of classes, or a tar archive of one; default: the Fashion-MNIST sample for quickstart, its own data for the experiment.toml of a run, CIFAR-10 otherwise')
+    parser.add_argument('--data', help='folder of classes, or a tar archive of one; default: the Fashion-MNIST sample for '
+        'quickstart, its own data for the experiment.toml of a run, CIFAR-10 otherwise')
     parser.add_argument('--workers', type=int, metavar='N', help='worker processes that load images')
-    parser.add_argument('--skip-unreadable', action='store_true', help='leave out images that cannot be read, instead of stopping')
+    parser.add_argument('--skip-unreadable', action='store_true',
+        help='leave out images that cannot be read, instead of stopping')
     _add_choices(parser, many)
 
 # %% ../../nbs/08_cli.ipynb #a1ded619
-def _experiment(args, parser):
-    "The experiment that the arguments stand for; a parser's error if there is none"
+def _experiments(args, parser):
+    "The experiments that the arguments stand for, one unless they combine values; a parser's error if there is none"
     try:
         exp = _preset(args)
-        given = {f.name: getattr(args, f.name) for f in fields(Experiment) if hasattr(args, f.name)}
-        return _changed(exp, {k: v for k,v in given.items() if v!=getattr(exp, k)})
+        given = {k: getattr(args, k) for k in FIELDS if hasattr(args, k)}
+        several = {k: v for k,v in given.items() if isinstance(v, list) and len(v)>1}
+        one = {k: v[0] if isinstance(v, list) else v for k,v in given.items() if k not in several}
+        return grid(_changed(exp, **one), **several)
     except (ValueError, OSError) as e: parser.error(str(e))
 
 def _preset(args):
@@ -132,16 +149,18 @@ def _preset(args):
     if args.preset.endswith('.toml'): return Experiment.from_toml(Path(args.preset))
     raise ValueError(f"unknown preset {args.preset!r}: choose from {', '.join(EXPERIMENTS)}, or give a TOML file")
 
-def _changed(exp, changes):
-    "The experiment with its changes, and a name that tells them"
-    return exp.replace(**{'name': name_after(exp, {k: v for k,v in changes.items() if k not in ('layers','n_images')})} | changes)
+def _changed(exp, **changes):
+    "The experiment with its changes, and a name that tells them unless it's given one"
+    told = {k: v for k,v in changes.items() if v!=getattr(exp, k) and FIELDS[k].metadata['decides']}
+    return exp.replace(**{'name': name_after(exp, told)} | changes)
 
 def _data(args):
     "The folder of the data"
     from advtrain.data import cifar10,data_folder,fashion_sample
     if args.data: return data_folder(args.data)
     about = Path(args.preset).with_name('environment.json')
-    if args.preset.endswith('.toml') and about.is_file(): return json.loads(about.read_text(encoding='utf-8'))['data']['folder']
+    if args.preset.endswith('.toml') and about.is_file():
+        return json.loads(about.read_text(encoding='utf-8'))['data']['folder']
     return fashion_sample() if args.preset=='quickstart' else cifar10()
 
 def _loading(args): return dict(num_workers=args.workers, on_error='skip' if args.skip_unreadable else 'raise')
@@ -152,17 +171,20 @@ def advtrain_run(
 )->int: # Exit code
     "Train a preset, test it once, and write its page"
     argv = sys.argv[1:] if argv is None else argv
-    p = _Parser('advtrain_run', 'Train a preset, test it once, and leave a folder with a page that shows what the network gets wrong and where it looked.', '[PRESET or FILE.toml]')
+    p = _Parser('advtrain_run', 'Train a preset, test it once, and leave a folder with a page that shows what the network gets '
+        'wrong and where it looked.', '[PRESET or FILE.toml]')
     _add_preset(p, nargs='?')
-    p.add_argument('--out', type=_out, help='folder for everything that is left of the run; default: runs/NAME, where the name tells the preset and the changes')
+    p.add_argument('--out', type=_out, help='folder for everything that is left of the run; default: runs/NAME, where the '
+        'name tells the preset and the changes')
     p.add_argument('--overwrite', action='store_true', help='replace a run in that folder')
     p.add_argument('--resume', action='store_true', help='go on with an unfinished run in that folder')
     _add_logs(p)
-    p.add_argument('--resume-previous', dest='resume', action='store_const', const='previous', help='the same, from the checkpoint before the newest, if that is damaged')
+    p.add_argument('--resume-previous', dest='resume', action='store_const', const='previous',
+        help='the same, from the checkpoint before the newest, if that is damaged')
     args = p.parse_args(argv)
     if args.preset is None: return _guarded(args, p.prog, _list_presets)
     if args.overwrite and args.resume: p.error('a run is either resumed or overwritten')
-    exp = _experiment(args, p)
+    exp, = _experiments(args, p)
     return _guarded(args, p.prog, lambda: _run(args, exp, argv))
 
 # %% ../../nbs/08_cli.ipynb #36052eaa
@@ -176,14 +198,15 @@ def _run(args, exp, argv):
         run = run_experiment(exp, _data(args), out, args.overwrite, args.resume, args.log, **_loading(args))
     except KeyboardInterrupt as e: raise KeyboardInterrupt(_go_on(str(e), argv)) from None
     page = (run.folder/'report.html').resolve()
-    return f'{result_line(run)}\n{page}', dict(name=exp.name, id=exp.id, folder=str(run.folder.resolve()), report=str(page), **run.metrics)
+    found = dict(name=exp.name, id=exp.id, folder=str(run.folder.resolve()), report=str(page), **run.metrics)
+    return f'{result_line(run)}\n{page}',found
 
 def _what_comes(args, exp):
     "What will happen, in a line, before PyTorch is imported"
     epochs = f"{exp.epochs} {'epoch' if exp.epochs==1 else 'epochs'}"
     line = f'{exp.name}: trains {exp.arch}, norm {exp.norm}, for {epochs}, tests it once, and writes its pictures and its page'
     usual = exp==EXPERIMENTS['quickstart'] and not args.data
-    return line + (f'; {_how_long()}' if usual else '')
+    return f'{line}; {_how_long()}' if usual else line
 
 def _how_long():
     "How long the quickstart takes here, by the kind of processor and how fast it counts"
@@ -192,24 +215,29 @@ def _how_long():
     start = time.perf_counter()
     sum(range(4_000_000))
     pace = (time.perf_counter()-start)/.07 # seconds that it took where the quickstart took 35 and 47
-    return f"some {round((35 if has_bf16 else 47)*pace, -1):.0f} s here, on a processor with{'' if has_bf16 else 'out'} bf16"
+    seconds = round((35 if has_bf16 else 47)*pace, -1)
+    return f"some {seconds:.0f} s here, on a processor with{'' if has_bf16 else 'out'} bf16"
 
 def _go_on(what, argv):
     "What was interrupted, and the command that goes on with it"
-    if 'RANK' in os.environ: return f"{what.split(': go on')[0] or 'interrupted'}. Go on with the same command and --resume"
+    what = what.split(': go on')[0] or 'interrupted'
+    if 'RANK' in os.environ: return f'{what}. Go on with the same command and --resume'
     words = [o for o in argv if o not in ('--overwrite','--resume','--resume-previous')]
-    return f"{what.split(': go on')[0] or 'interrupted'}. Go on with: {shlex.join(['advtrain_run', *words, '--resume'])}"
+    return f"{what}. Go on with: {shlex.join(['advtrain_run', *words, '--resume'])}"
 
 def _list_presets():
-    lines = [f'{o.name:30} {o.arch}, norm {o.norm}, augmentation {o.augs}, {o.epochs} epochs, batches of {o.bs}, lr {o.lr}' for o in EXPERIMENTS.values()]
-    return '\n'.join(lines), [vars(o) | {'id': o.id} for o in EXPERIMENTS.values()]
+    def _line(o):
+        return f'{o.name:30} {o.arch}, norm {o.norm}, augmentation {o.augs}, {o.epochs} epochs, batches of {o.bs}, lr {o.lr}'
+    presets = EXPERIMENTS.values()
+    return '\n'.join(map(_line, presets)),[vars(o) | {'id': o.id} for o in presets]
 
 # %% ../../nbs/08_cli.ipynb #c226617b
 def advtrain_grid(
     argv:list|None=None, # Arguments; `None` takes those of the shell
 )->int: # Exit code
     "Run every combination of some choices"
-    p = _Parser('advtrain_grid', 'Run every combination of the values given, such as --norm layer batch --seed 1 2 3. Finished runs are not run again, and unfinished ones go on.', 'PRESET or FILE.toml')
+    p = _Parser('advtrain_grid', 'Run every combination of the values given, such as --norm layer batch --seed 1 2 3. Finished '
+        'runs are not run again, and unfinished ones go on.', 'PRESET or FILE.toml')
     _add_preset(p, many=True)
     p.add_argument('--out', type=_out, help='folder for a folder a run and index.html; default: runs/NAME-grid')
     p.add_argument('--jobs', type=int, default=1, metavar='N', help='runs at once; default: 1')
@@ -220,41 +248,39 @@ def advtrain_grid(
     return _guarded(args, p.prog, lambda: _grid(args, exps))
 
 # %% ../../nbs/08_cli.ipynb #ca2620fb
-def _experiments(args, parser):
-    "What the arguments combine; a parser's error if they cannot be combined"
-    try:
-        exp = _preset(args)
-        given = {f.name: getattr(args, f.name) for f in fields(Experiment) if hasattr(args, f.name)}
-        one = {k: v[0] for k,v in given.items() if k!='name' and len(v)==1}
-        return grid(_changed(exp, {k: v for k,v in one.items() if v!=getattr(exp, k)} | {k: v for k,v in given.items() if k=='name'}), **{k: v for k,v in given.items() if k!='name' and len(v)>1})
-    except (ValueError, OSError) as e: parser.error(str(e))
-
 def _grid(args, exps):
     from advtrain.all import run_many
     out = args.out or Path('runs')/f'{_preset(args).name}-grid'
     runs = run_many(exps, _data(args), out, args.jobs, args.retry_failed, args.log, **_loading(args))
-    page,table = (out/'index.html').resolve(),runs.table.reset_index()
-    return '\n'.join([*runs.sentences(), str(page)]), dict(configurations=_records(runs.configurations.reset_index()), runs=_records(table), page=str(page))
+    page = (out/'index.html').resolve()
+    tables = dict(configurations=_records(runs.configurations), runs=_records(runs.table))
+    return '\n'.join([*runs.sentences(), str(page)]), tables | dict(page=str(page))
 
-def _records(table): return json.loads(table.to_json(orient='records')) # without NaN, which JSON lacks
+def _records(table): return json.loads(table.reset_index().to_json(orient='records')) # without NaN, which JSON lacks
 
 # %% ../../nbs/08_cli.ipynb #6ef26dc4
 def advtrain_search(
     argv:list|None=None, # Arguments; `None` takes those of the shell
 )->int: # Exit code
     "Search choices by the accuracy on the validation split"
-    p = _Parser('advtrain_search', 'Search choices by the accuracy on the validation split, stop trials that fall behind, and test the best one. The same command in other processes, or on other machines with the same --storage, shares the work.', 'PRESET or FILE.toml --space …')
+    p = _Parser('advtrain_search', 'Search choices by the accuracy on the validation split, stop trials that fall behind, and '
+        'test the best one. The same command in other processes, or on other machines with the same --storage, shares the work.',
+        'PRESET or FILE.toml --space …')
     _add_preset(p)
-    p.add_argument('--space', action='append', required=True, metavar='CHOICE=VALUES', help='what to search: norm=layer,batch for values, lr=0.001:0.1 for a range, lr=0.001:0.1:log for one over orders of magnitude; may be given several times')
+    p.add_argument('--space', action='append', required=True, metavar='CHOICE=VALUES', help='what to search: norm=layer,batch '
+        'for values, lr=0.001:0.1 for a range, lr=0.001:0.1:log for one over orders of magnitude; may be given several times')
     p.add_argument('--trials', type=int, default=20, metavar='N', help='trials of the whole study; default: 20')
     p.add_argument('--out', type=_out, help='folder for a folder a trial and index.html; default: runs/NAME-search')
-    p.add_argument('--storage', metavar='URL', help='database, such as postgresql+pg8000://user@host/name; default: a SQLite file in the folder')
+    p.add_argument('--storage', metavar='URL',
+        help='database, such as postgresql+pg8000://user@host/name; default: a SQLite file in the folder')
     p.add_argument('--study', metavar='NAME', help='name of the study in the database; default: that of the experiment')
-    p.add_argument('--sampler', metavar='NAME', help="one of Optuna's samplers, such as TPESampler, RandomSampler or GPSampler; default: Optuna's")
-    p.add_argument('--pruner', metavar='NAME', help="one of Optuna's pruners, such as MedianPruner, HyperbandPruner or NopPruner; default: Optuna's")
+    p.add_argument('--sampler', metavar='NAME',
+        help="one of Optuna's samplers, such as TPESampler, RandomSampler or GPSampler; default: Optuna's")
+    p.add_argument('--pruner', metavar='NAME',
+        help="one of Optuna's pruners, such as MedianPruner, HyperbandPruner or NopPruner; default: Optuna's")
     _add_logs(p)
     args = p.parse_args(argv)
-    exp = _experiment(args, p)
+    exp, = _experiments(args, p)
     try: space = dict(_space(o) for o in args.space)
     except ValueError as e: p.error(str(e))
     return _guarded(args, p.prog, lambda: _search(args, exp, space))
@@ -263,33 +289,40 @@ def advtrain_search(
 def _space(text):
     "A choice and where it is searched"
     name,_,values = text.partition('=')
-    field = next((f for f in fields(Experiment) if f.name==name.replace('-','_')), None)
-    if field is None or not values: raise ValueError(f'--space takes CHOICE=VALUES, where the choice is one of an experiment, not {text!r}')
-    convert = _yes_no if field.type is bool else _converter(field)
+    name = name.replace('-', '_')
+    if name not in FIELDS or not values:
+        raise ValueError(f'--space takes CHOICE=VALUES, where the choice is one of an experiment, not {text!r}')
+    read = _reader(FIELDS[name])
     try:
-        if ':' not in values: return field.name,[convert(o) for o in values.split(',')]
+        if ':' not in values: return name,[read(o) for o in values.split(',')]
         low,high,*log = values.split(':')
-        return field.name,(convert(low),convert(high),*log)
+        return name,(read(low),read(high),*log)
     except argparse.ArgumentTypeError as e: raise ValueError(f'--space {text}: {e}') from None
 
 def _search(args, exp, space):
     from advtrain.all import search
     from advtrain.report import result_line
     out = args.out or Path('runs')/f'{exp.name}-search'
-    best = search(exp, space, _data(args), out, args.trials, args.storage, args.study, args.sampler, args.pruner, log=args.log, **_loading(args))
-    page = (out/'index.html').resolve()
-    if best is None: return str(page), dict(best=None, page=str(page))
+    how = dict(sampler=args.sampler, pruner=args.pruner, log=args.log, **_loading(args))
+    best = search(exp, space, _data(args), out, args.trials, args.storage, args.study, **how)
+    page = str((out/'index.html').resolve())
+    if best is None: return page,dict(best=None, page=page)
+    folder = best.folder.resolve()
     chosen = {k: getattr(best.experiment, k) for k in space}
-    return '\n'.join([result_line(best), ', '.join(f'{k} {v}' for k,v in chosen.items()), str(best.folder.resolve()/'report.html'), str(page)]), dict(best=str(best.folder.resolve()), chosen=chosen, page=str(page), **best.metrics)
+    words = ', '.join(f'{k} {v}' for k,v in chosen.items())
+    lines = [result_line(best), words, str(folder/'report.html'), page]
+    return '\n'.join(lines),dict(best=str(folder), chosen=chosen, page=page, **best.metrics)
 
 # %% ../../nbs/08_cli.ipynb #9f5c84ce
 def advtrain_compare(
     argv:list|None=None, # Arguments; `None` takes those of the shell
 )->int: # Exit code
     "Compare finished runs on one page"
-    p = _Parser('advtrain_compare', 'Compare finished runs on the same data: what differs, whether the difference is more than chance, and which images flipped.', 'RUN RUN …')
+    p = _Parser('advtrain_compare', 'Compare finished runs on the same data: what differs, whether the difference is more than '
+        'chance, and which images flipped.', 'RUN RUN …')
     p.add_argument('folders', nargs='+', metavar='RUN', type=Path, help='folder of a finished run')
-    p.add_argument('--out', type=_out, default=Path('runs/comparison.html'), help='page to write; default: runs/comparison.html')
+    p.add_argument('--out', type=_out, default=Path('runs/comparison.html'),
+        help='page to write; default: runs/comparison.html')
     args = p.parse_args(argv)
     if len(args.folders)<2: p.error('a comparison needs two runs or more')
     return _guarded(args, p.prog, lambda: _compare(args))
@@ -299,18 +332,20 @@ def _compare(args):
     from advtrain.all import compare_runs,write_comparison
     c = compare_runs(args.folders)
     page = write_comparison(c, args.out).resolve()
-    return '\n'.join([c.table.to_string(), *c.sentences(), str(page)]), dict(runs=c.table.reset_index().to_dict('records'), pairs=c.pairs.to_dict('records'), page=str(page))
+    text = '\n'.join([c.table.to_string(), *c.sentences(), str(page)])
+    return text,dict(runs=c.table.reset_index().to_dict('records'), pairs=c.pairs.to_dict('records'), page=str(page))
 
 # %% ../../nbs/08_cli.ipynb #41fd7a39
 def advtrain_lr_find(
     argv:list|None=None, # Arguments; `None` takes those of the shell
 )->int: # Exit code
     "Suggest a learning rate, and draw its curve"
-    p = _Parser('advtrain_lr_find', 'Raise the learning rate over 100 steps from tiny to huge, watch the loss, and suggest a rate from where it falls. Nothing is trained.', 'PRESET or FILE.toml')
+    p = _Parser('advtrain_lr_find', 'Raise the learning rate over 100 steps from tiny to huge, watch the loss, and suggest a rate '
+        'from where it falls. Nothing is trained.', 'PRESET or FILE.toml')
     _add_preset(p)
     p.add_argument('--out', type=_out, default=Path('lr_find.png'), help='picture to write; default: lr_find.png')
     args = p.parse_args(argv)
-    exp = _experiment(args, p)
+    exp, = _experiments(args, p)
     return _guarded(args, p.prog, lambda: _lr_find(args, exp))
 
 # %% ../../nbs/08_cli.ipynb #9667598a
@@ -325,18 +360,22 @@ def _lr_find(args, exp):
     plt.gcf().savefig(picture := io.BytesIO(), dpi=110, format='png')
     plt.close()
     own.write(args.out.name, picture.getvalue())
-    return f'suggested learning rate: {found.valley:.2g}\n{args.out.resolve()}', dict(lr=found.valley, figure=str(args.out.resolve()))
+    figure = str(args.out.resolve())
+    return f'suggested learning rate: {found.valley:.2g}\n{figure}',dict(lr=found.valley, figure=figure)
 
 # %% ../../nbs/08_cli.ipynb #b5275384
 def advtrain_predict(
     argv:list|None=None, # Arguments; `None` takes those of the shell
 )->int: # Exit code
     "Classify images with the network of a run, and draw where it looked"
-    p = _Parser('advtrain_predict', 'Classify images with the network of a run, and draw where it looked.', 'RUN IMAGE …')
+    about = 'Classify images with the network of a run, and draw where it looked.'
+    p = _Parser('advtrain_predict', about, 'RUN IMAGE …')
     p.add_argument('run', metavar='RUN', type=Path, help='folder of a finished run')
     p.add_argument('images', nargs='+', metavar='IMAGE', type=Path, help='image, or folder of images')
-    p.add_argument('--out', type=_out, default=Path('heat_maps'), help='folder for a heat map of each image; default: heat_maps')
-    p.add_argument('--layers', type=lambda s: s.split(','), metavar='NAMES', help="layers of the heat maps, separated by commas; default: those of the run")
+    p.add_argument('--out', type=_out, default=Path('heat_maps'),
+        help='folder for a heat map of each image; default: heat_maps')
+    p.add_argument('--layers', type=_reader(FIELDS['layers']), metavar='NAMES',
+        help='layers of the heat maps, separated by commas; default: those of the run')
     p.add_argument('--no-maps', action='store_true', help='draw no heat maps')
     args = p.parse_args(argv)
     return _guarded(args, p.prog, lambda: _predict(args))
@@ -347,16 +386,24 @@ def _predict(args):
     from advtrain.files import OwnFiles
     from advtrain.interpret import image_files
     run = Run(args.run)
-    if lost := [str(o) for o in args.images if not o.exists()]: raise FileNotFoundError(f"no such image: {', '.join(lost[:5])}")
+    lost = [str(o) for o in args.images if not o.exists()]
+    if lost: raise FileNotFoundError(f"no such image: {', '.join(lost[:5])}")
     files = [f for o in args.images for f in (image_files(o) if o.is_dir() else [o])]
     if not files: raise ValueError(f"no images in {', '.join(map(str, args.images))}")
-    own,names = OwnFiles(args.out, 'heat maps'),[] if args.no_maps else _map_names(files)
+    names = [] if args.no_maps else _map_names(files)
+    own = OwnFiles(args.out, 'heat maps')
     own.check(*names)
     learn = run.learner()
     with learn.no_bar(): interp = learn.interpret(files)
     maps = [None]*len(files) if args.no_maps else _draw_maps(interp, args.layers or run.experiment.layers, own, names)
-    rows = [dict(file=str(f), **{'class': r.predicted}, probability=round(float(r.p_predicted), 4), heat_map=m and str(m)) for f,r,m in zip(files, interp.table.itertuples(), maps)]
-    return '\n'.join('  '.join([f"{r['probability']:6.1%}", r['class'], r['file']] + ([f"→ {r['heat_map']}"] if r['heat_map'] else [])) for r in rows), rows
+    rows = [{'file': str(f), 'class': r.predicted, 'probability': round(float(r.p_predicted), 4), 'heat_map': m and str(m)}
+        for f,r,m in zip(files, interp.table.itertuples(), maps)]
+    return '\n'.join(map(_prediction_line, rows)),rows
+
+def _prediction_line(r):
+    "What the network says of an image"
+    heat_map = [f"→ {r['heat_map']}"] if r['heat_map'] else []
+    return '  '.join([f"{r['probability']:6.1%}", r['class'], r['file'], *heat_map])
 
 def _map_names(files):
     "A name for each heat map; images of one name get numbers, also where capitals don't count"
