@@ -133,9 +133,13 @@ class Experiment:
     nesterov:bool = choice(False, "Nesterov's momentum")
     wd:float = choice(5e-4, 'Weight decay (L2)', 0, BELOW_1)
     wd_norm_bias:bool = choice(True, 'Whether norms and biases decay too')
+    opt:str = choice('sgd', 'Optimiser, a name in `OPTS`', registry='advtrain.optimisers:OPTS',
+        names=('sgd','adam','adamw','rmsprop','muon'))
     label_smoothing:float = choice(0., 'Share of each label that is spread over all classes', 0, BELOW_1)
     grad_clip:float|None = choice(None, 'Largest norm of the gradients; without one they are not clipped', ABOVE_0)
     ema:float|None = choice(None, 'Decay of the averaged weights a step; without one they are not averaged', 0, BELOW_1)
+    schedule:str = choice('plateau', 'How the learning rate goes on, a name in `SCHEDULES`',
+        registry='advtrain.schedules:SCHEDULES', names=('plateau','one_cycle','cosine','step','constant'))
     patience:int = choice(3, 'Epochs without a lower loss before the learning rate drops', low=1)
     factor:float = choice(10., 'What the learning rate is then divided by', ABOVE_1)
     min_delta:float = choice(0., 'Share of the loss that it must fall by to count as lower', 0, BELOW_1)

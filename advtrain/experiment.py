@@ -39,7 +39,7 @@ from .precision import cpu_instructions
 from .ranks import alone,is_main,on_main,place,ranks_together,say
 from .record import best_row,plot_history,watched
 from .report import mend_report
-from .runs import _FROM_EXP,FIGURES,NAMES,SUMS,VIEWS,Run,finished,make_learner,seal
+from .runs import DATA_CHOICES,FIGURES,NAMES,SUMS,VIEWS,Run,finished,make_learner,seal
 from .text import no_formulas,printable
 
 # %% ../nbs/06_experiment.ipynb #5c817089
@@ -158,7 +158,7 @@ def _metrics(learn, interp, flipped=None):
         parameters=sum(p.numel() for p in learn.model.parameters()), lr=learn.lr, precision=learn.precision.used, seconds=sum(r['seconds'] for r in rows))
 
 # %% ../nbs/06_experiment.ipynb #c642aa20
-@delegates(image_dls, but=_FROM_EXP)
+@delegates(image_dls, but=DATA_CHOICES)
 def run_experiment(
     exp:Experiment, # The choices
     data:str|Path, # Folder of classes, see `image_dls`
@@ -510,7 +510,7 @@ def child():
     _attempt(Experiment.from_toml(job['experiment']), job['data'], Path(job['out']), **job['kwargs'])
 
 # %% ../nbs/06_experiment.ipynb #8ee9c081
-@delegates(image_dls, but=_FROM_EXP)
+@delegates(image_dls, but=DATA_CHOICES)
 def run_many(
     experiments, # `Experiment`s with different names, such as `grid` makes
     data:str|Path, # Folder of classes, see `image_dls`

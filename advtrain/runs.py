@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-from fastai.learner import Learner
 from fastai.torch_core import no_random
 from fastcore.basics import patch
 from fastcore.meta import delegates
@@ -19,41 +18,70 @@ from fastcore.meta import delegates
 from .arguments import check_path
 from .augment import AUGS
 from .checkpoint import checkpoints,load_tensors,set_seed
-from .choices import Experiment
+from .choices import FIELDS,Experiment
 from .data import empty_dls,image_dls
 from .files import OwnFiles,inside
 import advtrain.gradcam # it gives interpretations their maps
 from .interpret import ImageInterpretation
+from .learner import RunLearner
 from .models import ARCHS,find_layer
+from .optimisers import OPTS
+from .ranks import say
+from .schedules import SCHEDULES
 from .text import names_of,printable
-from .training import resnet_learner
+from .training import resnet_learner,takes
 
-# %% ../nbs/05b_runs.ipynb #d9d10c7d
-_FROM_EXP = 'augs size bs valid_pct fraction watch seed'.split() # options of the loaders that an experiment decides
-_FOR_LEARNER = 'mom nesterov wd wd_norm_bias patience factor min_delta precision label_smoothing grad_clip ema width last_stride dropout zero_init weight_std pre_act warmup'.split()
+# %% ../nbs/05b_runs.ipynb #6800a5f0
+def _parameters(f): return inspect.signature(f).parameters
 
+DATA_CHOICES = [k for k in _parameters(image_dls) if k in FIELDS] # options of the loaders that an experiment decides
+
+def unused(
+    exp:Experiment, # The choices
+)->dict: # field -> the name of what doesn't have it
+    "Find the choices that other networks, optimisers or schedules have, and the chosen one doesn't"
+    res = {}
+    for registry,name in ((OPTS, exp.opt), (SCHEDULES, exp.schedule), (ARCHS, exp.arch)):
+        known = {k for f in registry.values() for k in _parameters(f) if k in FIELDS}
+        res |= {k: name for k in sorted(known) if not takes(registry[name], k)}
+    return res
+
+def _say_unused(exp):
+    "Tell which choices decide nothing, but for those that have their default"
+    lines = [f'{k} ({name} has none)' for k,name in unused(exp).items() if getattr(exp, k)!=FIELDS[k].default]
+    if lines: say(f"not used: {', '.join(lines)}")
+
+# %% ../nbs/05b_runs.ipynb #a606c3bd
 def _learner(exp, dls):
     "The learner of `exp`; a layer that does not exist is an error now, not after training"
-    learn = resnet_learner(dls, ARCHS[exp.arch], exp.norm, lr=exp.scaled_lr if exp.lr!='find' else .01, **{k: getattr(exp, k) for k in _FOR_LEARNER})
+    arch = ARCHS[exp.arch]
+    takers = [*_parameters(resnet_learner), *_parameters(arch)]
+    options = {k: v for k,v in vars(exp).items() if k in takers and k not in unused(exp)}
+    options |= dict(arch=arch, lr=exp.scaled_lr if exp.lr!='find' else FIELDS['lr'].default)
+    learn = resnet_learner(dls, **options)
     for o in exp.layers: find_layer(learn.model, o)
     return learn
 
 def _augs(exp):
     "The augmentation of `exp`"
-    make,options = AUGS[exp.augs],{} if exp.hole is None else {'hole': exp.hole}
+    make = AUGS[exp.augs]
+    options = {} if exp.hole is None else {'hole': exp.hole}
     try: inspect.signature(make).bind(exp.size, **options)
-    except TypeError: raise ValueError(f"the augmentation {exp.augs!r} cannot be called with {', '.join(['the size', *options])}: AUGS holds functions of size, and of hole where hole is set") from None
+    except TypeError: raise ValueError(f"the augmentation {exp.augs!r} cannot be called with "
+        f"{', '.join(['the size', *options])}: AUGS holds functions of size, and of hole where hole is set") from None
     return make(exp.size, **options)
 
-@delegates(image_dls, but=_FROM_EXP)
+@delegates(image_dls, but=DATA_CHOICES)
 def make_learner(
     exp:Experiment, # The choices
     data:str|Path, # Folder of classes, see `image_dls`
     **kwargs, # Passed on to `image_dls`
-)->Learner: # Ready for `fit`
+)->RunLearner: # Ready for `fit`
     "Make the loaders and the learner of `exp`, its seed set"
     set_seed(exp.seed)
-    dls = image_dls(data, _augs(exp), size=exp.size, bs=exp.bs, valid_pct=exp.valid_pct, fraction=exp.fraction, watch=exp.watch, seed=exp.seed, **kwargs)
+    options = {k: getattr(exp, k) for k in DATA_CHOICES} | dict(augs=_augs(exp))
+    dls = image_dls(data, **options, **kwargs)
+    _say_unused(exp)
     return _learner(exp, dls)
 
 # %% ../nbs/05b_runs.ipynb #32fcd2a8
@@ -174,7 +202,7 @@ class Run:
 @patch
 def learner(self:Run,
     data:str|Path|None=None, # Folder of the data it was trained on; `None` for a learner without training images
-)->Learner: # With the weights of the best epoch
+)->RunLearner: # With the weights of the best epoch
     "Make the run's learner"
     about,exp = self.environment['data'],self.experiment
     if data is None: learn = _learner(exp, empty_dls(self.metrics['classes'], about['stats'], exp.size, exp.bs))

@@ -30,7 +30,7 @@ from .files import HOME,OwnFiles,working
 from .overview import write_index
 from .record import best_row
 from .ranks import alone
-from .runs import _FROM_EXP,SUMS,Run,make_learner
+from .runs import DATA_CHOICES,SUMS,Run,make_learner
 
 # %% ../nbs/06a_search.ipynb #cd830293
 def distributions(
@@ -254,7 +254,7 @@ def draw_study(
         for o in set(plt.get_fignums())-before: plt.close(o)
 
 # %% ../nbs/06a_search.ipynb #79560db8
-@delegates(image_dls, but=_FROM_EXP)
+@delegates(image_dls, but=DATA_CHOICES)
 def search(
     exp:Experiment, # What all trials have in common
     space:dict, # Fields, and for each a list of values, (lowest, highest), (lowest, highest, 'log'), or a distribution of Optuna
