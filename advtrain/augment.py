@@ -220,28 +220,32 @@ def _always(aug):
 class BatchAlbumentations(AlbumentationsTransform):
     "Apply an albumentations transform to a whole training batch, and another one, or none, to all other batches"
     order = 9 # before `IntToFloatTensor`
-    share = None # which images of a batch come, if several processes share it; the loader says so
     def __init__(self,
         train_aug, # `Compose` or single transform for training images; `None` for none
         valid_aug=None, # The same for validation and test images
     ):
         super().__init__(train_aug, valid_aug)
         if lacks := [o for o in map(batch_lacks, filter(None, (self.train_aug, self.valid_aug))) if o]:
-            raise ValueError(f'{lacks[0]} has no batch form: use AlbumentationsTransform, which applies any transform image by image')
+            raise ValueError(f'{lacks[0]} has no batch form: use AlbumentationsTransform, which applies any transform '
+                             'image by image')
 
     def encodes(self,
         x:TensorImage, # Batch, uint8 or floats in [0, 1], shape (images, channels, height, width)
     )->TensorImageBase: # The same; floats, which `IntToFloatTensor` leaves alone, if the `Compose` normalises
+        share = vars(x).pop('share', None) # noted there by a loader of a part of each batch
         if self.aug is None: return x
         _check_range(x)
-        out = augment_batch(self.aug, x.as_subclass(torch.Tensor).permute(0,2,3,1), _numpy_draws(), self.share).permute(0,3,1,2).contiguous()
+        images = x.as_subclass(torch.Tensor).permute(0,2,3,1)
+        out = augment_batch(self.aug, images, _numpy_draws(), share).permute(0,3,1,2).contiguous()
         return (TensorImage if out.dtype==x.dtype else TensorImageBase)(out)
 
 def _check_range(x):
     if x.dtype==torch.uint8: return
     if not x.is_floating_point(): raise ValueError(f'images must be of type uint8 or float, not {str(x.dtype)[6:]}')
     lo,hi = [o.item() for o in x.aminmax()]
-    if not (lo>=0 and hi<=1): raise ValueError(f'float images must lie in [0, 1], these reach from {lo:.3g} to {hi:.3g}: augment before Normalize, or clip them')
+    if not (lo>=0 and hi<=1):
+        raise ValueError(f'float images must lie in [0, 1], these reach from {lo:.3g} to {hi:.3g}: augment before '
+                         'Normalize, or clip them')
 
 # %% ../nbs/00_augment.ipynb #8dafd442
 def to_pixels(

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CIFAR10_CLASSES', 'CIFAR10_STATS', 'SPLITS', 'unpack_once', 'fashion_sample', 'data_folder', 'cifar10', 'class_files',
            'FolderSplitter', 'open_rgb', 'RGBImage', 'FitSquare', 'fit_square', 'scan_images', 'image_stats',
-           'DecodedImages', 'decode_images', 'NormalizeInPlace', 'image_block', 'CachedDL', 'fingerprint', 'image_dls',
-           'empty_dls', 'show_classes']
+           'DecodedImages', 'decode_images', 'NormalizeInPlace', 'image_block', 'CachedDL', 'ImageDataLoaders',
+           'fingerprint', 'image_dls', 'empty_dls', 'show_classes']
 
 # %% ../nbs/01_data.ipynb #946d5222
 import copy,functools,glob,hashlib,io,os,random,shutil,stat,sys,tarfile,tempfile,zlib
@@ -14,10 +14,12 @@ from collections import defaultdict
 from contextlib import contextmanager,suppress
 from functools import partial
 from importlib.resources import files as package_files
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 from urllib.error import URLError
 
+import fastai.vision.data
 import numpy as np
 import psutil
 import torch
@@ -28,7 +30,8 @@ from fastai.data.transforms import IntToFloatTensor,Normalize
 from fastai.torch_core import cast,default_device,no_random
 from fastai.vision.augment import RandTransform
 from fastai.vision.core import PILImage,TensorImage
-from fastcore.basics import chunked,patch
+from fastcore.basics import chunked
+from fastcore.foundation import L
 from fastcore.imports import IN_NOTEBOOK
 from fastprogress.fastprogress import progress_bar
 from fasttransform import Transform
@@ -558,11 +561,16 @@ def _spot_check(files, size, sums, checksums):
 
 def _decode(files, size):
     "Pixels, sums and checksums of all files"
-    pixels,n = torch.empty(len(files), size, size, 3, dtype=torch.uint8),0
-    sums,checksums = np.empty((len(files), 6)),np.empty(len(files), np.int64)
+    pixels = torch.empty(len(files), size, size, 3, dtype=torch.uint8)
+    sums = np.empty((len(files), 6))
+    checksums = np.empty(len(files), np.int64)
+    n = 0
     for x,s,c in _open_all(files, size):
-        here = slice(n, n := n+len(x))
-        pixels[here],sums[here],checksums[here] = x,s,c
+        here = slice(n, n+len(x))
+        pixels[here] = x
+        sums[here] = s
+        checksums[here] = c
+        n += len(x)
     return pixels,sums,checksums
 
 # %% ../nbs/01_data.ipynb #1891853d
@@ -634,10 +642,11 @@ class DecodedImages:
     def __init__(self,
         files:list, # Image files
         pixels:torch.Tensor, # Their pixels, uint8, shape (files, size, size, 3)
-        sums:np.ndarray, # Means and mean squares of the channels in [0, 1], shape (files, 6); a row of NaN for a file that cannot be read
+        sums:np.ndarray, # Their rows of `scan_images`
         checksums:np.ndarray|None=None, # A checksum of each image's pixels, shape (files,)
     ):
-        self.pixels,self.sums,self.checksums,self._on = pixels,sums,checksums,{}
+        self.pixels,self.sums,self.checksums = pixels,sums,checksums
+        self._on = {} # device -> pixels
         self._row = {str(f): i for i,f in enumerate(files)}
 
     def rows(self,
@@ -652,7 +661,9 @@ class DecodedImages:
     )->torch.Tensor: # The pixels, on `device` if they fit into a quarter of its free memory
         "Bring the pixels to `device`, once"
         if device is None or not is_gpu(device): return self.pixels
-        if device not in self._on: self._on[device] = self.pixels.to(device) if self.pixels.nbytes <= torch.cuda.mem_get_info(device)[0]/4 else self.pixels
+        if device not in self._on:
+            fits = self.pixels.nbytes <= torch.cuda.mem_get_info(device)[0]/4
+            self._on[device] = self.pixels.to(device) if fits else self.pixels
         return self._on[device]
 
 # %% ../nbs/01_data.ipynb #a8b628d2
@@ -738,13 +749,29 @@ def image_block(
     if augs is not None: augmented_pixels(augs, size)
     if stats is not None: _check_stats(stats)
     if vocab is not None: _check_vocab(vocab)
+    splitter = FolderSplitter(valid_pct, watch, seed, fraction)
     def _get_items(path):
         files = class_files(path)
-        return [f for f,ok in zip(files, _readable(files, scan_images(files, size), on_error)) if ok]
+        ok = _readable(files, scan_images(files, size), on_error)
+        return [f for f,o in zip(files, ok) if o]
+    return _block(splitter, size, stats, vocab, augs, get_items=_get_items)
+
+def _block(
+    splitter, # Function from files to the indices of each split
+    size:int, # Side of the images, pixels
+    stats:tuple|None, # Mean and standard deviation of each channel in [0, 1]; `None` leaves images in [0, 1]
+    vocab:list|None, # Class names; `None` takes those of the training images
+    augs=None, # albumentations `Compose` for training images, one by one
+    batch_augs=None, # The same for whole batches
+    get_items=None, # Function from the source to files; `None` if files are the source
+)->DataBlock:
+    "Make a block of arguments that were checked"
     images = TransformBlock(type_tfms=RGBImage.create, batch_tfms=IntToFloatTensor, dl_type=OpenedDL)
-    return DataBlock(blocks=(images, CategoryBlock(vocab)), get_items=_get_items, get_y=FolderLabel(),
-        splitter=FolderSplitter(valid_pct, watch, seed, fraction), item_tfms=[FitSquare(size), AlbumentationsTransform(augs)],
-        batch_tfms=[] if stats is None else [NormalizeInPlace.from_stats(*stats)])
+    item_tfms = [FitSquare(size), AlbumentationsTransform(augs)]
+    batch_tfms = [] if batch_augs is None else [BatchAlbumentations(batch_augs)]
+    if stats is not None: batch_tfms.append(NormalizeInPlace.from_stats(*stats))
+    return DataBlock((images, CategoryBlock(vocab)), get_items=get_items, get_y=FolderLabel(), splitter=splitter,
+        item_tfms=item_tfms, batch_tfms=batch_tfms)
 
 def _check_stats(stats):
     "Check that `stats` has mean and standard deviation of three channels"
@@ -788,14 +815,17 @@ class Part(NamedTuple):
         "Count the batches"
         return n if bs is None else sum(len(self(o))>0 for o in batch_sizes(n, bs, drop_last))
 
-    def tell(self,
-        dl, # Loader, about to apply its batch transforms
-        n:int=0, # Images of the whole batch
-        mine:list=(), # Places of those that are loaded
-    ):
-        "Let the batch augmentation draw for the whole of a batch"
-        for f in getattr(dl.after_batch, 'fs', []):
-            if isinstance(f, BatchAlbumentations): f.share = Share(n, np.array(mine)) if n and self.of>1 else None
+    def noted(self,
+        dl:TfmdDL, # Loader of this part
+        batch:tuple, # Images of this part and their targets, before the batch transforms
+        n:int, # Images of the whole batch
+        mine:list, # Places of those of this part
+    )->tuple: # The same
+        "Note on the images which part they are, for a batch augmentation that draws for the whole batch"
+        if self.of==1 or not any(isinstance(f, BatchAlbumentations) for f in dl.after_batch.fs): return batch
+        for x in L(batch):
+            if isinstance(x, TensorImage): x.share = Share(n, np.array(mine))
+        return batch
 
 def batch_sizes(
     n:int, # Images
@@ -810,8 +840,30 @@ def _targets(tl):
     "All targets; where they are the names of folders, one is found for each folder"
     if not isinstance(tl.tfms.fs[0], FolderLabel): return [tl[i] for i in range(len(tl))]
     folders = [str(o).rpartition(os.sep)[0] for o in tl.items]
-    of_folder = {o: tl[i] for o,i in {o: i for i,o in enumerate(folders)}.items()}
+    last = {o: i for i,o in enumerate(folders)}
+    of_folder = {o: tl[i] for o,i in last.items()}
     return [of_folder[o] for o in folders]
+
+def _stacked(items): return cast(torch.stack(items), type(items[0]))
+
+def _draws(tfm):
+    "Does an item transform draw at random?"
+    if isinstance(tfm, AlbumentationsTransform): return tfm.train_aug is not None
+    return isinstance(tfm, RandTransform)
+
+class _Found(NamedTuple):
+    "Where a loader finds its batches"
+    images:DecodedImages # The pixels
+    rows:torch.Tensor # Row of each item among them
+    targets:list # Tensors of targets, a row an item
+    items:tuple|None # What they were found for, see `_labelled`
+
+    def to(self,
+        device:torch.device, # Where rows and targets are needed
+    ):
+        "Bring rows and targets to `device`"
+        if self.rows.device==device: return self
+        return self._replace(rows=device_put(self.rows, device), targets=[device_put(o, device) for o in self.targets])
 
 class CachedDL(TfmdDL):
     "A loader that gathers whole batches from decoded images"
@@ -824,6 +876,8 @@ class CachedDL(TfmdDL):
         **kwargs, # Passed on to `TfmdDL`
     ):
         self.images,self.at_once,self.part = images,at_once,part
+        self._found = None # the first batch looks for it
+        self._sizes = [] # images of each batch that went through the batch transforms with the last ones
         super().__init__(dataset, num_workers=0, **kwargs)
 
     def new(self,
@@ -833,35 +887,38 @@ class CachedDL(TfmdDL):
     ):
         if cls is not None and not issubclass(cls, CachedDL): return super().new(dataset, cls, **kwargs)
         res = super().new(dataset, cls, **dict(images=self.images, at_once=self.at_once) | kwargs)
-        found_for = getattr(self, '_found_for', None)
-        if found_for and res._labelled()==found_for: res._source,res._found_for = self._source,found_for
+        if self._found and self._found.items and res._labelled()==self._found.items: res._found = self._found
         return res
 
     def _labelled(self):
         "What rows and labels are found for: images, items and classes; `None` without decoded images"
-        return self.images and (self.images, [(o, list(o.items), list(getattr(o, 'vocab', ()))) for o in self.dataset.tls])
+        if not self.images: return None
+        return self.images,[(o, list(o.items), list(getattr(o, 'vocab', ()))) for o in self.dataset.tls]
 
-    def __getstate__(self): return {**{k: v for k,v in self.__dict__.items() if k not in ('_source','_found_for')}, 'images': None} # the pixels stay here
+    def __getstate__(self): # the pixels stay here
+        return self.__dict__ | dict(images=None, _found=None)
+
     def __len__(self): return self.part.batches(self.n, self.bs, self.drop_last)
 
     def create_batches(self,
         idxs, # Indices into the data set
     ): # Yields as many images as make several batches
         for chunk in chunked(idxs, self.bs*max(1, self.at_once//self.bs)):
-            own = [[i+j for j in self.part(n)] for i,n in zip(range(0, len(chunk), self.bs), batch_sizes(len(chunk), self.bs, self.drop_last))]
-            if not (mine := sum(own, [])): continue
+            starts = range(0, len(chunk), self.bs)
+            sizes = batch_sizes(len(chunk), self.bs, self.drop_last)
+            own = [[start+i for i in self.part(n)] for start,n in zip(starts, sizes)]
+            mine = [i for o in own for i in o]
+            if not mine: continue
             self._sizes = [len(o) for o in own if o]
-            self.part.tell(self, len(chunk), mine)
-            yield self.do_batch([chunk[i] for i in mine])
+            yield self.part.noted(self, self.do_batch([chunk[i] for i in mine]), len(chunk), mine)
 
     def __iter__(self):
-        try:
-            for b in super().__iter__():
-                start = 0
-                for n in self._sizes:
-                    yield tuple(o[start:start+n].contiguous() for o in b) # images gathered, but not augmented, have their channels last
-                    start += n
-        finally: self.part.tell(self)
+        for b in super().__iter__():
+            start = 0
+            for n in self._sizes:
+                # images gathered, but not augmented, have their channels last
+                yield tuple(o[start:start+n].contiguous() for o in b)
+                start += n
 
     def do_item(self,
         i:int|None, # Index into the data set
@@ -871,42 +928,42 @@ class CachedDL(TfmdDL):
     def create_batch(self,
         idxs:list, # Indices into the data set; fastai probes with `None`
     )->tuple: # Images, uint8, shape (images, 3, height, width), and class indices
-        if not hasattr(self, '_source'): self._source,self._found_for = self._find(),self._labelled()
-        pixels,rows,*targets = self._on_device()
+        if self._found is None: self._found = self._find()
+        pixels = self._found.images.on(self.device) # on the loader's device if they fit there
+        self._found = self._found.to(pixels.device)
         idxs = device_put([i or 0 for i in idxs], pixels.device)
-        batch = [pixels.index_select(0, rows[idxs])] + [cast(t[idxs], type(t)) for t in targets]
+        batch = [pixels.index_select(0, self._found.rows[idxs])]
+        batch += [cast(t[idxs], type(t)) for t in self._found.targets]
         if self.device is not None: batch = [device_put(o, self.device) for o in batch]
         return TensorImage(batch[0].permute(0,3,1,2)),*batch[1:]
 
-    def _on_device(self):
-        "Pixels, rows and targets, on the loader's device if the pixels fit there"
-        images,rows,*targets = self._source
-        pixels = images.on(self.device)
-        if rows.device!=pixels.device: rows,*targets = [device_put(o, pixels.device) for o in (rows, *targets)]
-        self._source = images,rows,*targets
-        return pixels,rows,*targets
-
     def _find(self):
-        "The decoded images, the row of each item, and the targets"
-        if any(isinstance(o, RandTransform) and getattr(o, 'train_aug', True) is not None for o in self.after_item.fs):
-            raise ValueError('an item transform that draws at random would be frozen in the array: use `BatchAlbumentations` as a batch transform')
-        if self.images and (rows := self.images.rows(self.items)) is not None:
-            columns = map(_targets, self.dataset.tls[1:])
-            return self.images,rows,*[cast(torch.stack(o), type(o[0])) for o in columns]
-        x,*y = [cast(torch.stack(o), type(o[0])) for o in zip(*[self.after_item(o) for o in self.dataset])]
-        return DecodedImages([], x.permute(0,2,3,1).contiguous().as_subclass(torch.Tensor), None),torch.arange(len(x)),*y
+        "Find pixels and targets of all items"
+        if any(map(_draws, self.after_item.fs)):
+            raise ValueError('an item transform that draws at random would be frozen in the array: use '
+                             '`BatchAlbumentations` as a batch transform')
+        rows = self.images.rows(self.items) if self.images else None
+        if rows is not None:
+            return _Found(self.images, rows, [_stacked(_targets(o)) for o in self.dataset.tls[1:]], self._labelled())
+        x,*targets = map(_stacked, zip(*[self.after_item(o) for o in self.dataset]))
+        pixels = x.permute(0,2,3,1).contiguous().as_subclass(torch.Tensor)
+        return _Found(DecodedImages([], pixels, None), torch.arange(len(x)), targets, self._labelled())
 
 # %% ../nbs/01_data.ipynb #1a559053
 @contextmanager
 def _seeded(seed):
     "Seed the generators of the CPU, and put them back; worker processes must not touch a GPU's"
-    before = random.getstate(),np.random.get_state(),torch.get_rng_state()
+    of_python = random.getstate()
+    of_numpy = np.random.get_state()
+    of_torch = torch.get_rng_state()
     random.seed(seed)
     np.random.seed(seed)
     torch.default_generator.manual_seed(seed)
     try: yield
     finally:
-        for put_back,state in zip((random.setstate,np.random.set_state,torch.set_rng_state), before): put_back(state)
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
+        torch.set_rng_state(of_torch)
 
 class PartDL(OpenedDL):
     "A loader of a part of each batch of another loader, image by image"
@@ -933,8 +990,10 @@ class PartDL(OpenedDL):
         self.epoch_seed = copy.copy(self.rng).getrandbits(31)
 
     def get_idxs(self):
-        before,self.whole.rng = self.whole.rng,self.rng
-        idxs,self.whole.rng = self.whole.get_idxs(),before
+        before = self.whole.rng
+        self.whole.rng = self.rng
+        try: idxs = self.whole.get_idxs()
+        finally: self.whole.rng = before
         return [b[i] for b in chunked(idxs, self.whole.bs, self.drop_last) for i in self.part(len(b))]
 
     def do_item(self,
@@ -943,25 +1002,55 @@ class PartDL(OpenedDL):
         if not self.part.fill: return super().do_item(i)
         with _seeded((self.epoch_seed+i)%2**32): return super().do_item(i)
 
-    def __iter__(self):
-        batches = super().__iter__()
-        try:
-            for n in filter(self.part, batch_sizes(self.n, self.whole.bs, self.drop_last)):
-                self.part.tell(self, n, self.part(n))
-                yield next(batches)
-            next(batches, None) # it cleans up after the last one
-        finally: self.part.tell(self)
+    def create_batches(self,
+        idxs, # Indices into the data set, those of a worker process
+    ): # Yields its batches
+        sizes = filter(self.part, batch_sizes(self.n, self.whole.bs, self.drop_last))
+        own = islice(sizes, self.offs, None, self.num_workers)
+        for b,n in zip(super().create_batches(idxs), own): yield self.part.noted(self, b, n, self.part(n))
 
 def part_of(
     dl:TfmdDL, # Loader
     part:Part, # Which part of each batch to load
 )->TfmdDL: # It shuffles as `dl` would have
     "Make a loader of a part of each batch"
-    if not (size := len(part.own(dl.bs))): raise ValueError(f'a batch of {dl.bs} images cannot be shared by {part.of} processes: choose bs from {part.of}')
+    size = len(part.own(dl.bs))
+    if not size:
+        raise ValueError(f'a batch of {dl.bs} images cannot be shared by {part.of} processes: choose bs from {part.of}')
     how = {} if isinstance(dl, CachedDL) else dict(cls=PartDL, whole=dl, bs=size)
     with no_random(): res = dl.new(part=part, **how)
-    res.rng,res.whole = copy.copy(dl.rng),dl
+    res.rng = copy.copy(dl.rng)
+    res.whole = dl
     return res
+
+# %% ../nbs/01_data.ipynb #cf1c4a76
+class ImageDataLoaders(fastai.vision.data.ImageDataLoaders):
+    "Loaders for training, validation and testing, and what is known of their images"
+    def __init__(self,
+        *loaders, # `train`, `valid` and, if there are test images, `test`
+        path:str|Path='.', # Where fastai's learners keep files
+        device=None, # Device of the batches; `None` leaves that to the loaders
+        watch:str='valid', # What training watches: 'valid', or 'test' as the references did
+        source:Path|None=None, # Folder of the images
+        stats:tuple|None=None, # Mean and standard deviation of each channel in [0, 1], which normalise the images
+        fast:bool=False, # Are all images decoded, and augmented in whole batches?
+        skipped:list=(), # Files that cannot be read and were left out
+        fingerprint:dict|None=None, # 'train', 'valid', 'test' and 'all' -> a line that tells these images from others
+    ):
+        super().__init__(*loaders, path=path, device=device)
+        self.watch,self.source,self.stats,self.fast = watch,source,stats,fast
+        self.skipped = list(skipped)
+        self.fingerprint = fingerprint or {}
+
+    @property
+    def test(self):
+        "The third loader, which is read once, at the end"
+        if len(self.loaders)>2: return self.loaders[2]
+        raise AttributeError('test')
+
+    def __getattr__(self, k): # called for what is not here; fastai asks the training loader then
+        if k=='test': raise AttributeError('these loaders have no test set: make them with `image_dls`')
+        return super().__getattr__(k)
 
 # %% ../nbs/01_data.ipynb #ab3d3a8d
 def _why_slow(
@@ -971,8 +1060,11 @@ def _why_slow(
 )->str|None: # The reason; `None` if there is none
     "Find out why the images must be loaded one by one"
     if augs is not None and (lacks := batch_lacks(augs)): return f'{lacks} has no batch form'
-    need,free = n*size*size*3,psutil.virtual_memory().available
-    if need > free/4: return f'{n} images of {size}×{size} pixels are {need/1e6:,.0f} MB, more than a quarter of the {free/1e6:,.0f} MB of free memory'
+    need = n*size*size*3
+    free = psutil.virtual_memory().available
+    if need > free/4:
+        return (f'{n} images of {size}×{size} pixels are {need/1e6:,.0f} MB, more than a quarter of the '
+                f'{free/1e6:,.0f} MB of free memory')
 
 # %% ../nbs/01_data.ipynb #399010bc
 def fingerprint(
@@ -1016,6 +1108,59 @@ def _usable_device(
         raise ValueError(f'{wrong}: {reason(e)}') from e
     return res
 
+def _check_workers(num_workers, device):
+    "How many processes load images one by one"
+    if num_workers is None: return 0 if device.type=='cpu' else min(8, os.cpu_count()) # training needs a CPU's cores
+    return check_whole('num_workers', num_workers, 0, 256)
+
+# %% ../nbs/01_data.ipynb #9ccfdd10
+class _Readable(NamedTuple):
+    "Image files that can be read, and what opening them has shown"
+    files:list # The files
+    sums:np.ndarray # Their rows of `scan_images`
+    checksums:np.ndarray # Their checksums
+    skipped:list # Files that cannot be read
+    images:DecodedImages|None # The pixels of all; `None` goes file by file
+
+def _open_images(source, augs, size, fast, on_error):
+    "Find and open every image under `source`"
+    files = class_files(source)
+    if fast and (why := _why_slow(augs, len(files), size)):
+        say(f'images are loaded and augmented one by one, because {why}')
+        fast = False
+    pixels,sums,checksums = _kept(files, size, with_pixels=fast)
+    images = DecodedImages(files, pixels, sums, checksums) if fast else None
+    ok = _readable(files, sums, on_error)
+    skipped = [Path(shown_path(f)) for f,o in zip(files, ok) if not o]
+    return _Readable([f for f,o in zip(files, ok) if o], sums[ok], checksums[ok], skipped, images)
+
+def _check_splits(files, splits, bs):
+    "The class names, if there are training images for each and for a batch"
+    n = len(splits['train'])
+    if not 0 < bs <= n:
+        raise ValueError(f'the batch size is {bs}, and there are {n} training images: choose bs from 1 to {n}')
+    vocab = sorted({files[i].parent.name for i in splits['train']})
+    if lost := sorted({f.parent.name for f in files}-set(vocab)):
+        raise ValueError(f"no training image of {', '.join(map(shown_path, lost))} can be read")
+    return vocab
+
+def _loaders(found, splits, augs, size, stats, vocab, device, num_workers, bs):
+    "Make the loaders of the images in `found`"
+    split = lambda files: list(splits.values())
+    if found.images is None:
+        block = _block(split, size, stats, vocab, augs)
+        how = dict(num_workers=num_workers)
+    else:
+        block = _block(split, size, stats, vocab, batch_augs=augs)
+        pixels_at_once = 2**21 if is_gpu(device) else 2**18
+        how = dict(dl_type=CachedDL, images=found.images, at_once=pixels_at_once//size**2)
+    return block.dataloaders(found.files, bs=bs, device=device, drop_last=False, **how).loaders
+
+def _fingerprints(found, splits):
+    "The fingerprint of each split, and of all images"
+    all_of = splits | dict(all=list(range(len(found.files))))
+    return {s: fingerprint([found.files[i] for i in idxs], found.sums[idxs]) for s,idxs in all_of.items()}
+
 # %% ../nbs/01_data.ipynb #15aed466
 def image_dls(
     path:str|Path, # Folder of classes, or of splits, or a tar archive of one
@@ -1027,50 +1172,29 @@ def image_dls(
     watch:str='valid', # What training watches: 'valid', or 'test' as the references did
     seed:int=42, # The same seed holds out the same images
     device=None, # Device of the batches; `None` is fastai's default device
-    num_workers:int|None=None, # Worker processes of the slow way; `None` is 0 on a CPU, where training needs the cores, else up to 8
+    num_workers:int|None=None, # Worker processes of the slow way; `None`: 0 on a CPU, else up to 8
     fast:bool=True, # Decode all images once and augment whole batches, where possible? `False` goes file by file
     on_error:str='raise', # What to do with images that cannot be read: 'raise' or 'skip'
     fraction:float=1., # Share of each class's training images that is used
-)->DataLoaders: # `train`, `valid` and `test`
+)->ImageDataLoaders: # `train`, `valid` and `test`
     "Make loaders for training, validation and testing from a folder of classes"
     check_choice('on_error', on_error, ('raise','skip'))
-    size,bs = _check_size(size),check_whole('bs', bs)
-    splitter,device = FolderSplitter(valid_pct, watch, seed, fraction),_usable_device(device)
-    if num_workers is None: num_workers = 0 if device.type=='cpu' else min(8, os.cpu_count())
-    num_workers = check_whole('num_workers', num_workers, 0, 256)
+    size = _check_size(size)
+    bs = check_whole('bs', bs)
+    splitter = FolderSplitter(valid_pct, watch, seed, fraction)
+    device = _usable_device(device)
+    num_workers = _check_workers(num_workers, device)
     if augs is not None: augmented_pixels(augs, size)
-    files = class_files(path := data_folder(path))
-    if check_flag('fast', fast) and (why := _why_slow(augs, len(files), size)):
-        say(f'images are loaded and augmented one by one, because {why}')
-        fast = False
-    images = decode_images(files, size) if fast else None
-    sums,checksums = (images.sums,images.checksums) if fast else _kept(files, size, with_pixels=False)[1:]
-    ok = _readable(files, sums, on_error)
-    skipped = [Path(shown_path(f)) for f,o in zip(files, ok) if not o]
-    files,sums,checksums = [f for f,o in zip(files, ok) if o],sums[ok],checksums[ok]
-    train,*rest = splitter(files)
-    if not 0 < bs <= len(train): raise ValueError(f'the batch size is {bs}, and there are {len(train)} training images: choose bs from 1 to {len(train)}')
-    vocab = sorted({files[i].parent.name for i in train})
-    if lost := sorted({f.parent.name for f in files}-set(vocab)):
-        raise ValueError(f"no training image of {', '.join(map(shown_path, lost))} can be read")
-    _tell_leaks(files, sums, checksums, dict(zip(SPLITS, (train,*rest))))
-    stats = CIFAR10_STATS if vocab==CIFAR10_CLASSES else image_stats(sums[train])
-    block = image_block(None if fast else augs, size, stats, valid_pct, watch, seed, on_error, vocab, fraction)
-    if fast and augs is not None: block = block.new(block.item_tfms, [BatchAlbumentations(augs), *block.batch_tfms])
-    block.get_items = None # they are known, and were opened already
-    pixels_at_once = 2**21 if is_gpu(device) else 2**18
-    how = dict(dl_type=CachedDL, images=images, at_once=pixels_at_once//size**2) if fast else dict(num_workers=num_workers)
-    dls = block.dataloaders(files, bs=bs, device=device, drop_last=False, **how)
-    dls.skipped,dls.watch,dls.source,dls.fast,dls.stats = skipped,watch,path,fast,stats
-    dls.fingerprint = {s: fingerprint([files[i] for i in idxs], sums[idxs]) for s,idxs in zip(SPLITS, (train,*rest))} | {'all': fingerprint(files, sums)}
-    return dls
-
-# %% ../nbs/01_data.ipynb #028f74d1
-@patch(as_prop=True)
-def test(self:DataLoaders):
-    "The third loader, which is read once, at the end"
-    if len(self.loaders)<3: raise AttributeError('these loaders have no test set: make them with `image_dls`')
-    return self.loaders[2]
+    check_flag('fast', fast)
+    source = data_folder(path)
+    found = _open_images(source, augs, size, fast, on_error)
+    splits = dict(zip(SPLITS, splitter(found.files)))
+    vocab = _check_splits(found.files, splits, bs)
+    _tell_leaks(found.files, found.sums, found.checksums, splits)
+    stats = CIFAR10_STATS if vocab==CIFAR10_CLASSES else image_stats(found.sums[splits['train']])
+    loaders = _loaders(found, splits, augs, size, stats, vocab, device, num_workers, bs)
+    return ImageDataLoaders(*loaders, device=device, watch=watch, source=source, stats=stats,
+        fast=found.images is not None, skipped=found.skipped, fingerprint=_fingerprints(found, splits))
 
 # %% ../nbs/01_data.ipynb #a8ad3083
 def empty_dls(
@@ -1079,16 +1203,20 @@ def empty_dls(
     size:int=32, # Side of the images, pixels
     bs:int=128, # Batch size
     device=None, # Device of the batches; `None` is fastai's default device
-)->DataLoaders: # Two empty ones
+)->ImageDataLoaders: # Two empty ones
     "Make loaders without an image, whose `test_dl` prepares any images for a network trained elsewhere"
     _check_vocab(vocab)
-    block,bs,device = image_block(None, size, stats, vocab=vocab),check_whole('bs', bs, 1),_usable_device(device)
-    block.get_items,block.splitter = None,lambda files: ([0],[0])
+    size = _check_size(size)
+    if stats is not None: _check_stats(stats)
+    bs = check_whole('bs', bs, 1)
+    device = _usable_device(device)
+    block = _block(lambda files: ([0],[0]), size, stats, vocab)
     with tempfile.TemporaryDirectory() as tmp: # fastai learns from an image what its transforms make
-        (folder := Path(tmp)/str(vocab[0])).mkdir()
-        Image.new('RGB', (1,1)).save(file := folder/'placeholder.png')
+        file = Path(tmp)/str(vocab[0])/'placeholder.png'
+        file.parent.mkdir()
+        Image.new('RGB', (1,1)).save(file)
         dls = block.dataloaders([file], bs=bs, device=device, num_workers=0)
-    return dls.new_empty()
+    return ImageDataLoaders(*dls.new_empty().loaders, device=device, stats=stats)
 
 # %% ../nbs/01_data.ipynb #349afd7a
 def show_classes(

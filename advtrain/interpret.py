@@ -27,7 +27,7 @@ from matplotlib.ticker import PercentFormatter
 from .arguments import check_flag,check_path,check_text,check_whole,shown
 from .augment import to_pixels
 from .checkpoint import digest,load_tensors,save_tensors
-from .data import SPLITS,is_image,open_rgb
+from .data import SPLITS,ImageDataLoaders,is_image,open_rgb
 from .figures import MOST_IMAGES,check_cmap,check_figsize,image_grid,new_figure,short
 from .files import inside
 from .lazy import skm,stats
@@ -396,13 +396,17 @@ def _numbers(which, n):
     return a.astype(int)
 
 # %% ../nbs/04_interpret.ipynb #16719d3f
+def _source(dls):
+    "Folder of the images of loaders; `None` if they don't know it"
+    return dls.source if isinstance(dls, ImageDataLoaders) else None
+
 @patch
 def _check_places(self:ImageInterpretation, files):
     "Raise a `PermissionError` for a file that a saved path leads to, and that nobody named"
     if not self._loaded: return
     if not hasattr(self, '_own'):
         self._own = {str(f) for dl in self.learn.dls.loaders for f in item_files(dl.items, dl)}
-    root = self._root or getattr(self.learn.dls, 'source', None)
+    root = self._root or _source(self.learn.dls)
     if odd := [o for o in files if str(o) not in self._own and not (root and inside(o, root))]:
         where = f'outside {printable(root)}, the folder of the data' if root else 'in no known folder of data'
         raise PermissionError(f'{printable(odd[0])} comes from a saved file and lies {where}: it is not opened. '
@@ -705,7 +709,8 @@ def save(self:ImageInterpretation,
 ):
     "Keep the predictions, losses and paths"
     known = {k: v for k,v in dict(logits=self.logits, targs=self.targs, losses=self.losses).items() if v is not None}
-    files,root = self.table.path.tolist(),getattr(self.learn.dls, 'source', None)
+    files = self.table.path.tolist()
+    root = _source(self.learn.dls)
     if root and not all(Path(o).is_relative_to(root) for o in files): root = None
     paths = [Path(o).relative_to(root).as_posix() if root else os.path.abspath(o) for o in files]
     about = dict(root=root and str(root), paths=paths, vocab=[str(o) for o in self.vocab], weights=self.weights)
@@ -738,7 +743,8 @@ def load(cls:ImageInterpretation,
     self = cls.__new__(cls)
     self._learn,self._dl,self._loaded,self._root = learn,None,True,root if root is None else check_path('root', root)
     self.vocab,self.weights,self.with_mirrored = about['vocab'],about.get('weights'),about.get('with_mirrored', False)
-    lay = root or (isinstance(learn, Learner) and getattr(learn.dls, 'source', None)) or about.get('root') or ''
+    of_learner = _source(learn.dls) if isinstance(learn, Learner) else None
+    lay = root or of_learner or about.get('root') or ''
     self.items = self.files = [Path(lay)/o for o in about['paths']]
     self._know(*(known.get(o) for o in ('logits','targs','losses')))
     if isinstance(learn, Learner): self._adopt(learn)
