@@ -20,60 +20,72 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .checkpoint import pack,rng_state,run_state,set_rng_state,set_run_state,unpack
 from .data import Part,batch_sizes,part_of
-from .ranks import all_sum,gathered,on_main,ranks_together,together
+from .ranks import all_gather,all_reduce_sum,on_rank0,rank,ranks_together,world_size
 
 # %% ../nbs/03b_distributed.ipynb #b522efe5
+def _keeps_sums(metric): return hasattr(metric, 'total') and hasattr(metric, 'count')
+def _keeps_predictions(metric): return hasattr(metric, 'preds') and hasattr(metric, 'targs')
+
 def _can_share(metric):
     metric.reset() # from here on it has what it counts with
-    return all(hasattr(metric, k) for k in ('total','count')) or all(hasattr(metric, k) for k in ('preds','targs'))
+    return _keeps_sums(metric) or _keeps_predictions(metric)
 
 def share_metric(
     metric:Metric, # fastai metric that has seen a part of the images
 ):
     "Let a metric count what all processes have seen"
-    if hasattr(metric, 'count'):
-        total,count = all_sum(torch.tensor([float(metric.total), metric.count], dtype=torch.float64)).tolist()
+    if _keeps_sums(metric):
+        sums = torch.tensor([float(metric.total), metric.count], dtype=torch.float64)
+        total,count = all_reduce_sum(sums).tolist()
         metric.total,metric.count = total,int(count)
-    else: metric.preds,metric.targs = [[o for part in gathered(parts) for o in part] for parts in (metric.preds, metric.targs)]
+    else:
+        metric.preds = [o for part in all_gather(metric.preds) for o in part]
+        metric.targs = [o for part in all_gather(metric.targs) for o in part]
 
 # %% ../nbs/03b_distributed.ipynb #6785077a
 class SharedTraining(Callback):
     "Train with a part of each batch, as one of several processes"
     order,_only_shows = -8,True # before those that look at the loss; not a part of what makes a run
-    def __init__(self,
-        rank:int, # Rank of this process
-        n:int, # Number of processes
-    ): self.rank,self.n,self.network = rank,n,None
+    network = None # the one that exchanges gradients, while training
 
-    def before_fit(self): self.run,self.network = not hasattr(self.learn, 'gather_preds'),None
+    def before_fit(self):
+        self.run = not hasattr(self.learn, 'gather_preds')
+        self.network = None
+
     def before_train(self):
-        set_rng_state(state := on_main(rng_state))
-        if self.rank: torch.manual_seed(zlib.crc32(bytes(state['torch']))+self.rank) # dropout is not the same in each part
+        state = on_rank0(rng_state)
+        set_rng_state(state)
+        if rank(): torch.manual_seed(zlib.crc32(bytes(state['torch']))+rank()) # dropout is not the same in each part
         if self.network is None: self.network = _network(self.model)
-        self.sizes,self.kept = batch_sizes(self.dl.whole.n, self.dl.whole.bs, self.dl.whole.drop_last),[]
+        self.sizes = batch_sizes(self.dl.whole.n, self.dl.whole.bs, self.dl.whole.drop_last)
+        self.kept = []
 
     def after_pred(self):
         if not self.training: return
-        self.filled = not len(self.dl.part.own(self.sizes[self.iter]))
-        if self.filled: self._forget()
+        self.share = len(self.dl.part.own(self.sizes[self.iter]))/self.sizes[self.iter]
+        if not self.share: self._forget()
 
     def _forget(self):
         "Leave nothing of a batch that only fills a part"
-        self.unused,self.learn.pred,self.learn.yb = self.pred,self.pred[:0],tuple(y[:0] for y in self.yb)
-        self.kept = [(m, m.total, m.count) for m in self.recorder._train_mets[1:] if hasattr(m, 'count')]
+        self.unused = self.pred
+        self.learn.pred = self.pred[:0]
+        self.learn.yb = tuple(y[:0] for y in self.yb)
+        self.kept = [(m, m.total, m.count) for m in self.recorder._train_mets[1:] if _keeps_sums(m)]
 
     def after_loss(self):
         if not self.training: return
-        if self.filled: self.learn.loss_grad = self.unused.float().sum()*0
-        share = 0. if self.filled else len(self.dl.part.own(self.sizes[self.iter]))/self.sizes[self.iter]
+        if not self.share: self.learn.loss_grad = self.unused.float().sum()*0
         loss = self.loss_grad.detach().as_subclass(torch.Tensor)
-        loss = loss*share if share else torch.zeros_like(loss)
+        loss = loss*self.share if self.share else torch.zeros_like(loss)
         dist.all_reduce(loss)
         self.learn.loss = loss
-        if share and share*self.n!=1: self.learn.loss_grad = self.loss_grad*(share*self.n)
+        weight = self.share*world_size()
+        if weight not in (0,1): self.learn.loss_grad = self.loss_grad*weight
 
     def after_train(self):
-        for m,m.total,m.count in self.kept: pass # as before the images that only filled a part: their mean is NaN
+        for m,total,count in self.kept: # as before the images that only filled a part: their mean is NaN
+            m.total = total
+            m.count = count
         for m in self.recorder._train_mets[1:]: share_metric(m)
         for o in self.model.buffers(): dist.broadcast(o, 0) # such as a batch norm's averages
 
@@ -98,14 +110,17 @@ def _synced(model):
     "Let batch norms take the statistics of the whole batch, where PyTorch can"
     norms = [o for o in model.modules() if isinstance(o, (nn.BatchNorm1d,nn.BatchNorm2d,nn.BatchNorm3d))]
     if norms and next(model.parameters()).device.type!='cuda':
-        warnings.warn('each process takes the statistics of its own part of a batch for batch norms, since PyTorch shares them between GPUs alone: this is another training than with one process', stacklevel=2)
+        warnings.warn('each process takes the statistics of its own part of a batch for batch norms, since PyTorch '
+            'shares them between GPUs alone: this is another training than with one process', stacklevel=2)
         norms = []
-    kinds = [type(o) for o in norms]
-    for o in norms: o.__class__,o.process_group = nn.SyncBatchNorm,None # what `convert_sync_batchnorm` makes, in place
+    classes = [type(o) for o in norms]
+    for o in norms:
+        o.__class__ = nn.SyncBatchNorm
+        o.process_group = None # all processes, as `convert_sync_batchnorm` has it
     try: yield
     finally:
-        for o,kind in zip(norms, kinds):
-            o.__class__ = kind
+        for o,cls in zip(norms, classes):
+            o.__class__ = cls
             del o.process_group
 
 # %% ../nbs/03b_distributed.ipynb #3f3650ea
@@ -114,24 +129,28 @@ def _same_start(learn):
     def _state():
         packed = pack(run_state(learn), 'state', tensors := {})
         return packed,{k: v.cpu() for k,v in tensors.items()}
-    packed,tensors = on_main(_state)
-    if together()[0]: set_run_state(learn, unpack(packed, tensors))
+    packed,tensors = on_rank0(_state)
+    if rank(): set_run_state(learn, unpack(packed, tensors))
 
 @contextmanager
-def _parts(dls, rank, n):
+def _parts(dls):
     "Let the loaders of training and validation load a part of each batch"
     whole = dls.loaders
-    if odd := [type(o).__name__ for o in whole[:2] if not hasattr(o, 'get_idxs')]: raise TypeError(f"{odd[0]} is no loader of fastai's, and cannot be shared by processes")
-    dls.loaders = [part_of(dl, Part(rank, n, fill=i==0)) for i,dl in enumerate(whole[:2])] + list(whole[2:])
+    for dl in whole[:2]:
+        if hasattr(dl, 'get_idxs'): continue
+        raise TypeError(f"{type(dl).__name__} is no loader of fastai's, and cannot be shared by processes")
+    parts = [part_of(dl, Part(rank(), world_size(), fill=i==0)) for i,dl in enumerate(whole[:2])]
+    dls.loaders = parts + list(whole[2:])
     try: yield
     finally:
-        for dl,part in zip(whole[:2], dls.loaders): dl.rng = part.rng
+        for dl,part in zip(whole[:2], parts): dl.rng = part.rng
         dls.loaders = whole
 
 @contextmanager
 def _silent(learn):
     "No bars and no table"
-    logger,learn.logger = learn.logger,noop
+    logger = learn.logger
+    learn.logger = noop
     try:
         with learn.no_bar(): yield
     finally: learn.logger = logger
@@ -146,12 +165,14 @@ def distributed(self:Learner,
         if n==1 or hasattr(self, 'shared_training'):
             yield self
             return
-        if odd := [m.name for m in self.metrics if not _can_share(m)]: raise TypeError(f'the metric {odd[0]} cannot be shared by processes: it has neither a total and a count nor predictions and targets')
-        rank,share = together()[0],SharedTraining(*together())
+        if odd := [m.name for m in self.metrics if not _can_share(m)]:
+            raise TypeError(f'the metric {odd[0]} cannot be shared by processes: '
+                'it has neither a total and a count nor predictions and targets')
         _same_start(self)
+        share = SharedTraining()
         with ExitStack() as stack:
-            for o in (_parts(self.dls, rank, n), _synced(self.model), self.added_cbs([share])): stack.enter_context(o)
-            if rank: stack.enter_context(_silent(self))
+            for o in (_parts(self.dls), _synced(self.model), self.added_cbs([share])): stack.enter_context(o)
+            if rank(): stack.enter_context(_silent(self))
             self.all_batches = share.all_batches
             stack.callback(delattr, self, 'all_batches')
             yield self

@@ -9,7 +9,6 @@ __all__ = []
 import atexit,multiprocessing,os,socket,sys,threading,time,warnings
 from contextlib import contextmanager
 from datetime import timedelta
-from types import SimpleNamespace
 
 import fastai.torch_core
 import torch
@@ -19,169 +18,214 @@ from fastai.torch_core import default_device,num_distrib,rank_distrib
 from .text import printable
 
 # %% ../nbs/00c_ranks.ipynb #d474891b
-_now = SimpleNamespace(rank=0, n=1, open=False, group=None) # in a stretch of acting together: this process, how many there are, and their group for small messages
+def _started(): return dist.is_available() and dist.is_initialized()
 
-def place()->tuple: # Rank of this process, and number of processes
-    "Which of the processes that were launched together is this one?"
-    if dist.is_available() and dist.is_initialized(): return dist.get_rank(),dist.get_world_size()
-    return rank_distrib(),max(1, num_distrib())
+def launched_rank()->int: # From 0
+    "Look up the rank that the launcher gave to this process"
+    return dist.get_rank() if _started() else rank_distrib()
 
-def is_main()->bool: # True for a process that was launched alone, too
-    "Is this the first process?"
-    return place()[0]==0
+def launched_size()->int: # 1 without a launcher
+    "Count the processes that were launched together"
+    return dist.get_world_size() if _started() else max(1, num_distrib())
 
-def say(
+def is_rank0()->bool: # True for a process that was launched alone, too
+    "Tell whether this is the first of the launched processes"
+    return launched_rank()==0
+
+def print_rank0(
     text:str, # One line or more
 ):
     "Print `text`, in the first process alone"
-    if is_main(): print(printable(text), flush=True)
+    if is_rank0(): print(printable(text), flush=True)
 
 # %% ../nbs/00c_ranks.ipynb #4f27b514
-def alone(
+def check_not_launched(
     what:str, # Name of the function
     instead:str, # How it makes use of several processes
 ):
     "Raise a `ValueError` in one of several processes that were launched together"
-    if place()[1]>1: raise ValueError(f'{what} shares out whole runs, with {instead}: start it without torchrun or accelerate launch')
+    if launched_size()==1: return
+    raise ValueError(f'{what} shares out whole runs, with {instead}: start it without torchrun or accelerate launch')
 
 # %% ../nbs/00c_ranks.ipynb #d1a99257
-def together()->tuple: # Rank of this process, and number of processes; 0 and 1 if it acts alone
-    "Which of the processes that act together now is this one?"
-    return _now.rank,_now.n
+class _Group:
+    "The processes that act together now: this one alone, unless `ranks_together` is open"
+    rank,size = 0,1
+    open = False # inside of `ranks_together`, also while rank 0 acts alone
+    stretches = 0 # how often they have acted together
+    gloo = None # PyTorch's process group for small messages, once it has started
+
+    @contextmanager
+    def acting(self, rank, size):
+        "Another rank and size for a while"
+        before = self.rank,self.size
+        self.rank,self.size = rank,size
+        try: yield
+        finally: self.rank,self.size = before
+
+_group = _Group()
+
+def rank()->int: # From 0; 0 if this process acts alone
+    "Look up the rank of this process among those that act together now"
+    return _group.rank
+
+def world_size()->int: # 1 if this process acts alone
+    "Count the processes that act together now"
+    return _group.size
 
 # %% ../nbs/00c_ranks.ipynb #7df4f19f
-def on_main(
+def on_rank0(
     f, # Function to call
     *args, # What it is called with
 ): # What it returns
     "Call `f` in the first process alone; every process gets what it returns, or raises what it raises"
-    if _now.n==1: return f(*args)
-    box = [None]
-    if _now.rank==0: box = [_alone(f, args)]
-    dist.broadcast_object_list(box, 0, group=_now.group)
-    value,error = box[0]
+    if world_size()==1: return f(*args)
+    outcome = [_outcome(f, args) if rank()==0 else None]
+    dist.broadcast_object_list(outcome, 0, group=_group.gloo)
+    value,error = outcome[0]
     if error is None: return value
     raise error
 
-def _alone(f, args):
+def _outcome(f, args):
     "What `f` returns and what it raises, one of them `None`; whatever it calls acts alone"
-    n,_now.n = _now.n,1
-    try: return f(*args),None
+    try:
+        with _group.acting(0, 1): return f(*args),None
     except Exception as e:
         e.everywhere = True
         return None,e
-    finally: _now.n = n
 
 # %% ../nbs/00c_ranks.ipynb #85f00abd
-def all_sum(
+def all_reduce_sum(
     t:torch.Tensor, # This process's part
 )->torch.Tensor: # The same tensor for a process alone; else on the CPU, in double precision
     "Add up the tensors of all processes"
-    if _now.n==1: return t
+    if world_size()==1: return t
     t = t.detach().cpu().double()
-    dist.all_reduce(t, group=_now.group)
+    dist.all_reduce(t, group=_group.gloo)
     return t
 
-def gathered(
+def all_gather(
     part, # Anything that can be pickled
 )->list: # In the order of the ranks
-    "What each process has"
-    res = [part]*_now.n
-    if _now.n>1: dist.all_gather_object(res, part, group=_now.group)
-    return res
+    "Collect what each process has"
+    parts = [part]*world_size()
+    if world_size()>1: dist.all_gather_object(parts, part, group=_group.gloo)
+    return parts
 
 # %% ../nbs/00c_ranks.ipynb #44fb170d
 def _store(name, timeout):
     "The store where the launcher lets its processes meet, apart from what those before a restart left in it"
-    restarts = os.environ.get('TORCHELASTIC_RESTART_COUNT', 0) if os.environ.get('GROUP_WORLD_SIZE', '1')=='1' else 0 # each of several machines has its own count
-    store = dist.TCPStore(os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT']), is_master=False, timeout=timeout)
+    several_machines = os.environ.get('GROUP_WORLD_SIZE', '1')!='1' # each has a count of restarts of its own
+    restarts = 0 if several_machines else os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)
+    port = int(os.environ['MASTER_PORT'])
+    store = dist.TCPStore(os.environ['MASTER_ADDR'], port, is_master=False, timeout=timeout)
     return dist.PrefixStore(f'advtrain/{restarts}/{name}', store)
 
 # %% ../nbs/00c_ranks.ipynb #c1cb6ab5
-_SILENCE,_GRACE = 20.,5. # seconds without a mark until a process counts as dead, and for the main thread to end by itself
+_SILENCE,_GRACE = 20,5 # seconds without a beat until a rank counts as lost, and for the main thread to end by itself
 
-class Pulse(threading.Thread):
-    "Show that this process lives, watch the one after it, and end this one when another has died"
+class Heartbeat:
+    "Show that this process lives, watch the next rank, and end this process when another is lost"
     def __init__(self,
-        rank:int, # Rank of this process
-        n:int, # Number of processes
         stretch:str, # Name of this stretch of acting together
     ):
-        super().__init__(daemon=True)
-        self.rank,self.next,self.n = rank,(rank+1)%n,n
-        self.over,self.heard,self.why,self.leaving = threading.Event(),threading.Event(),None,False
+        self.rank,self.size = rank(),world_size()
+        self.next = (self.rank+1)%self.size
         self.store = _store(stretch, timedelta(seconds=_SILENCE))
-        self.store.set(f'who{rank}', f'process {os.getpid()} on {socket.gethostname()}')
+        self.over,self.heard = threading.Event(),threading.Event()
+        self.fault,self.silent = None,0
+        who = all_gather(f'process {os.getpid()} on {socket.gethostname()}') # all are connected before one can fail
+        self.next_name = f'rank {self.next} of {self.size}, {who[self.next]}'
+        self.threads = [threading.Thread(target=f, daemon=True) for f in (self._beat, self._watch)]
+        for t in self.threads: t.start()
 
-    def run(self):
-        try: why = self._watch()
-        except Exception: why = None if self.over.is_set() else 'rank 0, or what launched it, is gone'
-        if why: self._end(why)
+    def stop(self):
+        "End with the stretch"
+        self.over.set()
+        for t in self.threads: t.join(_GRACE)
+
+    def _beat(self):
+        "Every second, show a sign of life, and look for a fault and for the next rank's beat"
+        last = 0
+        try:
+            while not self.over.wait(1):
+                self.store.add(f'beats{self.rank}', 1)
+                if self.store.check(['fault']): return self._end(self.store.get('fault').decode())
+                beats = self.store.add(f'beats{self.next}', 0)
+                if beats!=last: self.silent = 0
+                last = beats
+        except Exception:
+            if not self.over.is_set(): self._end('rank 0, or what launched it, is gone')
 
     def _watch(self):
-        "Wait until there is something to tell"
-        beats,mark,last = 0,None,time.monotonic()
+        "Count the seconds without a beat of the next rank"
         while not self.over.wait(1):
-            self.store.set(f'beat{self.rank}', str(beats := beats+1))
-            if self.store.check(['ended']): return self.store.get('ended').decode()
-            new = self.store.get(f'beat{self.next}') if self.store.check([f'beat{self.next}']) else None
-            if new!=mark: mark,last = new,time.monotonic()
-            elif time.monotonic()-last > _SILENCE: return self.tell(f'rank {self.next} of {self.n}, {self._who()}, is dead: no sign of it for {_SILENCE:.0f} seconds')
-
-    def _who(self): return self.store.get(k).decode() if self.store.check([k := f'who{self.next}']) else 'which never began'
+            self.silent += 1
+            if self.silent>=_SILENCE:
+                why = f'{self.next_name}, is dead or out of reach: no sign of it for {_SILENCE} seconds'
+                threading.Thread(target=self.tell, args=[why], daemon=True).start() # the store may not answer
+                return self._end(why)
 
     def tell(self,
         why:str, # What happened
-    )->str: # What all others will read, which is what happened first
-        "Leave word for the others"
-        if not self.store.check(['ended']): self.store.set('ended', why)
-        return self.store.get('ended').decode()
+    ):
+        "Leave word for the others; the first word stays"
+        try: self.store.compare_set('fault', '', why)
+        except Exception: pass # there is nobody left to tell
 
     def _end(self, why):
         "Let the main thread end, and if it does not, end the process"
-        self.why = why
+        self.fault = why
         self.heard.set()
-        if self.leaving or self.over.wait(_GRACE) or self.leaving: return
+        if self.over.wait(_GRACE): return
         print(f'rank {self.rank} ends, because {why}', file=sys.stderr, flush=True)
         os._exit(1)
 
     def explain(self,
         error:BaseException, # What ended this process's part
     )->str|None: # What happened elsewhere, if that is the reason
-        "Find out whose death an error came from, or tell the others of it"
-        self.leaving = True
-        if _lost(error): # the next look, or the one after twenty seconds, says who
+        "Find out what came to another process, or tell the others what came to this one"
+        if _lost(error):
             self.heard.wait(_SILENCE+_GRACE)
-            return self.why
-        try: self.tell(f"rank {self.rank} of {self.n} stopped with {type(error).__name__}: {' '.join(str(error).split())}")
-        except Exception: pass # there is nobody left to tell
+            return self.fault
+        words = ' '.join(str(error).split())
+        self.tell(f'rank {self.rank} of {self.size} stopped with {type(error).__name__}: {words}')
 
 def _lost(error):
     "Is this the error of an exchange that another process did not come to?"
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and any(o in str(error) for o in ('gloo','NCCL','Connection closed')))
+    if isinstance(error, dist.DistError): return True
+    return isinstance(error, RuntimeError) and any(o in str(error) for o in ('gloo','NCCL','Connection closed'))
 
 # %% ../nbs/00c_ranks.ipynb #185c831d
 _WAIT = timedelta(minutes=30) # that a process may wait for another one that lives
 
 def own_device()->torch.device: # fastai's default device
     "Take the GPU that is this process's own, where there are several"
-    if torch.cuda.is_available() and 'LOCAL_RANK' in os.environ: torch.cuda.set_device(int(os.environ['LOCAL_RANK'])%torch.cuda.device_count())
+    if torch.cuda.is_available() and 'LOCAL_RANK' in os.environ:
+        torch.cuda.set_device(int(os.environ['LOCAL_RANK'])%torch.cuda.device_count())
     return default_device()
 
 def _start():
-    "Start the process group, once"
+    "Start PyTorch's process groups, once"
     if not dist.is_initialized():
         own_device()
-        own_card = torch.cuda.is_available() and int(os.environ.get('LOCAL_WORLD_SIZE', 1))<=torch.cuda.device_count()
-        how = dict(zip(('rank','world_size'), place()), store=_store('group', _WAIT)) if os.environ.get('TORCHELASTIC_USE_AGENT_STORE')=='True' else {}
-        dist.init_process_group('cpu:gloo,cuda:nccl' if own_card else 'gloo', timeout=_WAIT, **how)
+        local_size = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+        backend = 'gloo'
+        if torch.cuda.is_available() and local_size<=torch.cuda.device_count(): backend = 'cpu:gloo,cuda:nccl'
+        how = {}
+        if os.environ.get('TORCHELASTIC_USE_AGENT_STORE')=='True':
+            how = dict(rank=launched_rank(), world_size=launched_size(), store=_store('group', _WAIT))
+        dist.init_process_group(backend, timeout=_WAIT, **how)
         atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
-    if _now.group is None: _now.group,_now.stretch = dist.new_group(backend='gloo', timeout=_WAIT),0
+    if _group.gloo is None: _group.gloo = dist.new_group(backend='gloo', timeout=_WAIT)
 
-num_distrib = getattr(num_distrib, 'of_fastai', num_distrib)
-
-def _num_distrib(): return 0 if _now.group is not None else num_distrib()
-_num_distrib.of_fastai,fastai.torch_core.num_distrib = num_distrib,_num_distrib
+@contextmanager
+def fastai_alone():
+    "Tell fastai that this process is the only one, for a while"
+    asked = fastai.torch_core.num_distrib
+    fastai.torch_core.num_distrib = lambda: 0
+    try: yield
+    finally: fastai.torch_core.num_distrib = asked
 
 # %% ../nbs/00c_ranks.ipynb #04e2b24b
 class LostRank(ConnectionError):
@@ -190,40 +234,37 @@ class LostRank(ConnectionError):
 @contextmanager
 def ranks_together(): # Yields the number of processes that act together
     "Let the processes that were launched together act as one"
-    rank,n = place()
-    if n==1 or _now.open:
-        yield _now.n
+    if launched_size()==1 or _group.open:
+        yield world_size()
         return
     _start()
-    _now.rank,_now.n,_now.open,_now.stretch = rank,n,True,_now.stretch+1
+    _group.stretches += 1
+    _group.open = True
     try:
-        with _watched(rank, n),_one_warning():
-            dist.barrier(group=_now.group) # a process that failed at once would be gone before others can ask why
-            yield n
-            dist.barrier(group=_now.group)
-    finally: _now.rank,_now.n,_now.open = 0,1,False
+        with _group.acting(launched_rank(), launched_size()), fastai_alone(), _heartbeat(), _one_warning():
+            yield world_size()
+            dist.barrier(group=_group.gloo)
+    finally: _group.open = False
 
 @contextmanager
-def _watched(rank, n):
+def _heartbeat():
     "Watch the other processes, where the environment says how they met"
     if 'RANK' not in os.environ:
         yield
         return
-    pulse = Pulse(rank, n, str(_now.stretch))
-    pulse.start()
+    heart = Heartbeat(str(_group.stretches))
     try: yield
     except BaseException as e:
-        if why := pulse.explain(e): raise LostRank(f'this process, rank {rank}, ends, because {why}. A run with checkpoints can be resumed') from e
-        raise
-    finally:
-        pulse.over.set()
-        pulse.join(_GRACE)
+        why = heart.explain(e)
+        if why is None: raise
+        raise LostRank(f'this process, rank {rank()}, ends, because {why}. A run with checkpoints can be resumed') from e
+    finally: heart.stop()
 
 @contextmanager
 def _one_warning():
     "No warnings but the first process's"
     with warnings.catch_warnings():
-        if not is_main(): warnings.simplefilter('ignore')
+        if not is_rank0(): warnings.simplefilter('ignore')
         yield
 
 # %% ../nbs/00c_ranks.ipynb #7123f6a3
@@ -236,7 +277,8 @@ def forked(
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
-    context,ends = multiprocessing.get_context('fork'),[multiprocessing.Pipe(False) for _ in range(n)]
+    context = multiprocessing.get_context('fork')
+    ends = [multiprocessing.Pipe(False) for _ in range(n)]
     processes = [context.Process(target=_as_rank, args=(f, i, n, port, out)) for i,(_,out) in enumerate(ends)]
     for p in processes: p.start()
     for _,out in ends: out.close()
@@ -245,7 +287,8 @@ def forked(
 
 def _as_rank(f, rank, n, port, out):
     "Call `f` as one of `n` processes, and send what comes of it"
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(n), LOCAL_WORLD_SIZE=str(n), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(n), LOCAL_WORLD_SIZE=str(n))
+    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
     os.environ['CUDA_VISIBLE_DEVICES'] = '' # a process that was forked cannot use a GPU that its parent has looked at
     torch.cuda.is_available = lambda: False
     torch.set_num_threads(1)

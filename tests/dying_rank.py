@@ -4,11 +4,12 @@ import os,signal,sys
 import advtrain.all
 from advtrain.cli import advtrain_run
 from advtrain.distributed import SharedTraining
+from advtrain.ranks import rank
 from conftest import little_drawn
 
 def after_step(self):
     first = os.environ['TORCHELASTIC_RESTART_COUNT']=='0'
-    if first and self.rank==1 and len(self.epoch_log.rows)==1: os.kill(os.getpid(), signal.SIGKILL)
+    if first and rank()==1 and len(self.epoch_log.rows)==1: os.kill(os.getpid(), signal.SIGKILL)
 
 SharedTraining.after_step = after_step
 if __name__=='__main__':

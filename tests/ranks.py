@@ -1,27 +1,31 @@
-"""Train the same in one, two and four processes, kill one of two, and look at the memory of two; prints JSON.
+"""Train the same in one, two and four processes, kill or stop one of two, and look at the memory of two; prints JSON.
 
     python tests/ranks.py same DATA
     python tests/ranks.py killed DATA FOLDER
+    python tests/ranks.py stopped
+    python tests/ranks.py told
     python tests/ranks.py memory DATA
 
 The processes are forked from this one, which has imported everything and computed nothing.
 """
-import json,os,re,signal,sys
+import json,os,re,select,signal,sys,time
 from functools import partial
 from pathlib import Path
 
 if __name__=='__main__': os.environ['OMP_NUM_THREADS'] = '1'
+import fastai.torch_core
 import numpy as np
 import torch
 from fastai.callback.core import Callback
 from fastcore.basics import chunked
 from torch import nn
 
+from advtrain import ranks
 from advtrain.all import Checkpoint,Precision,cutout_augs,image_dls,load_tensors,resnet_learner,set_seed
 from advtrain.callbacks import RunCallback
 from advtrain.checkpoint import checkpoints
 from advtrain.models import ResNet
-from advtrain.ranks import forked,ranks_together,together
+from advtrain.ranks import all_gather,forked,on_rank0,rank,ranks_together
 
 class Steps(Callback):
     "Note the loss of each step; compute in double precision, if asked to"
@@ -53,7 +57,9 @@ def trained(data, epochs=2, **kwargs):
         losses,n = learn.steps.losses[:50],sum(len(x) for x,_ in learn.dls.valid)
         interp = learn.interpret('valid')
     confusion = interp.confusion_matrix().tolist()
-    return dict(losses=losses, rows=learn.epoch_log.rows, own_images=n, confusion=confusion, n=len(interp.table))
+    outside = learn.interpret('valid').confusion_matrix().tolist() # each process by itself
+    return dict(losses=losses, rows=learn.epoch_log.rows, own_images=n, confusion=confusion, outside=outside,
+        n=len(interp.table))
 
 def same(data):
     "How far several processes are from one, in single and in double precision"
@@ -67,7 +73,8 @@ def same(data):
             difference=max(float(np.abs(np.array(o['losses'])/one['losses']-1).max()) for n in (2,4) for o in runs[n]),
             counts_equal=all([r[k] for r in o['rows']]==[r[k] for r in one['rows']] for n in (2,4) for o in runs[n] for k in ('train_n','valid_n','valid_correct','lr')),
             ranks_equal=all(o['rows']==runs[n][0]['rows'] for n in (2,4) for o in runs[n]),
-            confusion_equal=all(o['confusion']==one['confusion'] for n in (2,4) for o in runs[n]), predicted=one['n'],
+            confusion_equal=all(o[k]==one['confusion'] for n in (2,4) for o in runs[n] for k in ('confusion','outside')),
+            predicted=one['n'],
             own_images={n: [o['own_images'] for o in runs[n]] for n in (2,4)})
     return res
 
@@ -75,7 +82,7 @@ class Die(RunCallback):
     "Kill rank 1 in the fifth step of epoch 3"
     order,looks_on = 60,True
     def after_step(self):
-        if together()[0]==1 and len(self.epoch_log.rows)==2 and self.iter==4: os.kill(os.getpid(), signal.SIGKILL)
+        if rank()==1 and len(self.epoch_log.rows)==2 and self.iter==4: os.kill(os.getpid(), signal.SIGKILL)
 
 def rows(learn): return [{k: v for k,v in r.items() if k!='seconds'} for r in learn.epoch_log.rows]
 
@@ -112,6 +119,42 @@ def killed(data, folder):
     return dict(first=str(first), second=second, kept=kept, left=left, epochs=len(alone),
         resumed=apart(alone, whole), grown=[apart(o, whole) for o in grown])
 
+def stop_for_good(other):
+    "Stop this process, as one that hangs or cannot be reached; it is killed when the other has ended"
+    me = os.getpid()
+    if os.fork()==0:
+        select.select([os.pidfd_open(other)], [], [])
+        os.kill(me, signal.SIGKILL)
+        os._exit(0)
+    os.kill(me, signal.SIGSTOP)
+
+def outlives(victim, waits):
+    "Act together with a process that is stopped"
+    ranks._SILENCE,ranks._GRACE = 3,1
+    with ranks_together():
+        pids = all_gather(os.getpid())
+        if rank()==victim: stop_for_good(pids[1-victim])
+        if waits: all_gather('an exchange')
+        else: time.sleep(PATIENCE)
+
+def stopped():
+    "How two processes end when one of them is stopped; rank 0 keeps the store"
+    return [forked(lambda: outlives(victim, waits), 2, 60) for victim,waits in ((0,False),(1,True))]
+
+class Broken(Exception): pass
+
+def one_told():
+    "How many processes fastai knows of together, on rank 0, and after an error; is its own function back?"
+    own = fastai.torch_core.num_distrib
+    told = lambda: fastai.torch_core.num_distrib()
+    try:
+        with ranks_together():
+            res = [told(), on_rank0(told)]
+            raise Broken
+    except Broken: return [*res, told(), fastai.torch_core.num_distrib is own]
+
+def told(): return forked(one_told, 2, PATIENCE)
+
 def mapped(data):
     "MB of the file of decoded images in this process, its share of them, and MB that are its own"
     with ranks_together():
@@ -131,6 +174,7 @@ def memory(data): return forked(lambda: mapped(data), 2, PATIENCE)
 
 def tell(name, *args):
     "Print what a function finds out"
-    print(json.dumps(dict(same=same, killed=killed, memory=memory)[name](*args), default=str))
+    what = dict(same=same, killed=killed, stopped=stopped, told=told, memory=memory)
+    print(json.dumps(what[name](*args), default=str))
 
 if __name__=='__main__': tell(*sys.argv[1:])

@@ -23,8 +23,11 @@ def found(started):
 def killed(some, tmp_path_factory): return start('killed', some, tmp_path_factory.mktemp('killed'))
 
 @pytest.fixture(scope='module')
-def same(killed, some):
-    "Found out while the other process waits for the sign of life of a dead one"
+def stopped(): return start('stopped')
+
+@pytest.fixture(scope='module')
+def same(killed, stopped, some):
+    "Found out while the other processes wait for the sign of life of a dead one"
     return found(start('same', some))
 
 @pytest.mark.parametrize('images', ['plain','augmented'])
@@ -51,6 +54,18 @@ def test_a_killed_rank_ends_the_other_and_the_run_goes_on(killed):
     assert res['left']==['checkpoint-0001.safetensors','checkpoint-0002.safetensors','weights.safetensors']
     assert res['epochs']==4 and res['resumed']<1e-5
     assert max(res['grown'])<1e-5 # one process, then two
+
+@pytest.mark.skipif(not hasattr(os, 'pidfd_open'), reason='one process waits for the end of another, on Linux')
+def test_a_rank_that_hangs_ends_the_other(stopped):
+    "No connection is closed: without the heartbeat, the other one would wait for half an hour"
+    assert found(stopped)==[[-9,1],[1,-9]]
+
+def test_fastai_is_told_of_one_process_while_they_act_together():
+    "Its own function is back after an error, and is not touched by the import of the library"
+    import fastai.torch_core
+    import advtrain.all
+    assert fastai.torch_core.num_distrib.__code__.co_filename==fastai.torch_core.__file__
+    assert found(start('told'))==[[0,0,2,True]]*2
 
 @pytest.mark.skipif(not Path('/proc/self/smaps').exists(), reason='the memory of a process is read from /proc')
 def test_one_copy_of_the_images(sample):
