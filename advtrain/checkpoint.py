@@ -25,7 +25,7 @@ from torch import nn
 
 from .devices import is_gpu
 from .files import OwnFiles,working
-from .ranks import on_main
+from .ranks import on_rank0
 from .record import best_row,epoch_of
 from .arguments import check_flag,check_path,check_whole
 from .callbacks import ORDER,RunCallback,looks_on,memory_of,settings_of
@@ -380,7 +380,7 @@ class Checkpoint(RunCallback):
         self.writing,self.begun = None,False
         if not hasattr(self.learn, 'epoch_log'): raise AttributeError('a checkpoint needs the record of the epochs: add the callback `EpochLog`')
         self.config,self.saved = run_config(self.learn),len(self.epoch_log.rows)
-        self.replaced = on_main(self._others)
+        self.replaced = on_rank0(self._others)
 
     def _others(self):
         "The names of another run's checkpoints in the folder; an error if they are to stay"
@@ -393,10 +393,10 @@ class Checkpoint(RunCallback):
         if self.begun: return
         self.begun = True
         to_come = range(len(self.epoch_log.rows)+1, self.epoch_log.n_before+self.n_epoch+1)
-        on_main(self.own.check, self.best.name, self.next_best.name, *self.replaced, *map(_file_of, to_come))
+        on_rank0(self.own.check, self.best.name, self.next_best.name, *self.replaced, *map(_file_of, to_come))
 
     def after_train(self): # what is replaced is kept until there is something new
-        on_main(self.own.remove, *self.replaced)
+        on_rank0(self.own.remove, *self.replaced)
         self.replaced = []
 
     def after_epoch(self):
@@ -404,16 +404,16 @@ class Checkpoint(RunCallback):
         if len(rows)==self.saved: return # only validated
         best = best_row(rows)['epoch']==len(rows)
         state = len(rows)%self.every==0
-        if best or state: on_main(self._save, best, state)
+        if best or state: on_rank0(self._save, best, state)
         if state: self.saved = len(rows)
 
     def after_fit(self):
         if len(self.epoch_log.rows)>self.saved: self.save()
-        on_main(self.finish)
+        on_rank0(self.finish)
 
     def save(self):
         "Save the state as it is; the first process writes"
-        on_main(self._save)
+        on_rank0(self._save)
         self.saved = len(self.epoch_log.rows)
 
     def _save(self, best=False, state=True):
@@ -522,12 +522,12 @@ class Restore(RunCallback):
     def before_fit(self):
         there,here = self.meta['config'],run_config(self.learn)
         if there!=here: raise ValueError(f'{self.file} is of another run: {_differences(there, here)}')
-        on_main(lambda: OwnFiles(self.file.parent).check(*self._newer()))
+        on_rank0(lambda: OwnFiles(self.file.parent).check(*self._newer()))
         _check_schedule(self.learn, self.state, self.meta)
         for cb in self.learn.cbs: # before anything is changed
             if isinstance(cb, RunCallback): cb.check_memory(dict(self.state['callbacks']).get(cb.name, {}))
         set_run_state(self.learn, self.state)
-        on_main(self._go_back)
+        on_rank0(self._go_back)
         for o in self.savers(): o.saved = self.meta['epoch']
         if bar := getattr(getattr(self.learn, 'progress', None), 'mbar', None): # it starts at 0, and reckons the time left from its start
             bar.update(0)

@@ -49,7 +49,7 @@ from .batched import Share,batch_lacks
 from .devices import device_put,is_gpu
 from .files import HOME
 from .figures import image_grid,short
-from .ranks import own_device,say
+from .ranks import own_device,print_rank0
 from .text import is_utf8,shown_path
 
 # %% ../nbs/01_data.ipynb #4c510ca3
@@ -83,7 +83,7 @@ def _alone(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         try: lock.acquire(timeout=5)
         except Timeout:
-            say(f'another process makes {file}: waiting for it')
+            print_rank0(f'another process makes {file}: waiting for it')
             lock.acquire()
         for o in file.parent.glob(f'{glob.escape(file.name)}-????????.part'): shutil.rmtree(o, ignore_errors=True)
     try: yield
@@ -171,7 +171,7 @@ def cifar10(
     found = sorted(o.name for o in (path/'train').iterdir() if o.is_dir()) if (path/'train').is_dir() else []
     if found!=CIFAR10_CLASSES: raise ValueError(f"{path} is not CIFAR-10: expected the folders train/{', train/'.join(CIFAR10_CLASSES)}; found {found or 'none'}")
     n = sum(len(os.listdir(o)) for o in path.glob('t*/*/'))
-    if n<60000: say(f'{shown_path(path)} has {n} of the 60000 images of CIFAR-10')
+    if n<60000: print_rank0(f'{shown_path(path)} has {n} of the 60000 images of CIFAR-10')
     return path
 
 # %% ../nbs/01_data.ipynb #55992f40
@@ -285,7 +285,7 @@ def class_files(
     files = {s: _class_files(o, _class_folders(o, unused), unused) for s,o in roots.items()}
     if not roots: files['train'] = _class_files(path, folders, unused)
     _check_classes(files, roots or {'train': path})
-    for why,paths in unused.items(): say(_not_used(paths, why))
+    for why,paths in unused.items(): print_rank0(_not_used(paths, why))
     return [f for classes in files.values() for fs in classes.values() for f in fs]
 
 def _not_used(paths, why):
@@ -364,7 +364,7 @@ class FolderSplitter:
         below = [str(f)[start:] for f in files]
         split = np.array([_split_of(o.partition(os.sep)[0]) or '' if o.count(os.sep)==2 else 'train' for o in below])
         lost = [f for f,s in zip(files, split) if not s]
-        if lost: say(_not_used(lost, 'in no split'))
+        if lost: print_rank0(_not_used(lost, 'in no split'))
         idxs = {s: np.flatnonzero(split==s) for s in SPLITS}
         rng = np.random.default_rng(self.seed)
         for s in ('test','valid') if self.watch=='valid' else ('test',):
@@ -575,7 +575,7 @@ def _decode(files, size):
 
 # %% ../nbs/01_data.ipynb #1891853d
 @functools.cache
-def _say_once(line): say(line)
+def _say_once(line): print_rank0(line)
 
 def _cache_file(files, size, fingerprint, with_pixels):
     "Pixels have one file for a folder and size, which is replaced; without pixels, each list of files has its own"
@@ -594,7 +594,7 @@ def _kept(files, size, with_pixels):
             _spot_check(files, size, *found[1:])
             return found
         except OSError: pass # there is none
-        except ValueError as e: say(f'{e}: decoding {len(files)} images again')
+        except ValueError as e: print_rank0(f'{e}: decoding {len(files)} images again')
         pixels,sums,checksums = _decode(files, size) if with_pixels else _scan(files, size)
         about = dict(version=_CACHE_VERSION, fingerprint=fingerprint, digest=_digest(sums, checksums))
         tensors = dict(sums=torch.from_numpy(sums))
@@ -688,7 +688,7 @@ def _readable(
     if on_error=='raise':
         raise ValueError(f'{len(gone)} of {len(files)} images cannot be read: {names}. Mend them, or leave them out '
                          "with on_error='skip', in a shell with --skip-unreadable")
-    say(f'skipped {len(gone)} of {len(files)} images that cannot be read: {names}')
+    print_rank0(f'skipped {len(gone)} of {len(files)} images that cannot be read: {names}')
     return ok
 
 def _why_unreadable(file): # its name and the reason
@@ -1091,7 +1091,7 @@ def _tell_leaks(
     if not counts: return
     other,own = next(o[0] for o in pairs.values() if o)
     pair = f'{shown_path(files[other])}, which is {shown_path(files[own])}'
-    say(f"{' and '.join(counts)} are training images as well, such as {pair}: what is measured on them says too much")
+    print_rank0(f"{' and '.join(counts)} are training images as well, such as {pair}: what is measured on them says too much")
 
 # %% ../nbs/01_data.ipynb #0438fd2e
 def _usable_device(
@@ -1126,7 +1126,7 @@ def _open_images(source, augs, size, fast, on_error):
     "Find and open every image under `source`"
     files = class_files(source)
     if fast and (why := _why_slow(augs, len(files), size)):
-        say(f'images are loaded and augmented one by one, because {why}')
+        print_rank0(f'images are loaded and augmented one by one, because {why}')
         fast = False
     pixels,sums,checksums = _kept(files, size, with_pixels=fast)
     images = DecodedImages(files, pixels, sums, checksums) if fast else None

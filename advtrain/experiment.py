@@ -36,7 +36,7 @@ from .files import HOME,OwnFiles,working
 from .models import ARCHS
 from .overview import Runs,write_index
 from .precision import cpu_instructions
-from .ranks import alone,is_main,on_main,place,ranks_together,say
+from .ranks import check_not_launched,is_rank0,launched_size,on_rank0,print_rank0,ranks_together
 from .record import best_row,plot_history,watched
 from .report import mend_report
 from .runs import DATA_CHOICES,FIGURES,NAMES,SUMS,VIEWS,Run,finished,make_learner,seal
@@ -105,7 +105,7 @@ def _environment(learn):
     names,dls,device = ('fastai','torch','torchvision','albumentations','numpy','matplotlib'),learn.dls,learn.dls.device
     commits = {f'git commit of {k}': c for k,folder in (('the working directory', os.getcwd()), ('advtrain', Path(advtrain.__file__).parent)) if (c := _commit(folder))}
     hardware = dict(device=str(device), cpu=_cpu(), instructions=cpu_instructions(), cores=os.cpu_count(), threads=torch.get_num_threads(), memory_GB=round(psutil.virtual_memory().total/1e9))
-    if (n := place()[1])>1: hardware['processes'] = n
+    if (n := launched_size())>1: hardware['processes'] = n
     if device.type=='cuda': hardware['gpu'] = torch.cuda.get_device_name(device)
     data = dict(name=Path(dls.source).name, folder=str(Path(dls.source).resolve()), fingerprint=dls.fingerprint, stats=dls.stats, skipped=[str(o) for o in dls.skipped])
     return {'python': platform.python_version(), 'advtrain': advtrain.__version__, **{n: _version(n) for n in names}, **commits, 'platform': platform.platform(), **hardware, 'data': data}
@@ -138,7 +138,7 @@ def _prepare(out, overwrite):
     if not overwrite: raise FileExistsError(f'{out} holds {what} run: choose another folder, or allow overwriting')
     if finished(out): own.drop_replaced()
     own.put_aside()
-    if own.replaced.known(): say(f'the run in {out} is kept in {own.replaced.folder} until the new one is complete')
+    if own.replaced.known(): print_rank0(f'the run in {out} is kept in {own.replaced.folder} until the new one is complete')
 
 def _check_place(out, data):
     "Raise a `ValueError` for a folder among the images, where it would be a class"
@@ -181,7 +181,7 @@ def _run(exp, data, out, overwrite=False, resume=False, log=(), quiet=False, tel
     _check_place(out, data)
     resume,overwrite = _again(out, overwrite, resume)
     with ranks_together(), working(out, wait), plt.rc_context({'interactive': False}), _logs(log, exp, out) as logs: # Jupyter keeps interactive figures until its cell is over
-        if resume and on_main(_is_done, exp, out, data): return _with_page(Run(out))
+        if resume and on_rank0(_is_done, exp, out, data): return _with_page(Run(out))
         learn = make_learner(exp, data, **kwargs)
         with nullcontext() if not quiet and (IN_NOTEBOOK or sys.stdout.isatty()) else learn.no_bar():
             with learn.distributed(): train(exp, learn, out, overwrite, resume, logs, tell)
@@ -200,7 +200,7 @@ def _logs(names, exp, out):
     if isinstance(names, str) or not hasattr(names, '__iter__'): refuse('log', f"a list of names, of {', '.join(LOGS)}", names, TypeError)
     if unknown := [o for o in names if o not in LOGS]: raise ValueError(f"unknown log {unknown[0]!r}: choose from {', '.join(LOGS)}")
     logs = []
-    on_main(lambda: logs.extend(LOGS[o](out, exp) for o in names)) # one process writes
+    on_rank0(lambda: logs.extend(LOGS[o](out, exp) for o in names)) # one process writes
     try: yield logs
     finally:
         for o in logs: o.close()
@@ -216,10 +216,10 @@ def train(
     find:bool=True, # Draw the learning-rate finder's curve, also where its rate is not taken?
 ):
     "Train to the end, from the newest checkpoint if there is one"
-    begun = on_main(_begin, exp, learn, out, overwrite, resume)
+    begun = on_rank0(_begin, exp, learn, out, overwrite, resume)
     if find or exp.lr=='find': found = _find_lr(exp, learn, out)
     if exp.lr=='find': learn.lr = found
-    cbs = [KeepHistory(out, tell), *cbs] if is_main() else list(cbs)
+    cbs = [KeepHistory(out, tell), *cbs] if is_rank0() else list(cbs)
     if begun: learn.resume(exp.epochs, out, resume=='previous', cbs=cbs)
     else: learn.fit(exp.epochs, cbs=[Checkpoint(out), *cbs])
 
@@ -271,14 +271,14 @@ def _is_done(exp, out, data):
 def _find_lr(exp, learn, out):
     "The learning rate that the finder suggests, found once for a run"
     file,own = out/'lr_find.json',OwnFiles(out)
-    if {on_main(own.state, o) for o in (file.name,'figures/lr_find.png')} & {'missing','cut'}:
+    if {on_rank0(own.state, o) for o in (file.name,'figures/lr_find.png')} & {'missing','cut'}:
         epoch = len(learn.dls.train.dataset)//exp.bs
         steps = 100 if exp.lr=='find' else min(max(epoch, 40), 100) # a curve that decides nothing takes an epoch at most
-        found = learn.lr_find(num_it=steps, show_plot=is_main())
-        if is_main():
+        found = learn.lr_find(num_it=steps, show_plot=is_rank0())
+        if is_rank0():
             _save(plt.gcf(), out, 'lr_find')
             if own.state(file.name)!='own': own.write(file.name, _json({'valley': found.valley}))
-    return on_main(lambda: json.loads(file.read_text(encoding='utf-8')))['valley']
+    return on_rank0(lambda: json.loads(file.read_text(encoding='utf-8')))['valley']
 
 def _best_weights(learn, out):
     "The weights of the best epoch"
@@ -290,10 +290,10 @@ def _best_weights(learn, out):
 def _finish(exp, learn, out):
     "Take the best weights, read the test set once, and write what came out; the digests come last, then the page"
     with learn.distributed():
-        learn.model.load_state_dict(on_main(_best_weights, learn, out))
+        learn.model.load_state_dict(on_rank0(_best_weights, learn, out))
         interp = learn.interpret('test')
         flipped = interp.with_flip() if exp.flip_tta else None
-    on_main(_write, exp, learn, interp, flipped, out)
+    on_rank0(_write, exp, learn, interp, flipped, out)
     run = Run(out)
     run.interpretation = interp # with its learner, and the images in memory
     return run
@@ -319,7 +319,7 @@ def _with_page(run):
     def _complete():
         mend_report(run)
         OwnFiles(run.folder).drop_replaced()
-    on_main(_complete)
+    on_rank0(_complete)
     return run
 
 # %% ../nbs/06_experiment.ipynb #4e6651a9
@@ -521,7 +521,7 @@ def run_many(
     **kwargs, # Passed on to `image_dls`
 )->Runs: # All of them; iterating gives the finished ones
     "Run experiments that are not finished yet"
-    alone('run_many', 'jobs')
+    check_not_launched('run_many', 'jobs')
     check_flag('retry_failed', retry_failed)
     experiments,data,out = _apart(experiments, jobs),data_folder(data),check_path('out', out)
     class_files(data)

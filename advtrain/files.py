@@ -13,7 +13,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from filelock import FileLock,Timeout
 
-from .ranks import on_main
+from .ranks import on_rank0
 
 # %% ../nbs/00f_files.ipynb #cba6cc6c
 def _digest(
@@ -294,7 +294,7 @@ def working(
         yield
         return
     lock,made = FileLock(home/'lock'),not Path(folder).exists()
-    on_main(_take, lock, folder, wait) # the first process holds it for those that it acts together with
+    on_rank0(_take, lock, folder, wait) # the first process holds it for those that it acts together with
     _at_work.add(key)
     try: yield
     finally:

@@ -33,7 +33,7 @@ from .files import inside
 from .lazy import skm,stats
 from .learner import given_back,loss_of_each
 from .models import unwrapped
-from .ranks import gathered,together
+from .ranks import all_gather,fastai_alone,rank,world_size
 from .text import printable
 
 # %% ../nbs/04_interpret.ipynb #997b72c5
@@ -258,11 +258,12 @@ def _predict(learn, dl):
 
 def _predict_together(learn, dl):
     "Several processes predict a part each, and all have the whole"
-    labelled,(rank,n) = dl.n_inp<len(dl.one_batch()),together()
+    labelled = dl.n_inp<len(dl.one_batch())
+    n = world_size()
     if n==1: return _predict_all(learn, dl, labelled)
-    own = [i for i in range(rank, dl.n, n)]
+    own = [i for i in range(rank(), dl.n, n)]
     part = dl.new(n=len(own), get_idxs=lambda: own)
-    parts = gathered(_predict_all(learn, part, labelled) if own else None)
+    parts = all_gather(_predict_all(learn, part, labelled) if own else None)
     order = torch.cat([torch.arange(r, dl.n, n) for r in range(n)]).argsort()
     return [None if o[0] is None else torch.cat(o)[order] for o in zip(*filter(None, parts))]
 

@@ -26,7 +26,7 @@ from .callbacks import RunCallback,as_callbacks,gives_back,looks_on
 from .checkpoint import Checkpoint,Restore,kept,modes,read_checkpoint,set_modes
 from .figures import new_figure
 from .files import working
-from .ranks import on_main
+from .ranks import on_rank0
 from .record import epoch_of
 
 # %% ../nbs/02d_learner.ipynb #f9f7ce86
@@ -259,7 +259,7 @@ def resume(self:RunLearner,
     if not isinstance(folder, (str,Path)): refuse('folder', 'the folder of a Checkpoint', folder)
     check_flag('previous', previous)
     cbs = as_callbacks(cbs)
-    file,state,meta = on_main(read_checkpoint, folder, previous)
+    file,state,meta = on_rank0(read_checkpoint, folder, previous)
     if n_epoch<meta['epoch']: raise ValueError(f"{file} has {meta['epoch']} epochs already, more than {n_epoch}")
     cbs = [*cbs, Restore(file, state, meta)]
     if not any(isinstance(o, Checkpoint) for o in [*self.cbs, *cbs]): cbs.append(Checkpoint(folder, meta['every']))

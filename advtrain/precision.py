@@ -18,7 +18,7 @@ from torch.amp import GradScaler
 from torch.backends import cudnn
 
 from .devices import is_gpu
-from .ranks import say
+from .ranks import print_rank0
 from .arguments import check_flag
 from .callbacks import ORDER,RunCallback
 
@@ -114,7 +114,7 @@ class Precision(RunCallback, MixedPrecision):
 
     def before_train(self):
         if not self.said and not hasattr(self.learn, 'lr_finder'):
-            self.said,tell = True,self.learn.epoch_log.say if hasattr(self.learn, 'epoch_log') else say
+            self.said,tell = True,self.learn.epoch_log.say if hasattr(self.learn, 'epoch_log') else print_rank0
             tell(f"training in {self.used}, {'channels-last' if self.reorder else 'the default layout'}, on {self.device}")
 
     def before_batch(self):

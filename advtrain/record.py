@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from .devices import is_gpu,look_every
 from .figures import check_figsize,new_figure
-from .ranks import all_sum,on_main,say
+from .ranks import all_reduce_sum,on_rank0,print_rank0
 from .arguments import refuse
 from .callbacks import ORDER,RunCallback
 
@@ -63,9 +63,9 @@ class EpochLog(RunCallback):
         if not self.sums[True]: return # only validated
         row = {'epoch': len(self.rows)+1}
         for name,sums in zip(('train','valid'), (self.sums[True], self.sums[False])):
-            loss,correct,n = all_sum(torch.stack(sums).double().sum(0) if sums else torch.zeros(3).double()).tolist()
+            loss,correct,n = all_reduce_sum(torch.stack(sums).double().sum(0) if sums else torch.zeros(3).double()).tolist()
             row |= {f'{name}_loss': loss/n if n else np.nan, f'{name}_correct': int(correct), f'{name}_n': int(n), f'{name}_acc': correct/max(n,1)}
-        self.rows.append(on_main(lambda: row | {'lr': self.epoch_lr, 'seconds': time.perf_counter()-self.start}))
+        self.rows.append(on_rank0(lambda: row | {'lr': self.epoch_lr, 'seconds': time.perf_counter()-self.start}))
         self.start = time.perf_counter()
         n_epoch = self.n_before+self.n_epoch
         self.say(epoch_line(self.rows[-1], n_epoch, watched(self.dls)) + _left(self.rows[-1], n_epoch))
@@ -78,7 +78,7 @@ class EpochLog(RunCallback):
     ):
         "Print `text` above the progress bars, if there are any, in the first process alone"
         bar = getattr(getattr(self.learn, 'progress', None), 'mbar', None)
-        bar.write(text) if bar else say(text)
+        bar.write(text) if bar else print_rank0(text)
 
 # %% ../nbs/02a_record.ipynb #7b1b5693
 def batch_sums(

@@ -26,7 +26,7 @@ from .interpret import ImageInterpretation
 from .learner import RunLearner
 from .models import ARCHS,find_layer
 from .optimisers import OPTS
-from .ranks import say
+from .ranks import print_rank0
 from .schedules import SCHEDULES
 from .text import names_of,printable
 from .training import resnet_learner,takes
@@ -49,7 +49,7 @@ def unused(
 def _say_unused(exp):
     "Tell which choices decide nothing, but for those that have their default"
     lines = [f'{k} ({name} has none)' for k,name in unused(exp).items() if getattr(exp, k)!=FIELDS[k].default]
-    if lines: say(f"not used: {', '.join(lines)}")
+    if lines: print_rank0(f"not used: {', '.join(lines)}")
 
 # %% ../nbs/05b_runs.ipynb #a606c3bd
 def _learner(exp, dls):

@@ -29,7 +29,7 @@ from .extras import needed
 from .files import HOME,OwnFiles,working
 from .overview import write_index
 from .record import best_row
-from .ranks import alone
+from .ranks import check_not_launched
 from .runs import DATA_CHOICES,SUMS,Run,make_learner
 
 # %% ../nbs/06a_search.ipynb #cd830293
@@ -270,7 +270,7 @@ def search(
     **kwargs, # Passed on to `image_dls`
 )->Run|None: # The best trial, tested; `None` if its folder is on another machine
     "Search for the choices of highest accuracy on the validation split"
-    alone('search', 'the same call in several processes')
+    check_not_launched('search', 'the same call in several processes')
     if getattr(exp, 'watch', '')=='test': raise ValueError("a search that watched the test set would choose on it: take watch='valid'")
     check_whole('trials', trials, 1)
     check_whole('heartbeat', heartbeat, 1)

@@ -29,7 +29,7 @@ from .learner import RunLearner,check_rate
 from .models import resnet18
 from .optimisers import OPTS,sgd
 from .precision import Precision
-from .ranks import gathered,say,together
+from .ranks import all_gather,print_rank0,world_size
 from .record import EpochLog,epoch_of,leave_on_device,plot_history
 from .schedules import SCHEDULES,PlateauLR,WarmUp,plateau
 from .arguments import ABOVE_0,BELOW_1,check_choice,check_number,check_whole,refuse
@@ -55,7 +55,7 @@ class FiniteLoss(RunCallback):
     def after_train(self): self._look()
     def after_validate(self):
         self._look()
-        for bad in filter(None, gathered(self.bad)): self._raise(*bad) # of whichever process
+        for bad in filter(None, all_gather(self.bad)): self._raise(*bad) # of whichever process
 
     def _look(self):
         "Look at the losses since the last look"
@@ -63,7 +63,7 @@ class FiniteLoss(RunCallback):
         losses,*where = zip(*self.losses)
         self.losses = []
         bad = next((o for o in zip(torch.stack(losses).tolist(), *where) if not math.isfinite(o[0])), None)
-        if bad and (self.training or together()[1]==1): self._raise(*bad)
+        if bad and (self.training or world_size()==1): self._raise(*bad)
         self.bad = self.bad or bad # in validation, others may not have it
 
     def _raise(self, loss, i, lr):
@@ -121,7 +121,7 @@ class EMA(RunCallback):
 
     def _begin_anew(self):
         "Train the weights that someone has loaded"
-        say('the averaged weights were changed: training goes on from the new ones, and their average begins anew')
+        print_rank0('the averaged weights were changed: training goes on from the new ones, and their average begins anew')
         self.averaged,self.n_updates,self.swapped = None,0,False
 
     def _use(self, averaged):

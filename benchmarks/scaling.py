@@ -24,7 +24,7 @@ import torch.distributed as dist
 from advtrain.all import A,augment_batch,cutout_augs,fashion_sample,image_dls,resnet18,resnet_learner,set_seed
 from advtrain.batched import Share
 from advtrain.callbacks import RunCallback
-from advtrain.ranks import forked,gathered,ranks_together
+from advtrain.ranks import all_gather,forked,ranks_together
 
 AUGS = A.Compose([A.HorizontalFlip(), *cutout_augs().transforms])
 PARAMETERS = sum(p.numel() for p in resnet18().parameters())
@@ -46,7 +46,7 @@ def steps(bs, n=5):
     learn = resnet_learner(image_dls(fashion_sample(), AUGS, bs=bs, fraction=min(1, (n+1)*bs/1800))).add_cb(Clock())
     with learn.no_bar(), learn.distributed(), contextlib.redirect_stdout(None):
         learn.fit(1)
-        return max(gathered(statistics.median(learn.clock.seconds[1:n+1])))
+        return max(all_gather(statistics.median(learn.clock.seconds[1:n+1])))
 
 def exchange():
     "Seconds of an all-reduce of the gradients"
@@ -58,7 +58,7 @@ def exchange():
             start = time.perf_counter()
             dist.all_reduce(x)
             times.append(time.perf_counter()-start)
-        return max(gathered(statistics.median(times[1:])))
+        return max(all_gather(statistics.median(times[1:])))
 
 def per_image(f, n, rounds=3):
     "Microseconds an image of a call that handles `n`"

@@ -95,7 +95,7 @@ def trained(sample, steps, change=lambda learn: learn, bars=False, **kwargs):
         learn = change(resnet_learner(image_dls(sample, augs, bs=1800//steps, device=META), on_meta, width=4, **kwargs))
         assert len(learn.dls.train)==steps
         with learn.no_bar(): pass # fastai puts its own bars back
-        if bars: stack.enter_context(patch('advtrain.learner.IN_NOTEBOOK', True))
+        if bars: stack.enter_context(patch('advtrain.learner.is_live', lambda stream: True))
         for o in (nullcontext() if bars else learn.no_bar(), learn.added_cbs(Inside(asked)), asked, Made(asked)): stack.enter_context(o)
         learn.fit(1)
     assert len(learn.recorder.losses)==steps and not any(o.is_meta for o in learn.recorder.losses) # curves are drawn on the CPU
