@@ -20,6 +20,7 @@ from .interpret import *
 from .faithfulness import *
 from .gradcam import *
 from .choices import *
+from .pictures import *
 from .runs import *
 from .compare import *
 from .gallery import *
@@ -27,5 +28,6 @@ from .report import *
 from .extras import *
 from .overview import *
 from .experiment import *
+from .many import *
 from .search import *
 from .cli import *

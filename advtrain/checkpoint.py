@@ -23,6 +23,7 @@ from safetensors import SafetensorError,safe_open
 from safetensors.torch import save
 from torch import nn
 
+from .data import ImageDataLoaders
 from .devices import is_gpu
 from .files import OwnFiles,working
 from .ranks import on_rank0
@@ -300,7 +301,7 @@ def _described_callback(cb):
 
 def _data(dls):
     "What is in each loader"
-    if hasattr(dls, 'fingerprint'): return dls.fingerprint
+    if isinstance(dls, ImageDataLoaders) and dls.fingerprint: return dls.fingerprint
     return {s: f'{len(getattr(dl, "dataset", None) or dl)} items' for s,dl in zip(('train','valid','test'), dls.loaders)}
 
 # %% ../nbs/02b_checkpoint.ipynb #9a4d4be8

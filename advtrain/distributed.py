@@ -11,15 +11,16 @@ from contextlib import ExitStack,contextmanager
 
 import torch
 import torch.distributed as dist
-from fastai.callback.core import Callback
 from fastai.imports import noop
 from fastai.learner import Learner,Metric
 from fastcore.basics import patch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .callbacks import ORDER,RunCallback
 from .checkpoint import pack,rng_state,run_state,set_rng_state,set_run_state,unpack
 from .data import Part,batch_sizes,part_of
+from .learner import RunLearner
 from .ranks import all_gather,all_reduce_sum,on_rank0,rank,ranks_together,world_size
 
 # %% ../nbs/03b_distributed.ipynb #b522efe5
@@ -43,14 +44,12 @@ def share_metric(
         metric.targs = [o for part in all_gather(metric.targs) for o in part]
 
 # %% ../nbs/03b_distributed.ipynb #6785077a
-class SharedTraining(Callback):
+class SharedTraining(RunCallback):
     "Train with a part of each batch, as one of several processes"
-    order,_only_shows = -8,True # before those that look at the loss; not a part of what makes a run
+    order,looks_on,in_lr_find = ORDER['SharedTraining'],True,True # it's no part of what makes a run
     network = None # the one that exchanges gradients, while training
 
-    def before_fit(self):
-        self.run = not hasattr(self.learn, 'gather_preds')
-        self.network = None
+    def before_fit(self): self.network = None
 
     def before_train(self):
         state = on_rank0(rng_state)
@@ -127,7 +126,7 @@ def _synced(model):
 def _same_start(learn):
     "Give every process the state of the first one"
     def _state():
-        packed = pack(run_state(learn), 'state', tensors := {})
+        packed,tensors = pack(run_state(learn), 'state')
         return packed,{k: v.cpu() for k,v in tensors.items()}
     packed,tensors = on_rank0(_state)
     if rank(): set_run_state(learn, unpack(packed, tensors))
@@ -158,11 +157,11 @@ def _silent(learn):
 # %% ../nbs/03b_distributed.ipynb #e78fc24a
 @patch
 @contextmanager
-def distributed(self:Learner,
+def distributed(self:RunLearner,
 ): # Yields the learner
     "Share training and validation among the processes that were launched together; one process alone stays as it is"
     with ranks_together() as n:
-        if n==1 or hasattr(self, 'shared_training'):
+        if n==1 or any(isinstance(cb, SharedTraining) for cb in self.cbs):
             yield self
             return
         if odd := [m.name for m in self.metrics if not _can_share(m)]:

@@ -268,7 +268,8 @@ def _predict_together(learn, dl):
     return [None if o[0] is None else torch.cat(o)[order] for o in zip(*filter(None, parts))]
 
 def _predict_all(learn, dl, labelled):
-    with learn.added_cbs(like := _LikeModel()),given_back(learn),loss_of_each(learn):
+    like = _LikeModel()
+    with fastai_alone(),learn.added_cbs(like),given_back(learn),loss_of_each(learn):
         try: logits,targs,*losses = learn.get_preds(dl=dl, with_loss=labelled, act=lambda x: x)
         except Exception:
             _check_output(learn, like.seen) # a loss stumbles over it

@@ -18,7 +18,6 @@ from fastai.callback.schedule import SuggestionMethod
 from fastai.learner import Learner,replacing_yield
 from fastcore.basics import patch
 from fastcore.foundation import L
-from fastcore.imports import IN_NOTEBOOK
 from fastcore.xtras import ContextManagers
 
 from .arguments import ABOVE_0,check_flag,check_number,check_whole,refuse
@@ -28,6 +27,7 @@ from .figures import new_figure
 from .files import working
 from .ranks import on_rank0
 from .record import epoch_of
+from .text import is_live
 
 # %% ../nbs/02d_learner.ipynb #f9f7ce86
 def _autocast_depth():
@@ -74,9 +74,9 @@ def _of_a_norm(error):
 # %% ../nbs/02d_learner.ipynb #ddec2413
 def _let_bars(learn):
     "Draw progress bars, and the graph below them, only where someone sees them"
-    seen = hasattr(learn, 'progress') and (IN_NOTEBOOK or getattr(sys.stdout, 'isatty', bool)())
+    names = [cb.name for cb in learn.cbs]
     for cb in learn.cbs:
-        if cb.name in ('progress','show_graph'): cb.run = seen # until `after_fit`
+        if cb.name in ('progress','show_graph'): cb.run = 'progress' in names and is_live(sys.stdout) # until `after_fit`
 
 # %% ../nbs/02d_learner.ipynb #d6a5a48b
 class _Contexts(ContextManagers):

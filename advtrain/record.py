@@ -19,6 +19,7 @@ from fastai.torch_core import find_bs,to_detach
 from fastcore.basics import patch
 from matplotlib.figure import Figure
 
+from .data import ImageDataLoaders
 from .devices import is_gpu,look_every
 from .figures import check_figsize,new_figure
 from .ranks import all_reduce_sum,on_rank0,print_rank0
@@ -94,7 +95,7 @@ def watched(
     dls:DataLoaders, # Loaders
 )->str: # 'Valid' or 'Test'
     "The title of what training watches"
-    return getattr(dls, 'watch', 'valid').title()
+    return (dls.watch if isinstance(dls, ImageDataLoaders) else 'valid').title()
 
 def epoch_of(
     learn:Learner, # Learner in training

@@ -21,7 +21,8 @@ from .files import OwnFiles
 from .gallery import comparison_gallery,report_gallery
 from .interpret import wilson
 from .record import epoch_line
-from .runs import FIGURES,SUMS,VIEWS,Run
+from .pictures import FIGURES
+from .runs import SUMS,VIEWS,Run
 
 # %% ../nbs/05e_report.ipynb #f973d09d
 def _picture_url(file):

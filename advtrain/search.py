@@ -6,12 +6,9 @@
 __all__ = ['search']
 
 # %% ../nbs/06a_search.ipynb #b1725f8b
-import io,os,platform,re,time,traceback,warnings
-from contextlib import contextmanager,redirect_stdout,suppress
-from dataclasses import fields
+import io,platform,re,time,traceback,warnings
+from contextlib import contextmanager,suppress
 from pathlib import Path
-from types import UnionType
-from typing import get_args
 from urllib.parse import unquote_plus
 
 import matplotlib.pyplot as plt
@@ -22,11 +19,12 @@ from filelock import FileLock
 from .arguments import check_path,check_text,check_whole,refuse
 from .callbacks import ORDER,RunCallback
 from .checkpoint import checkpoints
-from .choices import Experiment
+from .choices import FIELDS,Experiment,kinds
 from .data import image_dls
-from .experiment import _check_place,_logs,_run,Progress,record_stop,train
+from .experiment import Runner,check_place,record_stop
 from .extras import needed
-from .files import HOME,OwnFiles,working
+from .files import HOME,OwnFiles
+from .many import Progress
 from .overview import write_index
 from .record import best_row
 from .ranks import check_not_launched
@@ -46,13 +44,12 @@ def distributions(
     return res
 
 def _distribution(name, values):
-    optuna,kind = needed('optuna', 'search'),{f.name: f.type for f in fields(Experiment)}[name]
-    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    if name in ('name','seed','n_images','layers'): raise ValueError(f'{name} is no choice that accuracy could decide')
+    optuna,types = needed('optuna', 'search'),kinds(FIELDS[name])
+    if name=='seed' or not FIELDS[name].metadata['decides']: raise ValueError(f'{name} is no choice that accuracy could decide')
     if isinstance(values, optuna.distributions.BaseDistribution): return values
     if isinstance(values, list) and values: return optuna.distributions.CategoricalDistribution(values)
-    if isinstance(values, tuple) and len(values) in (2,3) and {int,float}&set(kinds) and values[2:] in ((),('log',)):
-        make = optuna.distributions.FloatDistribution if float in kinds else optuna.distributions.IntDistribution
+    if isinstance(values, tuple) and len(values) in (2,3) and {int,float}&set(types) and values[2:] in ((),('log',)):
+        make = optuna.distributions.FloatDistribution if float in types else optuna.distributions.IntDistribution
         try: return make(*values[:2], log=len(values)==3)
         except (ValueError, TypeError) as e: raise ValueError(f'{name} cannot be searched in {values!r}: {e}') from e
     raise ValueError(f"{name} is searched in a list of values, in (lowest, highest) or in (lowest, highest, 'log') if it is a number, not in {values!r}")
@@ -102,7 +99,7 @@ def open_study(
     optuna = needed('optuna', 'search')
     sampler,pruner = _made(optuna.samplers, sampler),_made(optuna.pruners, pruner)
     study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True, direction='maximize', sampler=sampler, pruner=pruner)
-    chosen = {k: v for k,v in vars(exp).items() if k not in ('name','n_images','layers',*space)}
+    chosen = {k: v for k,v in vars(exp).items() if FIELDS[k].metadata['decides'] and k not in space}
     about = {'choices': str(chosen), 'space': str(space), 'data': fingerprint}
     for k,v in about.items():
         if study.user_attrs.setdefault(k, v)!=v: raise ValueError(f'the study {name!r} in {storage.engine.url} has other {k}: {study.user_attrs[k]} there, {v} here. Give this one another name, or another folder')
@@ -198,18 +195,18 @@ def run_trial(
 )->float: # Best accuracy on the validation split
     "Train a trial; what goes wrong, and where it is pruned, is written into its folder"
     report = ReportTrial(trial, reported)
+    runner = Runner(exp, data, folder, log, quiet=True, tell=tell, wait=True, **kwargs)
     trial.set_user_attr('folder', f'{platform.node()}:{folder.resolve()}')
     try:
-        with working(folder, wait=True), _logs(log, exp, folder) as logs:
-            learn = make_learner(exp, data, **kwargs)
-            with learn.no_bar(), open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere): train(exp, learn, folder, resume=True, cbs=[*logs, report], tell=tell, find=False)
+        with runner.at_work(): runner.train(resume=True, cbs=[report], find=False)
     except Exception as e:
         record_stop(exp, folder, 'failed', f'{type(e).__name__}: {e}', traceback.format_exc())
         trial.set_user_attr('error', f'{type(e).__name__}: {e}')
         raise
-    best = best_row(learn.epoch_log.rows)
+    rows = runner.learn.epoch_log.rows
+    best = best_row(rows)
     if report.pruned:
-        record_stop(exp, folder, 'pruned', f"best accuracy {best['valid_acc']:.1%} in {len(learn.epoch_log.rows)} of {exp.epochs} epochs: others were ahead")
+        record_stop(exp, folder, 'pruned', f"best accuracy {best['valid_acc']:.1%} in {len(rows)} of {exp.epochs} epochs: others were ahead")
         raise needed('optuna', 'search').TrialPruned()
     return best['valid_acc']
 
@@ -278,7 +275,7 @@ def search(
     if not isinstance(exp, Experiment): refuse('exp', 'an Experiment, such as those in EXPERIMENTS', exp, TypeError)
     if not isinstance(space, dict): refuse('space', 'a dictionary of fields and where they are searched', space, TypeError)
     space,out = distributions(exp, space),check_path('out', out)
-    _check_place(out, data)
+    check_place(out, data)
     OwnFiles(out, 'index').check('index.html')
     with _quiet_optuna(), _no_secrets(storage), plt.rc_context({'interactive': False}):
         url = _prepared(out, storage)
@@ -349,6 +346,7 @@ def _test_best(study, data, out, **kwargs):
     if not (folder/'experiment.toml').is_file():
         print(f"the best trial, {best.number} with an accuracy of {best.value:.2%}, lies in {best.user_attrs['folder']}")
         return None
-    with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere): run = _run(Experiment.from_toml(folder/'experiment.toml'), data, folder, resume=True, quiet=True, wait=True, **kwargs)
+    exp = Experiment.from_toml(folder/'experiment.toml')
+    run = Runner(exp, data, folder, quiet=True, wait=True, **kwargs).run(resume=True)
     write_index(out)
     return run

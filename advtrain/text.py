@@ -7,6 +7,9 @@ __all__ = []
 
 # %% ../nbs/00g_text.ipynb #16a3835b
 import os
+from contextlib import contextmanager,redirect_stdout
+
+from fastcore.imports import IN_NOTEBOOK
 
 # %% ../nbs/00g_text.ipynb #79882635
 _ORDERS = {o: f'\\x{o:02x}' for o in (*range(32), *range(127, 160)) if chr(o) not in '\n\t'}
@@ -43,3 +46,16 @@ def names_of(
 ): # Series of names
     "Take the quotes away"
     return texts.str.removeprefix("'")
+
+# %% ../nbs/00g_text.ipynb #c335c1a2
+def is_live(
+    stream, # Where to, such as `sys.stdout`
+)->bool: # `False` for a file
+    "Can lines change in place there?"
+    in_jupyter = IN_NOTEBOOK and type(stream).__name__=='OutStream' # Jupyter's, not redirected
+    return in_jupyter or bool(getattr(stream, 'isatty', bool)())
+
+@contextmanager
+def nothing_printed():
+    "Let what is printed meanwhile go nowhere, progress bars too"
+    with open(os.devnull, 'w') as nowhere,redirect_stdout(nowhere): yield

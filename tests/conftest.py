@@ -92,10 +92,13 @@ def some(sample, shared_folder):
 @contextlib.contextmanager
 def little_drawn():
     "Runs draw one picture, for tests that look at none"
-    from advtrain import experiment
-    before,experiment._DRAW = experiment._DRAW,{'curves': experiment._DRAW['curves']}
+    from advtrain.pictures import DRAW
+    before = dict(DRAW)
+    for o in before.keys()-{'curves'}: del DRAW[o]
     try: yield
-    finally: experiment._DRAW = before
+    finally:
+        DRAW.clear()
+        DRAW.update(before)
 
 @pytest.fixture(scope='session')
 def shared(shared_folder):

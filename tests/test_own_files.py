@@ -11,7 +11,6 @@ from conftest import little_drawn,tiny
 import advtrain.files as files
 from advtrain.all import ARCHS,Checkpoint,Run,image_dls,resnet18,resnet_learner,run_experiment,run_many,set_seed,write_comparison,write_index,write_report
 from advtrain.checkpoint import checkpoints
-from advtrain.experiment import _DRAW
 from advtrain.files import HOME,OwnFiles,at_work
 from advtrain.runs import SUMS,VIEWS
 
@@ -305,7 +304,7 @@ def test_a_run_goes_on_where_its_data_lie_now(few, tmp_path, monkeypatch):
     "And its page finds them"
     shutil.copytree(few, tmp_path/'data')
     with monkeypatch.context() as m:
-        m.setattr('advtrain.experiment._finish', lambda *args: 1/0)
+        m.setattr('advtrain.experiment.Runner.finish', lambda *args: 1/0)
         with pytest.raises(ZeroDivisionError): run_experiment(EXP, tmp_path/'data', tmp_path/'run')
     (tmp_path/'data').rename(tmp_path/'moved')
     run_experiment(EXP, tmp_path/'moved', tmp_path/'run', resume=True)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-ORDER = '''text arguments figures lazy convolutions devices ranks files batched augment data models record checkpoint precision training profile distributed interpret faithfulness
-gradcam choices runs compare gallery report extras overview experiment search cli'''.split()
+ORDER = '''text arguments figures lazy convolutions devices ranks files batched augment data callbacks models record checkpoint precision learner optimisers schedules training profile distributed interpret faithfulness
+gradcam choices pictures runs compare gallery report extras overview experiment many search cli'''.split()
 PROMISED = '''AlbumentationsTransform BatchAlbumentations cutout_augs flip_cutout_augs shift_gray_augs show_augmented show_transforms
 cifar10 fashion_sample image_block image_dls CachedDL show_classes
 ResNet BasicBlock resnet18 resnet34 NORMS norm_types
-resnet_learner PlateauLR Precision Checkpoint plot_history set_seed sgd EMA FiniteLoss
+resnet_learner RunLearner RunCallback ImageDataLoaders OPTS SCHEDULES adam adamw rmsprop muon Schedule WarmUp PlateauLR Precision Checkpoint plot_history set_seed sgd EMA FiniteLoss
 ImageInterpretation GradCAM METHODS overlay deletion_insertion Faithfulness
 Experiment EXPERIMENTS run_experiment Run compare_runs Comparison mcnemar run_many grid Runs write_index search TensorBoardLog WandbLog
 write_report write_comparison advtrain_run advtrain_grid advtrain_search advtrain_compare advtrain_lr_find advtrain_predict'''.split()
@@ -20,11 +20,9 @@ def test_all_has_every_promised_name():
     names = {}
     exec('from advtrain.all import *', names)
     assert not [n for n in PROMISED if n not in names]
-    from fastai.learner import Learner
-    assert all(hasattr(Learner, n) for n in ('fit','resume','distributed','interpret','lr_find','history','profile','compare_precision'))
+    assert all(hasattr(names['RunLearner'], n) for n in ('fit','resume','distributed','interpret','lr_find','history','profile','compare_precision'))
     assert all(hasattr(names['ImageInterpretation'], n) for n in ('misclassified','correct','confused','per_class','calibration','save','load','gradcam','plot_gradcam','faithfulness','compare_methods'))
     from advtrain.training import Checkpoint,EpochLog,Precision,plot_history,set_seed # where the design promises them
-    from advtrain.experiment import EXPERIMENTS,Experiment,Run,compare_runs,run_experiment,run_many
 
 @pytest.fixture(scope='module')
 def imported():

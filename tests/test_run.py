@@ -168,7 +168,7 @@ def test_damaged_checkpoint(some, tmp_path):
     def _resume(how, folder):
         with little_drawn(), contextlib.redirect_stdout(io.StringIO()): return run_experiment(exp, some, folder, resume=how)
     with pytest.MonkeyPatch.context() as m: # it is killed before the end
-        m.setattr('advtrain.experiment._finish', lambda *args: 1/0)
+        m.setattr('advtrain.experiment.Runner.finish', lambda *args: 1/0)
         with pytest.raises(ZeroDivisionError): _resume(False, tmp_path/'killed')
     shutil.copytree(tmp_path/'killed', folder := tmp_path/'a')
     whole,lost = folder/'checkpoint-0002.safetensors',folder/'checkpoint-0003.safetensors'
