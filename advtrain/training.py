@@ -164,6 +164,12 @@ def takes(
     kinds = inspect.signature(f).parameters
     return option in kinds or any(o.kind is o.VAR_KEYWORD for o in kinds.values())
 
+def _required(arch):
+    "Options that a network has no default for, with those of `resnet18`"
+    known = inspect.signature(resnet18).parameters
+    needed = [k for k,o in inspect.signature(arch).parameters.items() if o.default is o.empty]
+    return {k: known[k].default for k in needed if k in known and k!='n_out'}
+
 def _shared_out(given, *functions):
     "What each function takes of the options that were given; the last one also what no other does, if it takes anything"
     *others,last = [{k: v for k,v in given.items() if k in inspect.signature(f).parameters} for f in functions]
@@ -194,7 +200,7 @@ def resnet_learner(
     "Make a learner: cross-entropy, SGD with momentum, and a learning rate that drops on a plateau"
     _check_learner(dls, arch, lr, opt, schedule, label_smoothing, grad_clip, ema, warmup)
     for_opt,for_schedule,for_arch = _shared_out(kwargs, OPTS[opt], SCHEDULES[schedule], arch)
-    model = arch(n_out=len(dls.vocab), **for_arch)
+    model = arch(n_out=len(dls.vocab), **_required(arch) | for_arch)
     opt_func = partial(OPTS[opt], **for_opt)
     opt_func(list(model.parameters()), lr=.01) # what it can't take is refused now
     cbs = [EpochLog(), SCHEDULES[schedule](**for_schedule), Precision(precision), FiniteLoss()]

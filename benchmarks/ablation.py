@@ -17,7 +17,7 @@ from keep import keep,with_save
 from advtrain.choices import EXPERIMENTS,name_after
 from advtrain.compare import compare_runs,holm,p_words
 from advtrain.data import cifar10
-from advtrain.experiment import run_many
+from advtrain.many import run_many
 
 NORMS = 'layer','layer2d','group','batch','instance'
 CHANGES = [*({'norm': n, 'weight_std': ws} for ws in (True,False) for n in NORMS),

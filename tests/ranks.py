@@ -40,10 +40,10 @@ class Steps(Callback):
 resnet10 = partial(ResNet, (1,1,1,1)) # a block a stage
 PATIENCE = 600 # seconds that nothing takes, however busy the machine is
 
-def learner(data, augmented=True, double=False, lr=1e-5, fraction=1):
+def learner(data, augmented=True, double=False, lr=1e-5, fraction=1, **kwargs):
     set_seed(1)
     dls = image_dls(data, cutout_augs(16, 2, 8) if augmented else None, size=16, bs=20, fraction=fraction)
-    learn = resnet_learner(dls, resnet10, width=4, lr=lr, precision='fp32').add_cb(Steps(double))
+    learn = resnet_learner(dls, resnet10, width=4, lr=lr, precision='fp32', **kwargs).add_cb(Steps(double))
     if double:
         learn.remove_cbs(Precision).model.double()
         learn.loss_func = nn.CrossEntropyLoss() # fastai's turns double precision into single
@@ -64,7 +64,9 @@ def trained(data, epochs=2, **kwargs):
 def same(data):
     "How far several processes are from one, in single and in double precision"
     res = {}
-    for name,how in dict(plain=dict(augmented=False), augmented={}, double=dict(double=True, lr=.01)).items():
+    hows = dict(plain=dict(augmented=False), augmented={}, double=dict(double=True, lr=.01))
+    hows['adamw'] = dict(double=True, lr=.001, opt='adamw', schedule='one_cycle', warmup=1, ema=.9)
+    for name,how in hows.items():
         runs = {n: forked(lambda: trained(data, **how), n, PATIENCE) for n in (1,2,4)}
         failed = [o for ranks in runs.values() for o in ranks if not isinstance(o, dict)]
         if failed: raise RuntimeError(f'{name}: {failed}')

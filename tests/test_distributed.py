@@ -39,7 +39,11 @@ def test_losses_in_double_precision(same):
     "The preset's rate, at which rounding in single precision would grow: nothing but rounding differs"
     assert same['double']['steps']==50 and same['double']['moved']>.3 and same['double']['difference']<1e-12
 
-@pytest.mark.parametrize('run', ['plain','augmented','double'])
+def test_another_optimiser_and_schedule(same):
+    "AdamW divides by small numbers, in which rounding grows"
+    assert same['adamw']['steps']==50 and same['adamw']['moved']>.3 and same['adamw']['difference']<1e-9
+
+@pytest.mark.parametrize('run', ['plain','augmented','double','adamw'])
 def test_counts_are_exact(same, run):
     "Every image of validation once, the same accuracies and the same confusion matrix, and all ranks know the same"
     run = same[run]

@@ -10,7 +10,7 @@ SMALL = dict(bs=15, epochs=3, n_images=1, layers=['layer4'])
 EXPS = [tiny(name=n, **SMALL | changes) for n,changes in dict(layer={}, batch=dict(norm='batch'), broken=dict(layers=['layer9']), group=dict(norm='group')).items()]
 
 def start_grid(data, out, jobs=1, retry=False, exps=EXPS, hold=None):
-    from advtrain.experiment import run_many
+    from advtrain.many import run_many
     return Started(run_many, exps, data, out, jobs, retry, hold=hold)
 
 def results(out, exps=EXPS):
