@@ -164,21 +164,22 @@ def takes(
     kinds = inspect.signature(f).parameters
     return option in kinds or any(o.kind is o.VAR_KEYWORD for o in kinds.values())
 
-def _required(arch):
-    "Options that a network has no default for, with those of `resnet18`"
-    known = inspect.signature(resnet18).parameters
-    needed = [k for k,o in inspect.signature(arch).parameters.items() if o.default is o.empty]
-    return {k: known[k].default for k in needed if k in known and k!='n_out'}
+def _chosen(f, like, given):
+    "The options of a function: what was given, else its own default, else that of `like`"
+    defaults = {k: o.default for k,o in inspect.signature(like).parameters.items()}
+    defaults |= {k: o.default for k,o in inspect.signature(f).parameters.items() if o.default is not o.empty}
+    names = [k for k in inspect.signature(f).parameters if k in defaults and k not in ('params','lr','n_out')]
+    return {k: given.get(k, defaults[k]) for k in names}
 
-def _shared_out(given, *functions):
-    "What each function takes of the options that were given; the last one also what no other does, if it takes anything"
-    *others,last = [{k: v for k,v in given.items() if k in inspect.signature(f).parameters} for f in functions]
-    left = {k: v for k,v in given.items() if not any(k in o for o in others)}
-    if odd := [k for k in left if not takes(functions[-1], k)]:
-        known = sorted({k for f in functions for k in inspect.signature(f).parameters}-{'params','n_out','lr'})
+def _shared_out(given, arch, opt, schedule):
+    "The options of the network, the optimiser and the schedule; an error for one that none of them has"
+    chosen = [_chosen(f, like, given) for f,like in ((arch, resnet18), (opt, sgd), (schedule, plateau))]
+    known = [k for options in chosen for k in options]
+    left = {k: v for k,v in given.items() if k not in known}
+    if odd := [k for k in left if not takes(arch, k)]:
         near = difflib.get_close_matches(odd[0], known, 3) or known
-        raise TypeError(f"there is no option {odd[0]!r} of this network, optimiser or schedule: did you mean {', '.join(near)}?")
-    return *others,last | left
+        raise TypeError(f"this network, optimiser and schedule have no option {odd[0]!r}: did you mean {', '.join(near)}?")
+    return chosen[0] | left,*chosen[1:]
 
 # %% ../nbs/03_training.ipynb #5a4c7983
 @delegates(resnet18, but=['n_out'])
@@ -199,8 +200,8 @@ def resnet_learner(
 )->RunLearner: # Ready for `fit`
     "Make a learner: cross-entropy, SGD with momentum, and a learning rate that drops on a plateau"
     _check_learner(dls, arch, lr, opt, schedule, label_smoothing, grad_clip, ema, warmup)
-    for_opt,for_schedule,for_arch = _shared_out(kwargs, OPTS[opt], SCHEDULES[schedule], arch)
-    model = arch(n_out=len(dls.vocab), **_required(arch) | for_arch)
+    for_arch,for_opt,for_schedule = _shared_out(kwargs, arch, OPTS[opt], SCHEDULES[schedule])
+    model = arch(n_out=len(dls.vocab), **for_arch)
     opt_func = partial(OPTS[opt], **for_opt)
     opt_func(list(model.parameters()), lr=.01) # what it can't take is refused now
     cbs = [EpochLog(), SCHEDULES[schedule](**for_schedule), Precision(precision), FiniteLoss()]

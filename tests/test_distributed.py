@@ -40,8 +40,8 @@ def test_losses_in_double_precision(same):
     assert same['double']['steps']==50 and same['double']['moved']>.3 and same['double']['difference']<1e-12
 
 def test_another_optimiser_and_schedule(same):
-    "AdamW divides by small numbers, in which rounding grows"
-    assert same['adamw']['steps']==50 and same['adamw']['moved']>.3 and same['adamw']['difference']<1e-9
+    "On a curve, with a warm-up and averaged weights"
+    assert same['adamw']['steps']==50 and same['adamw']['moved']>.3 and same['adamw']['difference']<1e-12
 
 @pytest.mark.parametrize('run', ['plain','augmented','double','adamw'])
 def test_counts_are_exact(same, run):
