@@ -92,6 +92,11 @@ def _save(fig, own, name):
     plt.close(fig)
     own.write(f'figures/{name}.png', buffer.getvalue())
 
+def _save_figures(tested, own):
+    "Draw and save the figures of a trained network"
+    for name,draw in DRAW.items():
+        if fig := draw(tested): _save(fig, own, name)
+
 def _right(interp): return int((interp.table.actual==interp.table.predicted).sum())
 
 def _metrics(learn, interp, flipped=None):
@@ -268,8 +273,7 @@ class Runner:
         own.write('predictions.csv', _predictions(interp, learn.dls.source))
         layers = learn.model_table()
         own.write('model.csv', layers.to_csv(index=False))
-        for name,draw in DRAW.items():
-            if fig := draw(Tested(self.exp, learn, interp)): _save(fig, own, name)
+        _save_figures(Tested(self.exp, learn, interp), own)
         own.write('metrics.json', _json(_metrics(learn, interp, flipped) | {'model_MB': layers.attrs}))
         own.remove(*[o.name for o in checkpoints(self.out)[:-1]])
         seal(self.out)

@@ -14,7 +14,9 @@ import forty
 from . import path
 
 HOME = sys.modules[run_experiment.__module__]
-STEPS = 'make_learner','_find_lr','_finish','_save_figures','write_report' # functions before and after training
+STEPS = { # what happens before and after training -> function that does it, and where it is found
+    'make learner': (HOME, 'make_learner'), 'find lr': (HOME.Runner, '_find_lr'), 'end': (HOME.Runner, 'finish'),
+    'figures': (HOME, '_save_figures'), 'page': (HOME, 'mend_report')}
 END = 15 # seconds allowed for what comes after the last epoch, until it is known
 
 class Clock:
@@ -32,7 +34,6 @@ class Mark(RunCallback):
     looks_on = True
     def __init__(self, order, **events):
         self.order,self.events = order,events
-    def before_fit(self): self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
     def __call__(self, event):
         super().__call__(event)
         if self.run and event in self.events: self.events[event]()
@@ -51,19 +52,19 @@ def marks(clock, tell):
 @contextmanager
 def timed(clock, tell):
     "Let `run_experiment` be timed"
-    real = {name: getattr(HOME, name) for name in STEPS if hasattr(HOME, name)}
+    real = {name: getattr(*place) for name,place in STEPS.items()}
     def _timed(name):
         def _call(*args, **kwargs):
             clock.begin(name)
             result = real[name](*args, **kwargs)
             clock.end(name)
-            if name=='make_learner': result.add_cbs(marks(clock, tell))
+            if name=='make learner': result.add_cbs(marks(clock, tell))
             return result
         return _call
-    for name in real: setattr(HOME, name, _timed(name))
+    for name,place in STEPS.items(): setattr(*place, _timed(name))
     try: yield
     finally:
-        for name,f in real.items(): setattr(HOME, name, f)
+        for name,place in STEPS.items(): setattr(*place, real[name])
 
 def run(o, note):
     exp = forty.experiments(o.tiny)[0]
@@ -75,11 +76,11 @@ def run(o, note):
     took = clock.now()
     parts = dict(clock.sums)
     first = parts.pop('first batch')
-    parts['test and the rest of the end'] = parts.pop('_finish')-parts['_save_figures']-parts['write_report']
+    parts['test and the rest of the end'] = parts.pop('end')-parts['figures']
     parts['rest'] = took-sum(parts.values())
     note(parts=parts, first_batch=first, seconds=took, seconds_a_run=took)
     note(history_seconds=result.metrics['seconds'], test_accuracy=result.metrics['test_accuracy'])
     note.figure(f'{exp.epochs} epochs and the page', took, 's')
-    for name,value in parts.items(): note.figure(f"of it {name.strip('_').replace('_', ' ')}", value, 's')
+    for name,value in parts.items(): note.figure(f'of it {name}', value, 's')
     note.figure('of training the first batch', first, 's')
     note.figure('test accuracy', f"{result.metrics['test_accuracy']:.2%}")
