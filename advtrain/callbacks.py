@@ -8,12 +8,28 @@ __all__ = ['RunCallback']
 # %% ../nbs/02_callbacks.ipynb #72e037e7
 import inspect
 
-from fastai.callback.core import Callback
+from fastai.callback.core import Callback,GatherPredsCallback
+from fastai.callback.schedule import LRFinder
+from fastai.learner import Learner
 from fastcore.foundation import L
 
 from .arguments import refuse
 
 # %% ../nbs/02_callbacks.ipynb #b82ac9bb
+def callback_of(
+    learn:Learner, # Learner
+    kind:type, # Class of callbacks
+)->Callback|None: # The first one, if there is any
+    "Find a callback by its class"
+    return next((cb for cb in learn.cbs if isinstance(cb, kind)), None)
+
+def finds_lr(
+    learn:Learner, # Learner that trains
+)->bool: # True in `lr_find`
+    "Is it the mock training of the learning-rate finder?"
+    return callback_of(learn, LRFinder) is not None
+
+# %% ../nbs/02_callbacks.ipynb #769de34a
 class RunCallback(Callback):
     "A callback that says what saving, resuming and ending a run have to know of it"
     settings = None # attributes that make a run another run, by name; `None` takes the parameters of `__init__`
@@ -37,8 +53,8 @@ class RunCallback(Callback):
 
     def _rests(self):
         "Is this a mock training or a prediction in which it doesn't run?"
-        in_lr_find,in_predictions = hasattr(self.learn, 'lr_finder'),hasattr(self.learn, 'gather_preds')
-        return (in_lr_find and not self.in_lr_find) or (in_predictions and not self.in_predictions)
+        predicts = callback_of(self.learn, GatherPredsCallback)
+        return bool((finds_lr(self.learn) and not self.in_lr_find) or (predicts and not self.in_predictions))
 
 # %% ../nbs/02_callbacks.ipynb #d0b1ab3b
 ORDER = { # callback -> its place; a lower one comes first

@@ -27,9 +27,9 @@ from .data import ImageDataLoaders
 from .devices import is_gpu
 from .files import OwnFiles,working
 from .ranks import on_rank0
-from .record import best_row,epoch_of
+from .record import EpochLog,bar_of,best_row,epoch_of
 from .arguments import check_flag,check_path,check_whole
-from .callbacks import ORDER,RunCallback,looks_on,memory_of,settings_of
+from .callbacks import ORDER,RunCallback,callback_of,looks_on,memory_of,settings_of
 
 # %% ../nbs/02b_checkpoint.ipynb #e32de064
 def set_seed(
@@ -379,13 +379,13 @@ class Checkpoint(RunCallback):
             f"and this is a {type(self.learn).__name__}: make a RunLearner in its place, with the same arguments")
         wait_for_writing() # what a training that failed was still writing
         self.writing,self.begun = None,False
-        if not hasattr(self.learn, 'epoch_log'): raise AttributeError('a checkpoint needs the record of the epochs: add the callback `EpochLog`')
+        if not callback_of(self.learn, EpochLog): raise AttributeError('a checkpoint needs the record of the epochs: add the callback `EpochLog`')
         self.config,self.saved = run_config(self.learn),len(self.epoch_log.rows)
         self.replaced = on_rank0(self._others)
 
     def _others(self):
         "The names of another run's checkpoints in the folder; an error if they are to stay"
-        if hasattr(self.learn, 'restore') or not (files := checkpoints(self.folder)) or _last_row(files[-1]) in self.epoch_log.rows[-1:]: return []
+        if callback_of(self.learn, Restore) or not (files := checkpoints(self.folder)) or _last_row(files[-1]) in self.epoch_log.rows[-1:]: return []
         if not self.overwrite: raise FileExistsError(f'{self.folder} holds a run of {_epoch(files[-1])} epochs: go on with it, learn.resume(n_epoch, {str(self.folder)!r}), '
             'choose another folder, or allow overwriting, Checkpoint(folder, overwrite=True)')
         return [o.name for o in files]
@@ -530,7 +530,7 @@ class Restore(RunCallback):
         set_run_state(self.learn, self.state)
         on_rank0(self._go_back)
         for o in self.savers(): o.saved = self.meta['epoch']
-        if bar := getattr(getattr(self.learn, 'progress', None), 'mbar', None): # it starts at 0, and reckons the time left from its start
+        if bar := bar_of(self.learn): # it starts at 0, and reckons the time left from its start
             bar.update(0)
             bar.main_bar.start_t -= sum(r['seconds'] for r in self.epoch_log.rows[self.epoch_log.n_before:])
 

@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .callbacks import ORDER,RunCallback
+from .callbacks import ORDER,RunCallback,callback_of
 from .checkpoint import pack,rng_state,run_state,set_rng_state,set_run_state,unpack
 from .data import Part,batch_sizes,part_of
 from .learner import RunLearner
@@ -161,7 +161,7 @@ def distributed(self:RunLearner,
 ): # Yields the learner
     "Share training and validation among the processes that were launched together; one process alone stays as it is"
     with ranks_together() as n:
-        if n==1 or any(isinstance(cb, SharedTraining) for cb in self.cbs):
+        if n==1 or callback_of(self, SharedTraining):
             yield self
             return
         if odd := [m.name for m in self.metrics if not _can_share(m)]:

@@ -18,10 +18,10 @@ from PIL import Image
 from torch import nn
 
 import advtrain
-from .callbacks import ORDER,RunCallback
+from .callbacks import ORDER,RunCallback,callback_of
 from .choices import Experiment
 from .files import OwnFiles
-from .record import watched
+from .record import EpochLog,watched
 from .runs import Run
 
 # %% ../nbs/05f_extras.ipynb #e356d9fc
@@ -58,7 +58,7 @@ class _RunLog(RunCallback):
         self._look()
 
     def before_fit(self):
-        if not hasattr(self.learn, 'epoch_log'): raise AttributeError('a log needs the record of the epochs: add the callback `EpochLog`')
+        if not callback_of(self.learn, EpochLog): raise AttributeError('a log needs the record of the epochs: add the callback `EpochLog`')
         self.begun = False
 
     def before_train(self): # not earlier: `before_fit` comes before a validation alone, too

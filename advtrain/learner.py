@@ -21,7 +21,7 @@ from fastcore.foundation import L
 from fastcore.xtras import ContextManagers
 
 from .arguments import ABOVE_0,check_flag,check_number,check_whole,refuse
-from .callbacks import RunCallback,as_callbacks,gives_back,looks_on
+from .callbacks import RunCallback,as_callbacks,callback_of,finds_lr,gives_back,looks_on
 from .checkpoint import Checkpoint,Restore,kept,modes,read_checkpoint,set_modes
 from .figures import new_figure
 from .files import working
@@ -150,8 +150,8 @@ def _check_twice(learn, cbs):
 
 def _interruption(learn, cbs):
     "What to say when training with the further callbacks `cbs` is interrupted"
-    if hasattr(learn, 'lr_finder'): return 'the learning-rate finder was stopped'
-    saver = next((o for o in learn.cbs if isinstance(o, Checkpoint)), None)
+    if finds_lr(learn): return 'the learning-rate finder was stopped'
+    saver = callback_of(learn, Checkpoint)
     text = saver.how_to_go_on(learn) if saver else 'Nothing was saved: with cbs=Checkpoint(folder), a run can go on'
     more = ', '.join(f'{type(o).__name__}(…)' for o in cbs if not looks_on(o))
     if more and '.resume(' in text: text += f', with the callbacks that this fit had: cbs=[{more}]'

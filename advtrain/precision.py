@@ -19,8 +19,9 @@ from torch.backends import cudnn
 
 from .devices import is_gpu
 from .ranks import print_rank0
+from .record import EpochLog
 from .arguments import check_flag
-from .callbacks import ORDER,RunCallback
+from .callbacks import ORDER,RunCallback,callback_of,finds_lr
 
 # %% ../nbs/02c_precision.ipynb #c9ab0907
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -113,8 +114,10 @@ class Precision(RunCallback, MixedPrecision):
         if self.device.type=='cpu': keep_freed_memory()
 
     def before_train(self):
-        if not self.said and not hasattr(self.learn, 'lr_finder'):
-            self.said,tell = True,self.learn.epoch_log.say if hasattr(self.learn, 'epoch_log') else print_rank0
+        if not self.said and not finds_lr(self.learn):
+            self.said = True
+            log = callback_of(self.learn, EpochLog)
+            tell = log.say if log else print_rank0
             tell(f"training in {self.used}, {'channels-last' if self.reorder else 'the default layout'}, on {self.device}")
 
     def before_batch(self):
@@ -154,5 +157,5 @@ def precision_of(
     learn:Learner, # Learner, with `Precision` or without
 ): # Context
     "The precision of the learner's forward pass; no change without `Precision`"
-    callback = getattr(learn, 'precision', None)
-    return _autocast(next(learn.model.parameters()).device, callback.choice(learn.model)[0]) if isinstance(callback, Precision) else nullcontext()
+    callback = callback_of(learn, Precision)
+    return _autocast(next(learn.model.parameters()).device, callback.choice(learn.model)[0]) if callback else nullcontext()

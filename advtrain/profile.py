@@ -17,10 +17,11 @@ import torch
 from fastai.vision.augment import RandTransform
 from fastcore.basics import patch
 
+from .callbacks import callback_of
 from .checkpoint import kept
 from .devices import is_gpu,synchronize
 from .learner import RunLearner,given_back
-from .precision import DTYPES
+from .precision import DTYPES,Precision
 from .arguments import check_whole,refuse
 
 # %% ../nbs/03a_profile.ipynb #5041a846
@@ -160,5 +161,5 @@ def compare_precision(self:RunLearner,
         times = _times({(d, c): _contender(self, x, y, d, c) for d in dtypes for c in (False,True)}, n, x.device)
     rows = [(d, 'channels-last' if c else 'default', 1000*median(t), len(x)/median(t)) for (d,c),t in times.items()]
     table = pd.DataFrame(rows, columns=['dtype','layout','ms','images_per_second'])
-    if hasattr(self, 'precision'): table['used'] = [k==self.precision.choice(self.model) for k in times]
+    if precision := callback_of(self, Precision): table['used'] = [k==precision.choice(self.model) for k in times]
     return table.sort_values('ms', ignore_index=True)

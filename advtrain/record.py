@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pandas as pd
 import torch
-import fastai.callback.progress # it gives every learner its progress bars
+from fastai.callback.progress import ProgressCallback
 from fastai.callback.tracker import TrackerCallback
 from fastai.data.core import DataLoaders
 from fastai.learner import AvgLoss,AvgMetric,AvgSmoothLoss,Learner,Recorder
@@ -24,7 +24,7 @@ from .devices import is_gpu,look_every
 from .figures import check_figsize,new_figure
 from .ranks import all_reduce_sum,on_rank0,print_rank0
 from .arguments import refuse
-from .callbacks import ORDER,RunCallback
+from .callbacks import ORDER,RunCallback,callback_of
 
 # %% ../nbs/02a_record.ipynb #8469ad95
 class EpochLog(RunCallback):
@@ -48,8 +48,8 @@ class EpochLog(RunCallback):
     def after_batch(self):
         if not len(self.yb): return
         self.sums[self.training].append(batch_sums(self.loss, self.pred, self.yb[0]))
-        bars = getattr(getattr(self.learn, 'progress', None), 'run', False)
-        if bars and self.training and is_gpu(self.loss.device): self._show()
+        bars = callback_of(self.learn, ProgressCallback)
+        if bars and bars.run and self.training and is_gpu(self.loss.device): self._show()
 
     def _show(self):
         "Give the progress bars a loss that is on the CPU"
@@ -78,7 +78,7 @@ class EpochLog(RunCallback):
         text:str, # One line
     ):
         "Print `text` above the progress bars, if there are any, in the first process alone"
-        bar = getattr(getattr(self.learn, 'progress', None), 'mbar', None)
+        bar = bar_of(self.learn)
         bar.write(text) if bar else print_rank0(text)
 
 # %% ../nbs/02a_record.ipynb #7b1b5693
@@ -91,6 +91,13 @@ def batch_sums(
     n = len(targ)
     return torch.stack([loss.detach().float()*n, (pred.detach().argmax(-1)==targ).sum().float(), loss.new_full((), n).float()])
 
+def bar_of(
+    learn:Learner, # Learner in training
+): # fastprogress's master bar; `None` if none is drawn
+    "The progress bar of the epochs"
+    progress = callback_of(learn, ProgressCallback)
+    return progress and vars(progress).get('mbar')
+
 def watched(
     dls:DataLoaders, # Loaders
 )->str: # 'Valid' or 'Test'
@@ -101,7 +108,8 @@ def epoch_of(
     learn:Learner, # Learner in training
 )->tuple: # Number of the epoch, number of epochs
     "Count the epoch that runs from the first `fit`, where there is a record"
-    before = learn.epoch_log.n_before if hasattr(learn, 'epoch_log') else 0
+    log = callback_of(learn, EpochLog)
+    before = log.n_before if log else 0
     return before+getattr(learn, 'epoch', 0)+1,before+learn.n_epoch # there is none before the first `fit` has begun
 
 def best_row(
@@ -193,7 +201,7 @@ def leave_on_device(
 @patch(as_prop=True)
 def history(self:Learner):
     "A `DataFrame` with a row for each epoch of training so far"
-    if not hasattr(self, 'epoch_log'): raise AttributeError('this learner keeps no history: make it with `resnet_learner`, or add the callback `EpochLog`')
+    if not callback_of(self, EpochLog): raise AttributeError('this learner keeps no history: make it with `resnet_learner`, or add the callback `EpochLog`')
     return pd.DataFrame(self.epoch_log.rows)
 
 # %% ../nbs/02a_record.ipynb #3be7b6e4

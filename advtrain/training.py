@@ -22,7 +22,7 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import nn
 
-from .callbacks import ORDER,RunCallback
+from .callbacks import ORDER,RunCallback,callback_of
 from .checkpoint import Checkpoint,same_callbacks,set_seed
 from .devices import look_every
 from .learner import RunLearner,check_rate
@@ -68,7 +68,7 @@ class FiniteLoss(RunCallback):
 
     def _raise(self, loss, i, lr):
         "Raise an error for a loss, the number of its batch and its learning rate"
-        saver,warm_up = [getattr(self.learn, o, None) for o in ('checkpoint','warm_up')]
+        saver,warm_up = callback_of(self.learn, Checkpoint),callback_of(self.learn, WarmUp)
         highest = max(warm_up.rates) if warm_up and warm_up.run and self.epoch<warm_up.epochs else lr # where it would have gone
         where = f"the {'training' if self.training else 'validation'} loss became {loss} in epoch {epoch_of(self.learn)[0]}, batch {i+1} of {self.n_iter}, at a learning rate of {lr:.3g}."
         error = FloatingPointError(f"{where}{f' {saver.where()}.' if saver else ''} Try a lower learning rate, such as {highest/10:.2g}, or clip gradients, grad_clip=1")
