@@ -13,7 +13,7 @@ from fastai.losses import BCEWithLogitsLossFlat,MSELossFlat
 from fastai.metrics import F1Score
 from torch import nn
 
-from advtrain.all import Checkpoint,EpochLog,FiniteLoss,PlateauLR,Precision,RunCallback,RunLearner,image_dls,resnet_learner,set_seed
+from advtrain.all import OPTS,Checkpoint,EpochLog,FiniteLoss,PlateauLR,Precision,RunCallback,RunLearner,image_dls,resnet_learner,set_seed
 from advtrain.checkpoint import checkpoints,load_tensors,pack,save_tensors,unpack
 
 @pytest.fixture(scope='module')
@@ -125,9 +125,11 @@ def test_a_graph_is_for_terminals(terminal, make, monkeypatch):
     with contextlib.redirect_stdout(out): make().fit(2, cbs=ShowGraphCallback())
     assert len(drawn)==2*terminal
 
-def test_hyperparameters_are_numbers(make):
+@pytest.mark.parametrize('opt', OPTS)
+def test_hyperparameters_are_numbers(opt, make):
     "TensorBoard and others write them as such"
-    learn = make()
+    if opt=='muon' and not hasattr(torch.optim, 'Muon'): pytest.skip('this PyTorch has no Muon')
+    learn = make(opt=opt)
     learn.create_opt()
     assert all(isinstance(v, (int,float)) for h in learn.opt.hypers for v in h.values())
 
