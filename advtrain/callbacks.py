@@ -87,7 +87,8 @@ def looks_on(
     cb:Callback, # Any callback
 )->bool: # Is it no part of what makes a run?
     "Does a callback change nothing?"
-    return cb.looks_on if isinstance(cb, RunCallback) else _is_one_of(cb, _LOOK_ON)
+    if isinstance(cb, RunCallback): return cb.looks_on
+    return _is_one_of(cb, _LOOK_ON) or getattr(type(cb), '_only_shows', False) # the word of callbacks that are older than `RunCallback`
 
 def gives_back(
     cb:Callback, # Any callback
