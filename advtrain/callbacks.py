@@ -88,7 +88,7 @@ def looks_on(
 )->bool: # Is it no part of what makes a run?
     "Does a callback change nothing?"
     if isinstance(cb, RunCallback): return cb.looks_on
-    return _is_one_of(cb, _LOOK_ON) or getattr(type(cb), '_only_shows', False) # the word of callbacks that are older than `RunCallback`
+    return _is_one_of(cb, _LOOK_ON) or getattr(type(cb), '_only_shows', False) # an older word
 
 def gives_back(
     cb:Callback, # Any callback

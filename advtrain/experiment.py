@@ -106,7 +106,8 @@ def _metrics(learn, interp, flipped=None):
     res = {} if flipped is None else dict(test_accuracy_flip=_right(flipped)/len(table), test_correct_flip=_right(flipped))
     res |= dict(test_accuracy=_right(interp)/len(table), test_correct=_right(interp), test_images=len(table))
     res |= dict(test_loss=float(table.loss.mean()), calibration_error=interp.calibration()[1])
-    res |= dict(watched=watched(learn.dls).lower(), best_epoch=best['epoch'], best_watched_accuracy=best['valid_acc'], epochs=len(rows))
+    res |= dict(watched=watched(learn.dls).lower(), epochs=len(rows))
+    res |= dict(best_epoch=best['epoch'], best_watched_accuracy=best['valid_acc'])
     res |= dict(train_images=len(learn.dls.train.dataset), valid_images=len(learn.dls.valid.dataset))
     res |= dict(classes=list(map(str, learn.dls.vocab)), parameters=sum(p.numel() for p in learn.model.parameters()))
     return res | dict(lr=learn.lr, precision=learn.precision.used, seconds=sum(r['seconds'] for r in rows))
@@ -196,7 +197,7 @@ class Runner:
             if self.quiet: stack.enter_context(nothing_printed())
             stack.enter_context(ranks_together())
             stack.enter_context(working(self.out, self.wait))
-            stack.enter_context(plt.rc_context({'interactive': False})) # Jupyter keeps interactive figures until its cell is over
+            stack.enter_context(plt.rc_context({'interactive': False})) # Jupyter keeps such figures until a cell is over
             self.logs = stack.enter_context(opened_logs(self.log, self.exp, self.out))
             yield
 
@@ -237,7 +238,8 @@ class Runner:
         own = self.own
         if not (resume and _same_run(self.exp, self.out)): _prepare(own, overwrite)
         own.check(*_ENDED, *VIEWS, *(f'figures/{o}.png' for o in FIGURES))
-        for name,text in (('experiment.toml', self.exp.to_toml), ('environment.json', lambda: _json(_environment(self.learn)))):
+        texts = {'experiment.toml': self.exp.to_toml, 'environment.json': lambda: _json(_environment(self.learn))}
+        for name,text in texts.items():
             if own.state(name) in ('missing','cut'): own.write(name, text())
         _note_place(own, self.learn)
         own.remove('stopped.json')
@@ -248,7 +250,8 @@ class Runner:
         own,file = self.own,self.out/'lr_find.json'
         if {on_rank0(own.state, o) for o in (file.name,'figures/lr_find.png')} & {'missing','cut'}:
             epoch = len(self.learn.dls.train.dataset)//self.exp.bs
-            steps = 100 if self.exp.lr=='find' else min(max(epoch, 40), 100) # a curve that decides nothing takes an epoch at most
+            short = min(max(epoch, 40), 100) # a curve that decides nothing takes an epoch at most
+            steps = 100 if self.exp.lr=='find' else short
             found = self.learn.lr_find(num_it=steps, show_plot=is_rank0())
             if is_rank0():
                 _save(plt.gcf(), own, 'lr_find')
@@ -304,7 +307,8 @@ def opened_logs(
     out:Path, # Folder of the run
 ): # Yields the logs
     "Open the logs to others' tools, and close them at the end; a package that is missing is an error now"
-    if isinstance(names, str) or not hasattr(names, '__iter__'): refuse('log', f"a list of names, of {', '.join(LOGS)}", names, TypeError)
+    if isinstance(names, str) or not hasattr(names, '__iter__'):
+        refuse('log', f"a list of names, of {', '.join(LOGS)}", names, TypeError)
     if unknown := [o for o in names if o not in LOGS]: raise ValueError(f"unknown log {unknown[0]!r}: choose from {', '.join(LOGS)}")
     logs = []
     on_rank0(lambda: logs.extend(LOGS[o](out, exp) for o in names)) # one process writes

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastai.callback.core import CancelEpochException,event
+from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import SuggestionMethod
 from fastai.learner import Learner,replacing_yield
 from fastcore.basics import patch
@@ -74,9 +75,9 @@ def _of_a_norm(error):
 # %% ../nbs/02d_learner.ipynb #ddec2413
 def _let_bars(learn):
     "Draw progress bars, and the graph below them, only where someone sees them"
-    names = [cb.name for cb in learn.cbs]
+    seen = is_live(sys.stdout) and callback_of(learn, ProgressCallback) is not None
     for cb in learn.cbs:
-        if cb.name in ('progress','show_graph'): cb.run = 'progress' in names and is_live(sys.stdout) # until `after_fit`
+        if cb.name in ('progress','show_graph'): cb.run = seen # until `after_fit`
 
 # %% ../nbs/02d_learner.ipynb #d6a5a48b
 class _Contexts(ContextManagers):
@@ -207,7 +208,8 @@ def _added(learn, cbs):
 def _folders_locked(cbs):
     "Keep other trainings out of the folders of checkpoints"
     folders = [o.folder.resolve() for o in cbs if isinstance(o, Checkpoint)]
-    if len(set(folders))<len(folders): raise ValueError(f'two callbacks write checkpoints into {folders[-1]}: keep one of them')
+    if len(set(folders))<len(folders):
+        raise ValueError(f'two callbacks write checkpoints into {folders[-1]}: keep one of them')
     with ExitStack() as stack:
         for o in folders: stack.enter_context(working(o))
         yield

@@ -31,12 +31,16 @@ _TAKEN = 'index.html','study.db','figures',HOME # what lies beside runs
 
 def _check_experiments(experiments):
     "The experiments as a list; raise a `ValueError` for those that cannot be run together"
-    experiments = [] if isinstance(experiments, (str,Experiment)) or not hasattr(experiments, '__iter__') else list(experiments)
-    if odd := [o for o in experiments if not isinstance(o, Experiment)]: refuse('experiments', 'a list of Experiments', odd[0], TypeError)
+    some = hasattr(experiments, '__iter__') and not isinstance(experiments, str)
+    experiments = list(experiments) if some else []
+    for o in experiments:
+        if not isinstance(o, Experiment): refuse('experiments', 'a list of Experiments', o, TypeError)
     names = [o.name for o in experiments]
     if not names: raise ValueError('there is no experiment to run: give a list of them')
-    if taken := [o for o in names if o.casefold() in _TAKEN]: raise ValueError(f'a run cannot be called {taken[0]}, which lies beside the runs: give it another name')
-    if twice := sorted({n for n in names if names.count(n)>1}): raise ValueError(f"two experiments are called {', '.join(twice)}: give each a name of its own")
+    if taken := [o for o in names if o.casefold() in _TAKEN]:
+        raise ValueError(f'a run cannot be called {taken[0]}, which lies beside the runs: give it another name')
+    if twice := sorted({n for n in names if names.count(n)>1}):
+        raise ValueError(f"two experiments are called {', '.join(twice)}: give each a name of its own")
     return experiments
 
 def _is_ours(out):
@@ -140,8 +144,10 @@ def own_entries(
     packed = []
     for registry,name in sorted(used):
         module,dictionary = registry.split(':')
-        try: packed.append((module, dictionary, name, cloudpickle.dumps(getattr(import_module(module), dictionary)[name])))
-        except Exception as e: raise ValueError(f"{dictionary}[{name!r}] can't be given to other processes, so its runs need jobs=1: {e}") from e
+        value = getattr(import_module(module), dictionary)[name]
+        try: packed.append((module, dictionary, name, cloudpickle.dumps(value)))
+        except Exception as e: # whatever it holds on to
+            raise ValueError(f"{dictionary}[{name!r}] can't be given to other processes, so its runs need jobs=1: {e}") from e
     return cloudpickle.dumps((sys.path, packed))
 
 def register(
@@ -169,8 +175,10 @@ class _Child:
         self.exp,self.folder,self.errors = exp,folder,tempfile.TemporaryFile('w+')
         env = os.environ | {'OMP_NUM_THREADS': str(max(1, torch.get_num_threads()//jobs))}
         command = [sys.executable, '-c', 'import advtrain.all; from advtrain.many import child; child()']
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self.errors, text=True, env=env)
-        job = dict(experiment=exp.to_toml(), data=str(data), out=str(folder), slot=slot, jobs=jobs, entries=str(entries), kwargs=kwargs)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self.errors,
+            text=True, env=env)
+        job = dict(experiment=exp.to_toml(), data=str(data), out=str(folder), slot=slot, jobs=jobs, entries=str(entries),
+            kwargs=kwargs)
         self.process.stdin.write(json.dumps(job, default=str)+'\n')
         self.process.stdin.flush() # and it stays open: its end tells the child that there is nobody left to run for
 

@@ -133,7 +133,7 @@ class Run:
     def __init__(self,
         folder:str|Path, # Folder that `run_experiment` filled
         data:str|Path|None=None, # Folder of its data; `None` for where they lay
-        interpretation:ImageInterpretation|None=None, # Its predictions, if the folder was written just now: it isn't checked
+        interpretation:ImageInterpretation|None=None, # Its predictions, if it was written just now, unchecked
     ):
         self.folder,self._data = check_path('folder', folder),data
         self._place = self.folder.absolute() # the working directory may change

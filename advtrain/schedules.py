@@ -72,7 +72,7 @@ class Schedule(RunCallback):
     def __init__(self,
         shape, # Function from the share of the training that is done, 0 to 1, to a share of the learning rate
     ):
-        if not callable(shape): refuse('shape', 'a function from the share of training that is done to a share of the rate', shape)
+        if not callable(shape): refuse('shape', 'a function from the share that is done to a share of the rate', shape)
         self.shape = shape
 
     def before_fit(self):
@@ -91,11 +91,14 @@ class Schedule(RunCallback):
         memory:dict, # What it remembered when the checkpoint was written
     ):
         "Raise a `ValueError` for a run with another schedule"
-        (done,share),here = memory['last'],self.shape(memory['last'][0])
-        if memory['length']!=self.n_epoch: raise ValueError(f"the schedule of this run is for {memory['length']} epochs, "
-            f'and {self.n_epoch} would be another one: resume it with as many epochs as it was begun with')
-        if not np.isclose(share, here): raise ValueError('this is another schedule than that of the run: '
-            f'when {done:.0%} of it was done, the learning rate was {share:.4g} of the first one, and here it would be {here:.4g}')
+        length,(done,share) = memory['length'],memory['last']
+        here = self.shape(done)
+        if length!=self.n_epoch:
+            raise ValueError(f'the schedule of this run is for {length} epochs, and {self.n_epoch} would be another one: '
+                'resume it with as many epochs as it was begun with')
+        if not np.isclose(share, here):
+            raise ValueError(f'this is another schedule than that of the run: when {done:.0%} of it was done, '
+                f'the learning rate was {share:.4g} of the first one, and here it would be {here:.4g}')
 
 # %% ../nbs/02f_schedules.ipynb #0433b22d
 class WarmUp(RunCallback):

@@ -35,7 +35,7 @@ from .schedules import SCHEDULES,PlateauLR,WarmUp,plateau
 from .arguments import ABOVE_0,BELOW_1,check_choice,check_number,check_whole,refuse
 
 # %% ../nbs/03_training.ipynb #a49d6455
-_all_ = ['Checkpoint','EpochLog','PlateauLR','Precision','WarmUp','plot_history','set_seed','sgd'] # from the rooms above, for those who look for them here
+_all_ = ['Checkpoint','EpochLog','PlateauLR','Precision','WarmUp','plot_history','set_seed','sgd'] # from modules above
 
 # %% ../nbs/03_training.ipynb #c950b48c
 class FiniteLoss(RunCallback):
