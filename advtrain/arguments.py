@@ -87,10 +87,11 @@ def check_choice(
     name:str, # What is chosen
     value, # What was given
     known, # Names or numbers that will do
+    way_in:str='', # How another one can be made to do, for the end of the message
 )->str|int: # The same
     "Raise a `ValueError` unless `value` is one of `known`"
     if isinstance(value, (str,int)) and value in known: return value
-    raise ValueError(f"unknown {name} {shown(value)}: choose from {', '.join(map(str, known))}")
+    raise ValueError(f"unknown {name} {shown(value)}: choose from {', '.join(map(str, known))}{way_in}")
 
 def check_flag(
     name:str, # Name of the argument

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AUGS', 'cutout_augs', 'flip_cutout_augs', 'shift_gray_augs', 'AlbumentationsTransform', 'augmented_pixels',
-           'BatchAlbumentations', 'to_pixels', 'seen_in_training', 'show_augmented', 'show_transforms']
+           'BatchAlbumentations', 'to_pixels', 'seen_in_training', 'show_augmented', 'augmenting', 'show_transforms']
 
 # %% ../nbs/00_augment.ipynb #281b778c
 import copy,random
@@ -310,6 +310,13 @@ def _alone(
         pads = [*pads, t] if isinstance(t, A.Pad) else [] if isinstance(t, crops.BaseCrop) else pads
     return parts
 
+def augmenting(
+    dls:DataLoaders, # Loaders
+)->list: # Of `AlbumentationsTransform`s
+    "Find what augments the training images"
+    tfms = [*dls.train.after_item.fs, *dls.train.after_batch.fs]
+    return [o for o in tfms if isinstance(o, AlbumentationsTransform) and o.train_aug]
+
 def show_transforms(
     dls:DataLoaders, # Loaders; the image is taken from the training set
     index:int=0, # Index into the training set
@@ -319,7 +326,7 @@ def show_transforms(
 )->Figure: # A row a transform
     "Show what each transform of the training augmentation does alone"
     n,seed,figsize = check_shown(dls, n, seed, figsize)
-    tfms = [o for fs in (dls.train.after_item.fs, dls.train.after_batch.fs) for o in fs if isinstance(o, AlbumentationsTransform) and o.train_aug]
+    tfms = augmenting(dls)
     if not tfms: raise ValueError('the training images are not augmented: there is no transform to show')
     image = (_training_image(dls, index)[0]*255).round().astype(np.uint8)
     x = TensorImage(torch.from_numpy(image).permute(2,0,1).repeat(n,1,1,1)) if isinstance(tfms[0], BatchAlbumentations) else [PILImage.create(image)]*n

@@ -40,6 +40,13 @@ class RunCallback(Callback):
     in_lr_find = False # does it also run in `lr_find`?
     in_predictions = False # and in `get_preds`, and so in `interpret`?
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        for k in ('settings','memory'):
+            names = getattr(cls, k)
+            fits = names is None or isinstance(names, (list,tuple)) and all(isinstance(o, str) for o in names)
+            if not fits: refuse(f'{cls.__name__}.{k}', "a list of names, such as ('count',)", names, TypeError)
+
     def __call__(self,
         event_name:str, # Name of an event, see fastai's `Callback`
     ):
@@ -83,6 +90,8 @@ _GIVE_BACK = {'ProgressCallback','CSVLogger','MixedPrecision','ModelToHalf','Non
 
 def _is_one_of(cb, names): return any(o.__name__ in names for o in type(cb).__mro__)
 
+def _has(cb, name): return name in vars(cb) or hasattr(type(cb), name) # `hasattr(cb, …)` finds what its learner has
+
 def looks_on(
     cb:Callback, # Any callback
 )->bool: # Is it no part of what makes a run?
@@ -100,7 +109,10 @@ def settings_of(
     cb:Callback, # Any callback
 )->list: # Names of attributes
     "The settings that make a run another run"
-    if isinstance(cb, RunCallback) and cb.settings is not None: return list(cb.settings)
+    if isinstance(cb, RunCallback) and cb.settings is not None:
+        if odd := [k for k in cb.settings if not _has(cb, k)]:
+            raise AttributeError(f'{type(cb).__name__} has no {odd[0]}, which its `settings` name')
+        return list(cb.settings)
     return [k for k in inspect.signature(type(cb).__init__).parameters if k in vars(cb)]
 
 def memory_of(
@@ -109,8 +121,7 @@ def memory_of(
     "What a callback remembers from one epoch to the next"
     if isinstance(cb, RunCallback) and cb.memory is not None: names = cb.memory
     else: names = [k for k in vars(cb) if k not in ('learn','run','__stored_args__',*settings_of(cb))]
-    known = [k for k in names if k in vars(cb) or hasattr(type(cb), k)] # it finds other names in its learner
-    return {k: getattr(cb, k) for k in known}
+    return {k: getattr(cb, k) for k in names if _has(cb, k)}
 
 # %% ../nbs/02_callbacks.ipynb #5ee02eea
 def as_callbacks(

@@ -166,9 +166,16 @@ def _can_hold(value):
     except TypeError: return False
     return True
 
-def _memories(cbs):
-    "Name of each callback that doesn't only look on, and what it remembers"
-    return [[cb.name, {k: v for k,v in memory_of(cb).items() if _can_hold(v)}] for cb in cbs if not looks_on(cb)]
+def _memory(cb):
+    "What a callback remembers, as far as a checkpoint can hold it; what it names itself has to be held"
+    memory = {k: v for k,v in memory_of(cb).items() if _can_hold(v)}
+    named = cb.memory or () if isinstance(cb, RunCallback) else ()
+    if lost := [k for k in memory_of(cb) if k in named and k not in memory]:
+        raise TypeError(f'{type(cb).__name__}.{lost[0]} is a {type(getattr(cb, lost[0])).__name__}, which a checkpoint '
+            'cannot hold: keep it as numbers, text, tensors, arrays, or lists, tuples and dicts of such')
+    return memory
+
+def _memories(cbs): return [[cb.name, _memory(cb)] for cb in cbs if not looks_on(cb)]
 
 def _generators(dl): return [o for n in ('rng','generator') if isinstance(o := vars(dl).get(n), (random.Random,torch.Generator))]
 

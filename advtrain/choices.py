@@ -65,7 +65,9 @@ def checked(
     elif kind is str and about['words']: fits = value in about['words']
     else: fits = kind is not None
     if not fits: refuse(field.name, _allowed(field), value)
-    if about['names'] and value not in about['names']: check_choice(field.name, value, _registered(field))
+    if about['names'] and value not in about['names']:
+        way_in = f", or put it into {about['registry'].split(':')[1]} first" if about['registry'] else ''
+        check_choice(field.name, value, _registered(field), way_in)
     return _KINDS[kind][1](value)
 
 def _allowed(field):
@@ -129,7 +131,7 @@ class Experiment:
     lr_scaling:str = choice('none', names=('none','linear','sqrt'),
         meaning='How the learning rate grows with the batch size, from 128 images: none, linear or sqrt')
     warmup:int = choice(0, 'Epochs in which the learning rate rises to its first value', low=0)
-    mom:float = choice(.9, 'Momentum of SGD', 0, BELOW_1)
+    mom:float = choice(.9, 'Momentum; of Adam and AdamW, β₁', 0, BELOW_1)
     nesterov:bool = choice(False, "Nesterov's momentum")
     wd:float = choice(5e-4, 'Weight decay (L2)', 0, BELOW_1)
     wd_norm_bias:bool = choice(True, 'Whether norms and biases decay too')
@@ -196,10 +198,9 @@ def scaled_lr(self:Experiment)->float|str: # 'find' stays
 
 # %% ../nbs/05a_choices.ipynb #017f3eee
 @patch(as_prop=True)
-def own_names(self:Experiment)->dict: # field -> name
-    "The names that only a registry of this process knows"
-    chosen = {k: getattr(self, k) for k,f in FIELDS.items() if f.metadata['registry']}
-    return {k: v for k,v in chosen.items() if v not in FIELDS[k].metadata['names']}
+def from_registries(self:Experiment)->list: # A registry, as 'module:DICTIONARY', and a name in it, for each part
+    "The parts that are chosen by name"
+    return [(f.metadata['registry'], getattr(self, k)) for k,f in FIELDS.items() if f.metadata['registry']]
 
 CHOICES = {k: f.metadata['names'] for k,f in FIELDS.items() if f.metadata['names']} # names that are always there
 

@@ -51,16 +51,19 @@ def given_back(
 ):
     "At an error, give back what callbacks have borrowed from `learn`"
     lent = {k: vars(learn)[k] for k in _LENT if k in vars(learn)}
-    runs = [(cb, cb.run) for cb in learn.cbs]
+    runs = {cb: cb.run for cb in learn.cbs}
     before,depth = modes(learn),_autocast_depth()
+    locked = learn.lock.locked()
     try: yield
     except BaseException as e:
         for cb in learn.cbs:
             with suppress(Exception): _give_back(cb, depth)
         for k in _LENT: vars(learn).pop(k, None)
         vars(learn).update(lent)
-        for cb,run in runs: cb.run = run
+        for cb,run in runs.items(): cb.run = run
         set_modes(before)
+        learn.remove_cbs([cb for cb in learn.cbs if cb not in runs]) # fastai leaves these, and its lock, behind
+        if learn.lock.locked() and not locked: learn.lock.release() # when a callback fails in `before_fit`
         learn._end_cleanup()
         if says := _of_a_norm(e): raise ValueError(says) from e
         raise

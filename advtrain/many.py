@@ -17,7 +17,7 @@ import torch
 from fastcore.meta import delegates
 
 from .arguments import check_flag,check_path,refuse
-from .choices import FIELDS,Experiment
+from .choices import Experiment
 from .data import class_files,data_folder,image_dls
 from .experiment import Runner,check_place,is_done,opened_logs,record_stop
 from .files import HOME,OwnFiles
@@ -139,8 +139,8 @@ def _line(r):
 def own_entries(
     experiments:list, # Experiments
 )->bytes: # For `register`
-    "Pack what experiments use of the registries and only this process knows; an error names what can't be packed"
-    used = {(FIELDS[k].metadata['registry'], name) for o in experiments for k,name in o.own_names.items()}
+    "Pack what experiments use of the registries, which may be your own; an error names what can't be packed"
+    used = {part for o in experiments for part in o.from_registries}
     packed = []
     for registry,name in sorted(used):
         module,dictionary = registry.split(':')

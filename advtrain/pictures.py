@@ -11,7 +11,7 @@ from typing import NamedTuple
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 
-from .augment import show_augmented,show_transforms
+from .augment import augmenting,show_augmented,show_transforms
 from .choices import Experiment
 from .data import show_classes
 import advtrain.gradcam # it gives interpretations their maps
@@ -54,7 +54,7 @@ def augmented(run): return show_classes(run.dls)
 def augmented_one(run): return show_augmented(run.dls)
 
 @picture('Each transform of the augmentation alone')
-def transforms(run): return show_transforms(run.dls) if run.exp.augs!='none' else None
+def transforms(run): return show_transforms(run.dls) if augmenting(run.dls) else None
 
 FIGURES['lr_find'] = 'Learning-rate finder' # drawn before training
 

@@ -201,7 +201,8 @@ def leave_on_device(
 @patch(as_prop=True)
 def history(self:Learner):
     "A `DataFrame` with a row for each epoch of training so far"
-    if not callback_of(self, EpochLog): raise AttributeError('this learner keeps no history: make it with `resnet_learner`, or add the callback `EpochLog`')
+    if not callback_of(self, EpochLog): raise ValueError( # GetAttr would swallow an AttributeError
+        'this learner keeps no history: make it with `resnet_learner`, or add the callback `EpochLog`')
     return pd.DataFrame(self.epoch_log.rows)
 
 # %% ../nbs/02a_record.ipynb #3be7b6e4

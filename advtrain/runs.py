@@ -23,28 +23,29 @@ from .data import empty_dls,image_dls
 from .files import OwnFiles,inside
 from .interpret import ImageInterpretation
 from .learner import RunLearner
-from .models import ARCHS,find_layer
-from .optimisers import OPTS
+from .models import ARCHS,find_layer,resnet18
+from .optimisers import OPTS,sgd
 from .pictures import FIGURES
 from .ranks import print_rank0
-from .schedules import SCHEDULES
+from .schedules import SCHEDULES,plateau
 from .text import names_of,nothing_printed,printable
 from .training import resnet_learner,takes
 
 # %% ../nbs/05b_runs.ipynb #6800a5f0
 def _parameters(f): return inspect.signature(f).parameters
 
+def _options(f): return sorted(k for k in _parameters(f) if k in FIELDS and k!='lr')
+
 DATA_CHOICES = [k for k in _parameters(image_dls) if k in FIELDS] # options of the loaders that an experiment decides
 
 def unused(
     exp:Experiment, # The choices
 )->dict: # field -> the name of what doesn't have it
-    "Find the choices that other networks, optimisers or schedules have, and the chosen one doesn't"
-    res = {}
-    for registry,name in ((OPTS, exp.opt), (SCHEDULES, exp.schedule), (ARCHS, exp.arch)):
-        known = {k for f in registry.values() for k in _parameters(f) if k in FIELDS}
-        res |= {k: name for k in sorted(known) if not takes(registry[name], k)}
-    return res
+    "Find the choices that our network, optimiser or schedule has, and the chosen one doesn't"
+    opt,schedule,arch = OPTS[exp.opt],SCHEDULES[exp.schedule],ARCHS[exp.arch]
+    res = {k: exp.opt for k in _options(sgd) if not takes(opt, k)}
+    res |= {k: exp.schedule for k in _options(plateau) if not takes(schedule, k)}
+    return res | {k: exp.arch for k in _options(resnet18) if not takes(arch, k, unnamed=True)}
 
 def _say_unused(exp):
     "Tell which choices decide nothing, but for those that have their default"
@@ -158,7 +159,7 @@ class Run:
     def _csv(self, name, **kwargs): return self._read(name, lambda f: pd.read_csv(f, keep_default_na=False, **kwargs))
 
     @cached_property
-    def experiment(self): return self._read('experiment.toml', Experiment.from_toml)
+    def experiment(self): return self._read('experiment.toml', lambda f: Experiment.from_toml(f.read_text(encoding='utf-8')))
     @cached_property
     def environment(self): return self._json('environment.json')
     @cached_property

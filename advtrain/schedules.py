@@ -6,11 +6,15 @@
 __all__ = ['SCHEDULES', 'PlateauLR', 'Schedule', 'WarmUp']
 
 # %% ../nbs/02f_schedules.ipynb #3a680369
-import numpy as np
-from fastai.callback.schedule import SchedCos,combined_cos
-from fastai.callback.tracker import TrackerCallback
+import math
+from contextlib import suppress
 
-from .arguments import ABOVE_1,BELOW_1,check_flag,check_number,check_whole,refuse
+import numpy as np
+from fastai.callback.core import Callback
+from fastai.callback.schedule import ParamScheduler,SchedCos,combined_cos
+from fastai.callback.tracker import ReduceLROnPlateau,TrackerCallback
+
+from .arguments import ABOVE_1,BELOW_1,check_flag,check_number,check_whole,refuse,shown
 from .callbacks import ORDER,RunCallback
 from .record import check_monitor
 
@@ -65,10 +69,23 @@ class PlateauLR(RunCallback, TrackerCallback):
         self.wait,self.cooling = 0,self.cooldown
         return True
 
+# %% ../nbs/02f_schedules.ipynb #94a99ae0
+def will_train(
+    cb:Callback, # Callback, in its `before_fit`
+)->bool: # If not, it doesn't run until then
+    "Is there an optimiser? A learner that was never trained can be validated, too"
+    if cb.learn.opt is None: cb.run = False
+    return cb.run
+
+def _sets_rate(cb):
+    "Does a callback other than `Schedule` and `WarmUp` set the learning rate?"
+    if isinstance(cb, (PlateauLR,ReduceLROnPlateau)): return True
+    return isinstance(cb, ParamScheduler) and 'lr' in cb.scheds
+
 # %% ../nbs/02f_schedules.ipynb #1c310e84
 class Schedule(RunCallback):
     "Set the learning rate of each step to a share of the first one"
-    order,memory = ORDER['Schedule'],('rates','length','last')
+    order,memory = ORDER['Schedule'],('rates','length','curve')
     def __init__(self,
         shape, # Function from the share of the training that is done, 0 to 1, to a share of the learning rate
     ):
@@ -76,29 +93,39 @@ class Schedule(RunCallback):
         self.shape = shape
 
     def before_fit(self):
+        if not will_train(self): return
+        if other := next(filter(_sets_rate, self.learn.cbs), None):
+            raise ValueError(f'{type(other).__name__} and Schedule both set the learning rate: take one away, '
+                f'such as learn.remove_cb({type(self).__name__})')
         self.rates = [h['lr'] for h in self.opt.hypers]
-        self.length,self.last = self.n_epoch,None # the share that the last step was trained with, and when that was
+        self.length,self.curve = self.n_epoch,[self._share(i/100) for i in range(100)]
 
     def before_epoch(self): self._set(self.epoch/self.n_epoch) # the record has the rate that an epoch begins with
     def before_batch(self):
         if self.training: self._set(self.pct_train)
 
     def _set(self, done):
-        self.last = done,float(self.shape(done))
-        self.opt.set_hyper('lr', [self.last[1]*o for o in self.rates])
+        share = self._share(done)
+        self.opt.set_hyper('lr', [share*o for o in self.rates])
+
+    def _share(self, done):
+        "The share of the learning rate when so much is done"
+        share = self.shape(done)
+        with suppress(TypeError, ValueError):
+            if 0<=float(share)<math.inf: return float(share)
+        raise ValueError(f'a schedule gives a share of the learning rate, a number from 0, not {shown(share)} when {done:.0%} is done')
 
     def check_memory(self,
         memory:dict, # What it remembered when the checkpoint was written
     ):
         "Raise a `ValueError` for a run with another schedule"
-        length,(done,share) = memory['length'],memory['last']
-        here = self.shape(done)
-        if length!=self.n_epoch:
-            raise ValueError(f'the schedule of this run is for {length} epochs, and {self.n_epoch} would be another one: '
-                'resume it with as many epochs as it was begun with')
-        if not np.isclose(share, here):
-            raise ValueError(f'this is another schedule than that of the run: when {done:.0%} of it was done, '
-                f'the learning rate was {share:.4g} of the first one, and here it would be {here:.4g}')
+        there,here,longer = memory['curve'],self.curve,self.n_epoch-memory['length']
+        if odd := [i for i in range(100) if not np.isclose(there[i], here[i])]:
+            i = odd[0]
+            raise ValueError('this is another schedule than that of the run: when '
+                f'{i} % are done, the learning rate is {there[i]:.4g} of the first one there, and {here[i]:.4g} here')
+        if longer and len(set(here))>1: raise ValueError(f"the schedule of this run is for {memory['length']} epochs: "
+            f"resume it with n_epoch {'lowered' if longer>0 else 'raised'} by {abs(longer)}")
 
 # %% ../nbs/02f_schedules.ipynb #0433b22d
 class WarmUp(RunCallback):
@@ -111,7 +138,7 @@ class WarmUp(RunCallback):
         self.epochs = epochs
 
     def before_fit(self):
-        self.rates = [h['lr'] for h in self.opt.hypers]
+        if will_train(self): self.rates = [h['lr'] for h in self.opt.hypers]
 
     def before_batch(self):
         if not self.training or self.epoch>=self.epochs: return

@@ -6,7 +6,7 @@
 __all__ = ['search']
 
 # %% ../nbs/06a_search.ipynb #b1725f8b
-import io,platform,re,time,traceback,warnings
+import ast,io,platform,re,time,traceback,warnings
 from contextlib import contextmanager,suppress
 from pathlib import Path
 from urllib.parse import unquote_plus
@@ -100,11 +100,21 @@ def open_study(
     sampler,pruner = _made(optuna.samplers, sampler),_made(optuna.pruners, pruner)
     study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True, direction='maximize', sampler=sampler, pruner=pruner)
     chosen = {k: v for k,v in vars(exp).items() if FIELDS[k].metadata['decides'] and k not in space}
-    about = {'choices': str(chosen), 'space': str(space), 'data': fingerprint}
-    for k,v in about.items():
-        if study.user_attrs.setdefault(k, v)!=v: raise ValueError(f'the study {name!r} in {storage.engine.url} has other {k}: {study.user_attrs[k]} there, {v} here. Give this one another name, or another folder')
-        study.set_user_attr(k, v)
+    about = {'space': str(space), 'data': fingerprint, 'choices': str(chosen)}
+    for k,here in about.items():
+        there = study.user_attrs.get(k, here)
+        if k=='choices': there,here = _differing(there, here)
+        if there!=here: raise ValueError(f'the study {name!r} in {storage.engine.url} has other {k}: {there} there, {here} here. '
+            'Give this one another name, or another folder')
+    for k,v in about.items(): study.set_user_attr(k, v)
     return study
+
+def _differing(*choices):
+    "Of two texts, the choices that differ; one that's written down nowhere has its default"
+    defaults = {k: f.default for k,f in FIELDS.items()}
+    there,here = [defaults | ast.literal_eval(o) for o in choices]
+    differ = [k for k in there if there[k]!=here[k]]
+    return [{k: o[k] for k in differ} for o in (there, here)]
 
 def _made(module, what):
     "A sampler or pruner, made if it is given by name"

@@ -11,6 +11,7 @@ from functools import partial
 
 import pandas as pd
 import torch
+from fastai.callback.core import Callback
 from fastai.callback.hook import layer_info
 from fastai.callback.training import GradientClip
 from fastai.data.core import DataLoaders
@@ -18,6 +19,7 @@ from fastai.imports import noop
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
+from fastai.optimizer import Optimizer,OptimWrapper
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import nn
@@ -25,14 +27,14 @@ from torch import nn
 from .callbacks import ORDER,RunCallback,callback_of
 from .checkpoint import Checkpoint,same_callbacks,set_seed
 from .devices import look_every
-from .learner import RunLearner,check_rate
+from .learner import RunLearner,check_rate,given_back
 from .models import resnet18
 from .optimisers import OPTS,sgd
 from .precision import Precision
 from .ranks import all_gather,print_rank0,world_size
 from .record import EpochLog,epoch_of,leave_on_device,plot_history
 from .schedules import SCHEDULES,PlateauLR,WarmUp,plateau
-from .arguments import ABOVE_0,BELOW_1,check_choice,check_number,check_whole,refuse
+from .arguments import ABOVE_0,BELOW_1,check_choice,check_number,check_whole,refuse,shown
 
 # %% ../nbs/03_training.ipynb #a49d6455
 _all_ = ['Checkpoint','EpochLog','PlateauLR','Precision','WarmUp','plot_history','set_seed','sgd'] # from modules above
@@ -148,8 +150,9 @@ def _check_learner(dls, arch, lr, opt, schedule, label_smoothing, grad_clip, ema
         'use a RunLearner with a network and a loss of your own')
     if not callable(arch): refuse('arch', 'a function that makes a network, such as resnet18', arch)
     check_rate(lr)
-    check_choice('opt', opt, OPTS)
-    check_choice('schedule', schedule, SCHEDULES)
+    for k,v,registry in (('opt', opt, OPTS), ('schedule', schedule, SCHEDULES)):
+        f = registry[check_choice(k, v, registry)]
+        if not callable(f): refuse(f'{k} {v!r}', 'a function', f, TypeError)
     check_number('label_smoothing', label_smoothing, 0, BELOW_1)
     if grad_clip is not None: check_number('grad_clip', grad_clip, ABOVE_0)
     if ema is not None: check_number('ema', ema, 0, BELOW_1)
@@ -157,12 +160,14 @@ def _check_learner(dls, arch, lr, opt, schedule, label_smoothing, grad_clip, ema
 
 # %% ../nbs/03_training.ipynb #a72f6a2a
 def takes(
-    f, # Function
+    f, # Function that makes a network, an optimiser or a schedule
     option:str, # Name of an option
-)->bool: # Also if it takes any
-    "Does a function take an option?"
+    unnamed:bool=False, # Do its `**kwargs` count?
+)->bool: # Not if a `partial` has set it
+    "Can an option be chosen for a function?"
+    if isinstance(f, partial) and option in f.keywords: return False
     kinds = inspect.signature(f).parameters
-    return option in kinds or any(o.kind is o.VAR_KEYWORD for o in kinds.values())
+    return option in kinds or (unnamed and any(o.kind is o.VAR_KEYWORD for o in kinds.values()))
 
 def _chosen(f, like, given):
     "The options of a function: what was given, else its own default, else that of `like`"
@@ -176,10 +181,24 @@ def _shared_out(given, arch, opt, schedule):
     chosen = [_chosen(f, like, given) for f,like in ((arch, resnet18), (opt, sgd), (schedule, plateau))]
     known = [k for options in chosen for k in options]
     left = {k: v for k,v in given.items() if k not in known}
-    if odd := [k for k in left if not takes(arch, k)]:
+    others = {*inspect.signature(sgd).parameters, *inspect.signature(plateau).parameters} # not for a network's **kwargs
+    if odd := [k for k in left if not takes(arch, k, unnamed=k not in others)]:
         near = difflib.get_close_matches(odd[0], known, 3) or known
         raise TypeError(f"this network, optimiser and schedule have no option {odd[0]!r}: did you mean {', '.join(near)}?")
     return chosen[0] | left,*chosen[1:]
+
+# %% ../nbs/03_training.ipynb #5ae9f622
+_AN_OPTIMISER = "an optimiser of fastai's, such as OptimWrapper(params, torch.optim.Adagrad, lr=lr)",(Optimizer,OptimWrapper)
+
+def _made(what, kind, types, f, *params, **options):
+    "What a function makes; an error if it can't be called with these, or makes something else"
+    try: inspect.signature(f).bind(*params, **options)
+    except TypeError as e:
+        given = ', '.join([*['the parameters']*len(params), *options]) or 'nothing'
+        raise TypeError(f'{what} cannot be called with {given}: {e}') from None
+    res = f(*params, **options)
+    if not isinstance(res, types): raise TypeError(f'{what} makes {kind}, not {shown(res)}')
+    return res
 
 # %% ../nbs/03_training.ipynb #5a4c7983
 @delegates(resnet18, but=['n_out'])
@@ -198,13 +217,14 @@ def resnet_learner(
     warmup:int=0, # Epochs in which the learning rate rises to `lr`
     **kwargs, # Options of the network, the optimiser and the schedule
 )->RunLearner: # Ready for `fit`
-    "Make a learner: cross-entropy, SGD with momentum, and a learning rate that drops on a plateau"
+    "Make a learner of a classifier: a network, an optimiser, a schedule, and cross-entropy"
     _check_learner(dls, arch, lr, opt, schedule, label_smoothing, grad_clip, ema, warmup)
     for_arch,for_opt,for_schedule = _shared_out(kwargs, arch, OPTS[opt], SCHEDULES[schedule])
-    model = arch(n_out=len(dls.vocab), **for_arch)
+    model = _made('the network', 'an nn.Module', nn.Module, arch, n_out=len(dls.vocab), **for_arch)
     opt_func = partial(OPTS[opt], **for_opt)
-    opt_func(list(model.parameters()), lr=.01) # what it can't take is refused now
-    cbs = [EpochLog(), SCHEDULES[schedule](**for_schedule), Precision(precision), FiniteLoss()]
+    _made(f'opt {opt!r}', *_AN_OPTIMISER, opt_func, list(model.parameters()), lr=.01) # what it can't take is refused now
+    rates = _made(f'schedule {schedule!r}', 'a callback', Callback, SCHEDULES[schedule], **for_schedule)
+    cbs = [EpochLog(), rates, Precision(precision), FiniteLoss()]
     if grad_clip is not None: cbs.append(GradientClip(grad_clip))
     if ema is not None: cbs.append(EMA(ema))
     if warmup: cbs.append(WarmUp(warmup))
@@ -220,7 +240,7 @@ def resnet_learner(
 def model_table(self:Learner)->pd.DataFrame: # A row for each layer: its type, output shape and number of parameters
     "Tabulate the layers; sizes in MB, of 2**20 bytes, are in `.attrs`"
     x = self.dls.valid.one_batch()[0][:1]
-    with same_callbacks(self),self.no_bar(): infos = layer_info(self, x)
+    with same_callbacks(self),given_back(self),self.no_bar(): infos = layer_info(self, x)
     rows = [(name, ' × '.join(map(str, shape[1:])), params or 0) for name,params,_,shape,_ in infos if shape and not isinstance(shape[0], (list,tuple))]
     table = pd.DataFrame(rows, columns=['layer','output shape','parameters'])
     numbers = sum(math.prod(shape) for _,_,_,shape,_ in infos if shape and not isinstance(shape[0], (list,tuple)))

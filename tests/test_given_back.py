@@ -226,3 +226,27 @@ def test_a_forward_of_ones_own_stays(make):
     quiet(learn.fit, 1)
     quiet(learn.validate)
     assert calls==[2,1]*(3+1+1) and {'forward'}<=vars(learn.model).keys() and 'one_batch' in vars(learn)
+
+class Fail(Callback):
+    def before_fit(self): raise ValueError('stopped here')
+
+def test_looking_at_a_plain_learner_gives_back(few):
+    "fastai itself would keep its lock, and wait for it forever the next time"
+    dls = image_dls(few, size=8, bs=45, device='cpu')
+    learn = Learner(dls, Net(3, 'batch'), nn.CrossEntropyLoss(), cbs=Fail())
+    before,errors = list(learn.cbs),[]
+    for look in (lambda: learn.interpret('valid'), learn.model_table)*2:
+        with pytest.raises(ValueError, match='stopped here') as e: quiet(look)
+        errors.append(e) # as Jupyter, which keeps the last one, and all that it knows
+        assert list(learn.cbs)==before and not learn.lock.locked()
+    learn.remove_cb(Fail)
+    assert len(quiet(learn.interpret, 'valid').table)==15
+
+class Seen(RunCallback):
+    "What it remembers can't be held by a checkpoint"
+    memory = ['seen']
+    def __init__(self): self.seen = set()
+
+def test_what_a_callback_names_is_saved_or_an_error(make, tmp_path):
+    with pytest.raises(TypeError, match='^Seen.seen is a set, which a checkpoint cannot hold: keep it as numbers'):
+        quiet(make(norm='batch').fit, 1, cbs=[Seen(), Checkpoint(tmp_path)])
