@@ -131,7 +131,7 @@ class Experiment:
     lr_scaling:str = choice('none', names=('none','linear','sqrt'),
         meaning='How the learning rate grows with the batch size, from 128 images: none, linear or sqrt')
     warmup:int = choice(0, 'Epochs in which the learning rate rises to its first value', low=0)
-    mom:float = choice(.9, 'Momentum; of Adam and AdamW, β₁', 0, BELOW_1)
+    mom:float = choice(.9, "Momentum; Adam's first beta", 0, BELOW_1)
     nesterov:bool = choice(False, "Nesterov's momentum")
     wd:float = choice(5e-4, 'Weight decay (L2)', 0, BELOW_1)
     wd_norm_bias:bool = choice(True, 'Whether norms and biases decay too')

@@ -227,7 +227,7 @@ def resnet34(n_out:int=10, **kwargs)->ResNet: # 34 weighted layers
     return ResNet((3,4,6,3), n_out, **kwargs)
 
 # %% ../nbs/02_models.ipynb #d68d6539
-ARCHS = {'resnet18': resnet18, 'resnet34': resnet34} # name -> function from `n_out`, `norm` and options to a network
+ARCHS = {'resnet18': resnet18, 'resnet34': resnet34} # name -> function from `n_out` and its options to a network
 
 # %% ../nbs/02_models.ipynb #2a1a553a
 def unwrapped(
