@@ -133,7 +133,7 @@ class Experiment:
     warmup:int = choice(0, 'Epochs in which the learning rate rises to its first value', low=0)
     mom:float = choice(.9, "Momentum; Adam's first beta", 0, BELOW_1)
     nesterov:bool = choice(False, "Nesterov's momentum")
-    wd:float = choice(5e-4, 'Weight decay (L2)', 0, BELOW_1)
+    wd:float = choice(5e-4, "Weight decay (L2), or AdamW's and Muon's own", 0, BELOW_1)
     wd_norm_bias:bool = choice(True, 'Whether norms and biases decay too')
     opt:str = choice('sgd', 'Optimiser, a name in `OPTS`', registry='advtrain.optimisers:OPTS',
         names=('sgd','adam','adamw','rmsprop','muon'))
