@@ -76,6 +76,7 @@ ORDER = { # callback -> its place; a lower one comes first
     'WarmUp': 59,          # lowers the rate that was set
     # 60 are fastai's ParamScheduler and progress bars
     'PlateauLR': 62,       # as fastai's ReduceLROnPlateau: reads what the Recorder has of an epoch
+    '_LikeModel': 1000,    # in predictions: gives a batch the model's type, after all that change it
     'Checkpoint': 1000,    # saves what all others have made of the epoch
     'Restore': 1001,       # puts a state back when all others, a checkpoint too, have prepared for `fit`
     'KeepHistory': 1002,   # tells of an epoch that is saved

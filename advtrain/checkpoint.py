@@ -25,7 +25,7 @@ from torch import nn
 
 from .data import ImageDataLoaders
 from .devices import is_gpu
-from .files import OwnFiles,working
+from .files import OwnFiles
 from .ranks import on_rank0
 from .record import EpochLog,bar_of,best_row,epoch_of
 from .arguments import check_flag,check_path,check_whole

@@ -27,7 +27,7 @@ from fastai.data.block import CategoryBlock,DataBlock,TransformBlock
 from fastai.data.core import DataLoaders,TfmdDL
 from fastai.data.external import URLs,fastai_cfg,untar_data
 from fastai.data.transforms import IntToFloatTensor,Normalize
-from fastai.torch_core import cast,default_device,no_random
+from fastai.torch_core import cast,no_random
 from fastai.vision.augment import RandTransform
 from fastai.vision.core import PILImage,TensorImage
 from fastcore.basics import chunked

@@ -6,7 +6,7 @@
 __all__ = ['run_experiment']
 
 # %% ../nbs/06_experiment.ipynb #3210a24e
-import csv,io,json,os,platform,subprocess,time,warnings
+import csv,io,json,os,platform,subprocess,warnings
 from contextlib import ExitStack,contextmanager,suppress
 from importlib.metadata import PackageNotFoundError,version
 from pathlib import Path

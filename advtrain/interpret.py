@@ -26,6 +26,7 @@ from matplotlib.ticker import PercentFormatter
 
 from .arguments import check_flag,check_path,check_text,check_whole,shown
 from .augment import to_pixels
+from .callbacks import ORDER
 from .checkpoint import digest,load_tensors,save_tensors
 from .data import SPLITS,ImageDataLoaders,is_image,open_rgb
 from .figures import MOST_IMAGES,check_cmap,check_figsize,image_grid,new_figure,short
@@ -279,7 +280,7 @@ def _predict_all(learn, dl, labelled):
 
 class _LikeModel(Callback):
     "Give the model images of its type, on its device, and take its logits in fp32"
-    order,seen = 1000,None # after all that change a batch; what the model gave
+    order,seen = ORDER['_LikeModel'],None # and what the model gave
     def before_batch(self):
         like = next(self.model.parameters(), None)
         if like is None or not like.is_floating_point(): return

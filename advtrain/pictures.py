@@ -8,7 +8,6 @@ __all__ = ['FIGURES', 'DRAW', 'picture', 'Tested']
 # %% ../nbs/05a_pictures.ipynb #0ae72f89
 from typing import NamedTuple
 
-from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 
 from .augment import augmenting,show_augmented,show_transforms

@@ -14,7 +14,7 @@ import torch
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.tracker import TrackerCallback
 from fastai.data.core import DataLoaders
-from fastai.learner import AvgLoss,AvgMetric,AvgSmoothLoss,Learner,Recorder
+from fastai.learner import AvgLoss,AvgMetric,AvgSmoothLoss,Learner
 from fastai.torch_core import find_bs,to_detach
 from fastcore.basics import patch
 from matplotlib.figure import Figure

@@ -21,8 +21,7 @@ from .files import OwnFiles
 from .gallery import comparison_gallery,report_gallery
 from .interpret import wilson
 from .record import epoch_line
-from .pictures import FIGURES
-from .runs import SUMS,VIEWS,Run
+from .runs import SUMS,VIEWS,Run,unused
 
 # %% ../nbs/05e_report.ipynb #f973d09d
 def _picture_url(file):
@@ -86,11 +85,13 @@ def _sections(run, titles):
     return [o for o in sections if o['figures']]
 
 def _choices(exp):
-    "The choices with their meanings; those that are not defaults are marked"
+    "The choices with their meanings; those that are not defaults are marked, and those that decided nothing"
+    not_used = unused(exp)
     def _row(k, f):
         value = getattr(exp, k)
         text = ', '.join(value) if isinstance(value, tuple) else value
-        return k,text,'' if value==f.default else 'changed',f.metadata['meaning']
+        mark = 'not used' if k in not_used else '' if value==f.default else 'changed'
+        return k,text,mark,f.metadata['meaning']
     return pd.DataFrame([_row(k, f) for k,f in FIELDS.items()], columns=['choice','value','default?','meaning'])
 
 def _environment(run):

@@ -15,7 +15,7 @@ from fastai.torch_core import no_random
 from fastcore.basics import patch
 from fastcore.meta import delegates
 
-from .arguments import check_path
+from .arguments import check_path,refuse
 from .augment import AUGS
 from .checkpoint import checkpoints,load_tensors,set_seed
 from .choices import FIELDS,Experiment
@@ -67,6 +67,8 @@ def _augs(exp):
     "The augmentation of `exp`"
     make = AUGS[exp.augs]
     options = {} if exp.hole is None else {'hole': exp.hole}
+    if type(make).__module__.startswith('albumentations'): # made already
+        refuse(f'AUGS[{exp.augs!r}]', 'a function from the size to an augmentation', make, TypeError)
     try: inspect.signature(make).bind(exp.size, **options)
     except TypeError: raise ValueError(f"the augmentation {exp.augs!r} cannot be called with "
         f"{', '.join(['the size', *options])}: AUGS holds functions of size, and of hole where hole is set") from None

@@ -113,7 +113,8 @@ class Schedule(RunCallback):
         share = self.shape(done)
         with suppress(TypeError, ValueError):
             if 0<=float(share)<math.inf: return float(share)
-        raise ValueError(f'a schedule gives a share of the learning rate, a number from 0, not {shown(share)} when {done:.0%} is done')
+        raise ValueError('a schedule gives a share of the learning rate, a number from 0, '
+            f'not {shown(share)} when {done:.0%} is done')
 
     def check_memory(self,
         memory:dict, # What it remembered when the checkpoint was written

@@ -8,7 +8,7 @@ from fastai.callback.progress import ShowGraphCallback
 from fastai.callback.tracker import EarlyStoppingCallback,SaveModelCallback
 from fastai.callback.training import GradientAccumulation
 from fastai.data.core import DataLoaders
-from fastai.learner import Learner,load_learner
+from fastai.learner import load_learner
 from fastai.losses import BCEWithLogitsLossFlat,MSELossFlat
 from fastai.metrics import F1Score
 from torch import nn

@@ -1,6 +1,5 @@
 """A folder of runs as a table and as a page: numbers by hand, whatever state the runs are in, and the page in a browser."""
 import csv,json,os,re,shutil,statistics
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest

@@ -1,5 +1,5 @@
 """The pages in a browser: what they show is what the runs have written, for the eye, the keyboard and on paper."""
-import base64,csv,io,json,os,re
+import base64,csv,io,json,re
 from functools import partial
 from itertools import combinations
 from pathlib import Path

@@ -1,7 +1,6 @@
 """The main job from end to end."""
 import contextlib,io,json,os,re,shlex,shutil,signal,subprocess,sys
 from dataclasses import fields
-from pathlib import Path
 
 import numpy as np
 import pytest

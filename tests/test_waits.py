@@ -5,7 +5,6 @@ from contextlib import ExitStack,nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
-import pytest
 import torch
 from fastai.callback.core import Callback
 from torch.overrides import TorchFunctionMode
