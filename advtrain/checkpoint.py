@@ -386,7 +386,7 @@ class Checkpoint(RunCallback):
             f"and this is a {type(self.learn).__name__}: make a RunLearner in its place, with the same arguments")
         wait_for_writing() # what a training that failed was still writing
         self.writing,self.begun = None,False
-        if not callback_of(self.learn, EpochLog): raise AttributeError('a checkpoint needs the record of the epochs: add the callback `EpochLog`')
+        if not callback_of(self.learn, EpochLog): raise AttributeError('a checkpoint needs the record of the epochs, which is one of a classifier: add the callback `EpochLog`')
         self.config,self.saved = run_config(self.learn),len(self.epoch_log.rows)
         self.replaced = on_rank0(self._others)
 

@@ -8,6 +8,7 @@ __all__ = ['SCHEDULES', 'PlateauLR', 'Schedule', 'WarmUp']
 # %% ../nbs/02f_schedules.ipynb #3a680369
 import math
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 from fastai.callback.core import Callback
@@ -162,12 +163,14 @@ def one_cycle(): return Schedule(combined_cos(.25, 1/25, 1, 1e-5))
 
 def cosine(): return Schedule(SchedCos(1, 0))
 
+def _stepped(factor, done): return 1/factor**sum([done>=.5, done>=.75])
+
 def step(
     factor:float=10., # What the learning rate is divided by
 )->Schedule: # For a learner
     "Divide the rate when half and when three quarters of the training are done"
     check_number('factor', factor, ABOVE_1)
-    return Schedule(lambda done: 1/factor**sum([done>=.5, done>=.75]))
+    return Schedule(partial(_stepped, factor))
 
 def constant(): return Schedule(lambda done: 1.)
 
