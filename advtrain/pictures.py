@@ -24,10 +24,11 @@ DRAW = {} # name -> function that draws it from a `Tested`; it gives `None` if t
 def picture(
     caption:str, # What the figure shows
 ): # A decorator
-    "Register a function as a figure of runs, by its name"
+    "Register a function of a `Tested` as a figure of runs, by its name without a leading underscore"
     def _add(f):
-        FIGURES[f.__name__] = caption
-        DRAW[f.__name__] = f
+        name = f.__name__.removeprefix('_')
+        FIGURES[name] = caption
+        DRAW[name] = f
         return f
     return _add
 
@@ -39,54 +40,56 @@ class Tested(NamedTuple):
 
     @property
     def dls(self): return self.learn.dls
-    def wrong(self, n=None): return self.interp.misclassified().head(n or self.exp.n_images)
+    @property
+    def wrong(self): return self.interp.misclassified().head(self.exp.n_images)
+    @property
     def right(self): return self.interp.correct().head(self.exp.n_images)
 
 # %% ../nbs/05a_pictures.ipynb #1b214f54
 @picture('Random images of the data set')
-def random(run): return show_classes(run.dls, augmented=False)
+def _random(run): return show_classes(run.dls, augmented=False)
 
 @picture('Training images of every class, augmented')
-def augmented(run): return show_classes(run.dls)
+def _augmented(run): return show_classes(run.dls)
 
 @picture('One image, transformed many times')
-def augmented_one(run): return show_augmented(run.dls)
+def _augmented_one(run): return show_augmented(run.dls)
 
 @picture('Each transform of the augmentation alone')
-def transforms(run): return show_transforms(run.dls) if augmenting(run.dls) else None
+def _transforms(run): return show_transforms(run.dls) if augmenting(run.dls) else None
 
 FIGURES['lr_find'] = 'Learning-rate finder' # drawn before training
 
 @picture('Loss and accuracy of training and validation')
-def curves(run): return plot_history(run.learn)
+def _curves(run): return plot_history(run.learn)
 
 # %% ../nbs/05a_pictures.ipynb #42cd7f69
 @picture('Accuracy of each class')
-def per_class(run): return run.interp.plot_per_class()
+def _per_class(run): return run.interp.plot_per_class()
 
 @picture('Confusion matrix')
-def confusion(run): return run.interp.plot_confusion_matrix()
+def _confusion(run): return run.interp.plot_confusion_matrix()
 
 @picture('How often predictions are right, against how sure they are')
-def calibration(run): return run.interp.plot_calibration()
+def _calibration(run): return run.interp.plot_calibration()
 
 @picture('Misclassified images of highest loss')
-def wrong(run): return run.interp.plot_predictions(run.wrong()) if len(run.wrong()) else None
+def _wrong(run): return run.interp.plot_predictions(run.wrong) if len(run.wrong) else None
 
 @picture('The same misclassified images: where the network looked for what it predicted, where for what was actual, '
     'and the difference')
-def wrong_gradcam(run): return _maps(run, run.wrong(), 'actual')
+def _wrong_gradcam(run): return _maps(run, run.wrong, 'actual')
 
 @picture('One misclassified image, layer by layer')
-def wrong_layers(run):
-    one = run.wrong(1)
+def _wrong_layers(run):
+    one = run.wrong.head(1)
     return run.interp.plot_gradcam(one, run.exp.layers) if len(one) else None
 
 @picture('Right predictions of lowest loss')
-def correct(run): return run.interp.plot_predictions(run.right()) if len(run.right()) else None
+def _correct(run): return run.interp.plot_predictions(run.right) if len(run.right) else None
 
 @picture('Where the network looked, the same right predictions')
-def correct_gradcam(run): return _maps(run, run.right())
+def _correct_gradcam(run): return _maps(run, run.right)
 
 def _maps(run, rows, against=None):
     "Heat maps of the last layer; `None` without a row"

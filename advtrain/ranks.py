@@ -56,7 +56,10 @@ class _Group:
     gloo = None # PyTorch's process group for small messages, once it has started
 
     @contextmanager
-    def acting(self, rank, size):
+    def acting(self,
+        rank:int, # Rank of this process meanwhile
+        size:int, # Number of processes that act together meanwhile
+    ):
         "Another rank and size for a while"
         before = self.rank,self.size
         self.rank,self.size = rank,size

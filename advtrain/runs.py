@@ -57,7 +57,8 @@ def _learner(exp, dls):
     "The learner of `exp`; a layer that does not exist is an error now, not after training"
     arch = ARCHS[exp.arch]
     takers = [*_parameters(resnet_learner), *_parameters(arch)]
-    options = {k: v for k,v in vars(exp).items() if k in takers and k not in unused(exp)}
+    not_used = unused(exp)
+    options = {k: v for k,v in vars(exp).items() if k in takers and k not in not_used}
     options |= dict(arch=arch, lr=exp.scaled_lr if exp.lr!='find' else FIELDS['lr'].default)
     learn = resnet_learner(dls, **options)
     for o in exp.layers: find_layer(learn.model, o)

@@ -16,7 +16,7 @@ from fastai.callback.schedule import ParamScheduler,SchedCos,combined_cos
 from fastai.callback.tracker import ReduceLROnPlateau,TrackerCallback
 
 from .arguments import ABOVE_1,BELOW_1,check_flag,check_number,check_whole,refuse,shown
-from .callbacks import ORDER,RunCallback
+from .callbacks import ORDER,RunCallback,callback_of
 from .record import check_monitor
 
 # %% ../nbs/02f_schedules.ipynb #1157f67f
@@ -145,7 +145,7 @@ class WarmUp(RunCallback):
     def before_batch(self):
         if not self.training or self.epoch>=self.epochs: return
         share = (self.epoch*self.n_iter + self.iter + 1) / (self.epochs*self.n_iter)
-        scheduled = any(isinstance(cb, Schedule) for cb in self.learn.cbs) # it has just set the rate of this step
+        scheduled = callback_of(self.learn, Schedule) # which has just set the rate of this step
         rates = [h['lr'] for h in self.opt.hypers] if scheduled else self.rates
         self.opt.set_hyper('lr', [share*o for o in rates])
 
