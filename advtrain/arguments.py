@@ -13,7 +13,7 @@ from pathlib import Path
 from .text import printable
 
 # %% ../nbs/00f_arguments.ipynb #f95098b8
-def shown(
+def short_repr(
     value, # Anything
     n:int=60, # Most characters
 )->str: # One line
@@ -25,7 +25,7 @@ def shown(
     except Exception: return kind # its repr is broken
     return text if len(text)<=n else f'{text[:n-1]}…'
 
-def reason(
+def error_line(
     error:Exception, # Any error
 )->str: # One line
     "What an error says"
@@ -39,7 +39,7 @@ def refuse(
     kind:type=ValueError, # Kind of the error
 ):
     "Raise an error of one line"
-    raise kind(f'{name} is {allowed}, not {shown(value)}')
+    raise kind(f'{name} is {allowed}, not {short_repr(value)}')
 
 # %% ../nbs/00f_arguments.ipynb #8d6d23ca
 ABOVE_0,BELOW_1,ABOVE_1 = nextafter(0, 1),nextafter(1, 0),nextafter(1, 2) # the ends of open ranges
@@ -91,7 +91,7 @@ def check_choice(
 )->str|int: # The same
     "Raise a `ValueError` unless `value` is one of `known`"
     if isinstance(value, (str,int)) and value in known: return value
-    raise ValueError(f"unknown {name} {shown(value)}: choose from {', '.join(map(str, known))}{way_in}")
+    raise ValueError(f"unknown {name} {short_repr(value)}: choose from {', '.join(map(str, known))}{way_in}")
 
 def check_flag(
     name:str, # Name of the argument
@@ -123,4 +123,4 @@ def check_path(
         path.exists() # a name that is too long is found here
         return path
     except (OSError, RuntimeError) as e:
-        raise ValueError(f'{name} cannot be used, {reason(e)}: {shown(value)}') from e
+        raise ValueError(f'{name} cannot be used, {error_line(e)}: {short_repr(value)}') from e

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['AUGS', 'cutout_augs', 'flip_cutout_augs', 'shift_gray_augs', 'AlbumentationsTransform', 'augmented_pixels',
-           'BatchAlbumentations', 'to_pixels', 'seen_in_training', 'show_augmented', 'augmenting', 'show_transforms']
+           'BatchAlbumentations', 'to_pixels', 'seen_in_training', 'show_augmented', 'train_augmentations',
+           'show_transforms']
 
 # %% ../nbs/00_augment.ipynb #281b778c
 import copy,random
@@ -19,7 +20,7 @@ from fastai.vision.core import PILImage,TensorImage
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .arguments import check_flag,check_number,check_whole,reason,shown
+from .arguments import check_flag,check_number,check_whole,error_line,short_repr
 from .batched import A,augment_batch,batch_lacks
 from .figures import check_figsize,image_grid,new_figure,show_pixels
 from .lazy import LazyModule
@@ -109,7 +110,7 @@ def _check_augs(
     if isinstance(aug, str): hint = f'a name stands for a function in `AUGS`, such as AUGS[{list(AUGS)[0]!r}](32)'
     if isinstance(aug, (list,tuple)): hint = 'put the list into A.Compose(…)'
     if isinstance(aug, type) or aug in AUGS.values(): hint = 'call it first'
-    raise TypeError(f'an augmentation is a transform or `Compose` of albumentations, not {shown(aug)}: {hint}')
+    raise TypeError(f'an augmentation is a transform or `Compose` of albumentations, not {short_repr(aug)}: {hint}')
 
 def _leaves(aug): return [o for t in aug.transforms for o in _leaves(t)] if isinstance(aug, A.BaseCompose) else [aug]
 
@@ -172,7 +173,7 @@ def _augmented(
         raise ValueError(f'a crop is larger than the images, which are {size}: make it smaller, or give it '
                          'pad_if_needed=True') from e
     except Exception as e: # a transform may be anybody's
-        why = f'{type(e).__name__}: {reason(e)}'
+        why = f'{type(e).__name__}: {error_line(e)}'
         raise ValueError(f'the augmentation fails on an image of {size} pixels, {why}') from e
     _check_image(out, image)
     return out
@@ -188,7 +189,7 @@ def _check_image(out, image):
                          'the channels as they are, for ToGray with num_output_channels=3')
 
 # %% ../nbs/00_augment.ipynb #6877867b
-def check_sizes(
+def check_same_size(
     sizes, # Height and width of each image
 ):
     "Check that images fit into one batch"
@@ -207,7 +208,7 @@ def augmented_pixels(
     _images_only(aug)
     black,drawn = np.zeros((size,size,3), np.uint8),A.Compose([copy.deepcopy(aug)], seed=0)
     outs = [_augmented(o, black) for o in [A.Compose([_always(copy.deepcopy(aug))], seed=0)] + [drawn]*8]
-    check_sizes([o.shape[:2] for o in outs])
+    check_same_size([o.shape[:2] for o in outs])
     return outs[-1]
 
 def _always(aug):
@@ -266,7 +267,7 @@ def seen_in_training(
     return to_pixels(dl, dl.after_batch(to_device(dl.do_batch([dl.do_item(i) for i in idxs]), dl.device))[0])
 
 # %% ../nbs/00_augment.ipynb #d2495f54
-def check_shown(
+def check_show_options(
     dls, # What was given as loaders
     n, # What was given as number of images
     seed, # What was given as seed
@@ -274,7 +275,7 @@ def check_shown(
 )->tuple: # `n`, `seed` and `figsize`
     "Check what all pictures of training images have in common"
     if not isinstance(dls, DataLoaders):
-        raise TypeError(f'dls are loaders, such as `image_dls` makes, not {shown(dls)}')
+        raise TypeError(f'dls are loaders, such as `image_dls` makes, not {short_repr(dls)}')
     if not len(dls.train.items): raise ValueError('these loaders have no training image to show')
     return check_whole('n', n, 1, 200),check_whole('seed', seed, 0, 2**32-1),check_figsize(figsize)
 
@@ -287,7 +288,7 @@ def show_augmented(
     figsize:tuple|None=None, # Width and height in inches
 )->Figure: # The original, then `n` versions of it
     "Show one training image and what training makes of it"
-    n,seed,figsize = check_shown(dls, n, seed, figsize)
+    n,seed,figsize = check_show_options(dls, n, seed, figsize)
     original = _training_image(dls, index)
     with no_random(seed): images = [*original, *seen_in_training(dls.train, [index]*n)]
     return image_grid(images, ['original'] + ['']*n, figsize=figsize, title='One image as training sees it')
@@ -299,7 +300,7 @@ def _training_image(dls, index):
     return seen_in_training(dls.test_dl([items[index]]), [0])
 
 # %% ../nbs/00_augment.ipynb #8dcf2945
-def _alone(
+def _single_transforms(
     aug, # albumentations `Compose`, the augmentation of training images
 )->list: # Name and `Compose` of each
     "Take the transforms of `aug` apart"
@@ -310,7 +311,7 @@ def _alone(
         pads = [*pads, t] if isinstance(t, A.Pad) else [] if isinstance(t, crops.BaseCrop) else pads
     return parts
 
-def augmenting(
+def train_augmentations(
     dls:DataLoaders, # Loaders
 )->list: # Of `AlbumentationsTransform`s
     "Find what augments the training images"
@@ -325,12 +326,12 @@ def show_transforms(
     figsize:tuple|None=None, # Width and height in inches
 )->Figure: # A row a transform
     "Show what each transform of the training augmentation does alone"
-    n,seed,figsize = check_shown(dls, n, seed, figsize)
-    tfms = augmenting(dls)
+    n,seed,figsize = check_show_options(dls, n, seed, figsize)
+    tfms = train_augmentations(dls)
     if not tfms: raise ValueError('the training images are not augmented: there is no transform to show')
     image = (_training_image(dls, index)[0]*255).round().astype(np.uint8)
     x = TensorImage(torch.from_numpy(image).permute(2,0,1).repeat(n,1,1,1)) if isinstance(tfms[0], BatchAlbumentations) else [PILImage.create(image)]*n
-    rows = _alone(tfms[0].train_aug)
+    rows = _single_transforms(tfms[0].train_aug)
     fig,axs = new_figure(len(rows), n+1, figsize or (1.1*n+2, 1.15*len(rows)), 'Each transform alone')
     with no_random(seed):
         for ax,(name,aug) in zip(axs, rows):

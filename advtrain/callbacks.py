@@ -23,7 +23,7 @@ def callback_of(
     "Find a callback by its class"
     return next((cb for cb in learn.cbs if isinstance(cb, kind)), None)
 
-def finds_lr(
+def is_lr_find(
     learn:Learner, # Learner that trains
 )->bool: # True in `lr_find`
     "Is it the mock training of the learning-rate finder?"
@@ -34,8 +34,8 @@ class RunCallback(Callback):
     "A callback that says what saving, resuming and ending a run have to know of it"
     settings = None # attributes that make a run another run, by name; `None` takes the parameters of `__init__`
     memory = None # attributes that a resumed run needs, by name; `None` takes all that a checkpoint can hold
-    looks_on = False # does it change nothing? Then it's no part of the run, and can come and go
-    gives_back = False # is `after_fit` also called after an error, to give back what was borrowed?
+    passive = False # does it change nothing? Then it's no part of the run, and can come and go
+    cleans_up = False # is `after_fit` also called after an error, to give back what was borrowed?
     plain_errors = True # are its errors shown without fastai's words around them?
     in_lr_find = False # does it also run in `lr_find`?
     in_predictions = False # and in `get_preds`, and so in `interpret`?
@@ -61,7 +61,26 @@ class RunCallback(Callback):
     def _rests(self):
         "Is this a mock training or a prediction in which it doesn't run?"
         predicts = callback_of(self.learn, GatherPredsCallback)
-        return bool((finds_lr(self.learn) and not self.in_lr_find) or (predicts and not self.in_predictions))
+        return bool((is_lr_find(self.learn) and not self.in_lr_find) or (predicts and not self.in_predictions))
+
+# %% ../nbs/02_callbacks.ipynb #d90d21a8
+class Saver(RunCallback):
+    "A callback that saves a run into its `folder`"
+    def finish(self,
+        learn:Learner|None=None, # Learner that was trained, if the callback has been taken away from it
+    ):
+        "Wait for what is being written, and raise an error if it could not be"
+        raise NotImplementedError
+
+    def how_to_resume(self,
+        learn:Learner, # Learner that was interrupted
+    )->str: # A sentence
+        "Say what was saved last, and how to go on from it"
+        raise NotImplementedError
+
+    def last_saved(self)->str: # A sentence without its full stop
+        "Say what was saved last"
+        raise NotImplementedError
 
 # %% ../nbs/02_callbacks.ipynb #d0b1ab3b
 ORDER = { # callback -> its place; a lower one comes first
@@ -93,18 +112,18 @@ def _is_one_of(cb, names): return any(o.__name__ in names for o in type(cb).__mr
 
 def _has(cb, name): return name in vars(cb) or hasattr(type(cb), name) # `hasattr(cb, …)` finds what its learner has
 
-def looks_on(
+def is_passive(
     cb:Callback, # Any callback
 )->bool: # Is it no part of what makes a run?
     "Does a callback change nothing?"
-    if isinstance(cb, RunCallback): return cb.looks_on
+    if isinstance(cb, RunCallback): return cb.passive
     return _is_one_of(cb, _LOOK_ON) or getattr(type(cb), '_only_shows', False) # an older word
 
-def gives_back(
+def cleans_up(
     cb:Callback, # Any callback
 )->bool: # May `after_fit` be called after an error?
     "Does `after_fit` of a callback give back what it borrowed, and nothing else?"
-    return cb.gives_back if isinstance(cb, RunCallback) else _is_one_of(cb, _GIVE_BACK)
+    return cb.cleans_up if isinstance(cb, RunCallback) else _is_one_of(cb, _GIVE_BACK)
 
 def settings_of(
     cb:Callback, # Any callback

@@ -47,20 +47,20 @@ _KINDS = { # type -> test, conversion, in words
     NoneType: (lambda v: v is None, lambda v: v, 'None'),
 }
 
-def kinds(
+def field_types(
     field:Field, # A choice
 )->tuple: # The types that its value may have
     "Take the type of a field apart: `float|None` is two"
     return get_args(field.type) if isinstance(field.type, UnionType) else (field.type,)
 
 # %% ../nbs/05a_choices.ipynb #e08b0d14
-def checked(
+def check_field(
     field:Field, # A choice
     value, # What was chosen
 ): # The same, as the field has it
     "Raise a `ValueError` that says what is allowed, unless `value` is"
     about = field.metadata
-    kind = next((k for k in kinds(field) if _KINDS[k][0](value)), None)
+    kind = next((k for k in field_types(field) if _KINDS[k][0](value)), None)
     if kind in (int,float): fits = about['low']<=value<=about['high']
     elif kind is str and about['words']: fits = value in about['words']
     else: fits = kind is not None
@@ -73,7 +73,7 @@ def checked(
 def _allowed(field):
     "What a choice may be, in words"
     about = field.metadata
-    words = {k: _KINDS[k][2] for k in kinds(field)}
+    words = {k: _KINDS[k][2] for k in field_types(field)}
     for k in {int,float} & words.keys(): words[k] += range_words(about['low'], about['high'])
     if about['words']: words[str] = ' or '.join(map(repr, about['words']))
     return ' or '.join(words.values())
@@ -158,7 +158,7 @@ class Experiment:
         meaning='Layers whose heat maps are drawn; the last one for all images')
 
     def __post_init__(self):
-        for f in fields(self): object.__setattr__(self, f.name, checked(f, getattr(self, f.name)))
+        for f in fields(self): object.__setattr__(self, f.name, check_field(f, getattr(self, f.name)))
         for why,clash in _CLASHES.items():
             if clash(self): raise ValueError(why.format(o=self))
         _check_folder_name(self.name)
@@ -183,7 +183,7 @@ def _check_names(given, what):
         raise ValueError(f"an experiment has no {what} {k!r}: did you mean {', '.join(near)}?")
 
 # %% ../nbs/05a_choices.ipynb #0bc92f28
-def differing(
+def differing_fields(
     experiments:list, # `Experiment`s
 )->list: # Names of fields; `name` is none of them
     "Tell in which choices experiments differ"

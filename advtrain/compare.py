@@ -17,11 +17,11 @@ from fastcore.basics import patch
 from matplotlib.figure import Figure
 
 from .arguments import refuse
-from .choices import differing
+from .choices import differing_fields
 from .figures import new_figure,short,show_pixels
 from .gradcam import overlay
 from .interpret import wilson
-from .lazy import stats
+from .lazy import scipy_stats
 from .runs import Run
 
 # %% ../nbs/05c_compare.ipynb #cbd92e0b
@@ -36,7 +36,7 @@ def mcnemar(
     fixed,broken,n = counts['fixed'],counts['broken'],len(a)
     up,down = (fixed+1)/(n+2),(broken+1)/(n+2)
     half = 1.959964*sqrt((up+down-(up-down)**2)/(n+2))
-    p = stats.binomtest(fixed, fixed+broken).pvalue if fixed+broken else 1.
+    p = scipy_stats.binomtest(fixed, fixed+broken).pvalue if fixed+broken else 1.
     return counts | {'difference': (fixed-broken)/n, 'low': max(up-down-half, -1.), 'high': min(up-down+half, 1.), 'p': float(p)}
 
 # %% ../nbs/05c_compare.ipynb #e031c0ad
@@ -78,7 +78,7 @@ class Comparison:
         self.table,self.pairs = self._make_table(),self._make_pairs()
 
     def _make_table(self):
-        differ = [k for k in differing([r.experiment for r in self.runs]) if k not in _METRICS]
+        differ = [k for k in differing_fields([r.experiment for r in self.runs]) if k not in _METRICS]
         def _row(r):
             low,high = wilson(r.metrics['test_correct'], r.metrics['test_images'])
             return {k: getattr(r.experiment, k) for k in differ} | r.metrics | dict(low=low, high=high)

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['CIFAR10_CLASSES', 'CIFAR10_STATS', 'SPLITS', 'unpack_once', 'fashion_sample', 'data_folder', 'cifar10', 'class_files',
-           'FolderSplitter', 'open_rgb', 'RGBImage', 'FitSquare', 'fit_square', 'scan_images', 'image_stats',
-           'DecodedImages', 'decode_images', 'NormalizeInPlace', 'image_block', 'CachedDL', 'ImageDataLoaders',
-           'fingerprint', 'image_dls', 'empty_dls', 'show_classes']
+           'common_folder', 'FolderSplitter', 'open_rgb', 'open_listed', 'RGBImage', 'FitSquare', 'fit_square',
+           'check_size', 'write_cache', 'load_or_decode', 'scan_images', 'image_stats', 'DecodedImages',
+           'decode_images', 'readable_files', 'why_unreadable', 'NormalizeInPlace', 'image_block', 'CachedDL',
+           'ImageDataLoaders', 'split_fingerprint', 'image_dls', 'empty_dls', 'show_classes']
 
 # %% ../nbs/01_data.ipynb #946d5222
 import copy,functools,glob,hashlib,io,os,random,shutil,stat,sys,tarfile,tempfile,zlib
@@ -42,15 +43,15 @@ from PIL import Image,ImageOps,UnidentifiedImageError
 from safetensors import SafetensorError,safe_open
 from safetensors.torch import save_file
 
-from .arguments import ABOVE_0,BELOW_1,check_choice,check_flag,check_number,check_path,check_whole,reason,shown
+from .arguments import ABOVE_0,BELOW_1,check_choice,check_flag,check_number,check_path,check_whole,error_line,short_repr
 from .augment import AlbumentationsTransform,BatchAlbumentations
-from .augment import augmented_pixels,check_shown,check_sizes,seen_in_training
-from .batched import Share,batch_lacks
+from .augment import augmented_pixels,check_show_options,check_same_size,seen_in_training
+from .batched import batch_lacks
 from .devices import device_put,is_gpu
 from .files import HOME
 from .figures import image_grid,short
 from .ranks import own_device,print_rank0
-from .text import is_utf8,shown_path
+from .text import is_utf8,printable_path
 
 # %% ../nbs/01_data.ipynb #4c510ca3
 def data_home()->Path: # A folder in which a `data` folder can be made, or not
@@ -72,11 +73,11 @@ def writable_home()->Path: # A folder
     if other.stat().st_uid!=user: raise PermissionError(f'{home} cannot be written, and {other} is another user\'s: name a folder in the environment variable FASTAI_HOME')
     return other
 
-def _aside(file): # a folder beside `file` to make it in
+def _temp_folder_beside(file): # a folder beside `file` to make it in
     return tempfile.TemporaryDirectory(prefix=f'{file.name}-', suffix='.part', dir=file.parent)
 
 @contextmanager
-def _alone(file):
+def file_lock(file):
     "One process at a time makes `file`, and removes what a killed one left of it; the others wait, and find it made"
     lock = FileLock(f'{file}.lock')
     with suppress(OSError, NotImplementedError): # where nothing can be written, nothing is kept either
@@ -89,7 +90,7 @@ def _alone(file):
     try: yield
     finally: lock.release()
 
-def appear_whole(
+def make_folder_once(
     name:str, # Name of the folder
     fill, # Function of an empty folder; gives the folder, in that one, which becomes the folder called `name`
 )->Path: # The folder called `name`, in fastai's data directory
@@ -97,9 +98,9 @@ def appear_whole(
     if (there := data_home()/name).is_dir(): return there
     folder = writable_home()/name
     if folder.is_dir(): return folder
-    with _alone(folder):
+    with file_lock(folder):
         if folder.is_dir(): return folder # made while this process waited
-        with _aside(folder) as tmp:
+        with _temp_folder_beside(folder) as tmp:
             made = fill(Path(tmp))
             try: os.rename(made, folder)
             except OSError:
@@ -112,16 +113,16 @@ def unpack_once(
 )->Path: # Folder with the archive's content, under fastai's data directory
     "Unpack `archive`, unless one with the same bytes was unpacked before"
     archive = check_path('archive', archive)
-    if not archive.is_file(): raise FileNotFoundError(f'no such archive: {shown_path(archive)}')
+    if not archive.is_file(): raise FileNotFoundError(f'no such archive: {printable_path(archive)}')
     def _unpack(tmp):
         try:
             with tarfile.open(archive) as tar: tar.extractall(tmp/'all', filter='data')
         except (tarfile.TarError, LZMAError, EOFError, OSError) as e:
-            raise ValueError(f"cannot unpack {shown_path(archive)}: {str(e).partition(chr(10))[0].rstrip(':')}") from e
+            raise ValueError(f"cannot unpack {printable_path(archive)}: {str(e).partition(chr(10))[0].rstrip(':')}") from e
         tops = list((tmp/'all').iterdir())
         return tops[0] if len(tops)==1 and tops[0].is_dir() else tmp/'all'
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()[:8]
-    return appear_whole(f"{archive.name.split('.')[0]}-{digest}", _unpack)
+    return make_folder_once(f"{archive.name.split('.')[0]}-{digest}", _unpack)
 
 # %% ../nbs/01_data.ipynb #163d7853
 def fashion_sample(
@@ -130,7 +131,7 @@ def fashion_sample(
     "Unpack the embedded sample of Fashion-MNIST"
     check_flag('few', few)
     sample = unpack_once(package_files('advtrain')/'fashion_sample.tar.xz')
-    return appear_whole(f'{sample.name}-few', partial(_copy_few, sample)) if few else sample
+    return make_folder_once(f'{sample.name}-few', partial(_copy_few, sample)) if few else sample
 
 def _copy_few(sample, tmp):
     "Copy some images of three classes"
@@ -150,9 +151,9 @@ def data_folder(
 )->Path: # The folder
     "Find the folder of images that `source` is, or holds"
     source = check_path('the data', source)
-    if not is_utf8(str(source)): raise ValueError(f'the name {shown_path(source)} is not in UTF-8: rename it')
+    if not is_utf8(str(source)): raise ValueError(f'the name {printable_path(source)} is not in UTF-8: rename it')
     if source.is_file(): return unpack_once(source)
-    if not source.is_dir(): raise FileNotFoundError(f'no such folder or archive: {shown_path(source)}')
+    if not source.is_dir(): raise FileNotFoundError(f'no such folder or archive: {printable_path(source)}')
     return source
 
 # %% ../nbs/01_data.ipynb #beeafe28
@@ -164,14 +165,14 @@ def cifar10(
     if source is not None: path = data_folder(source)
     else:
         try:
-            with _alone(data_home()/'cifar10'): path = untar_data(URLs.CIFAR) # several processes download it once
+            with file_lock(data_home()/'cifar10'): path = untar_data(URLs.CIFAR) # several processes download it once
         except (URLError, OSError) as e:
             raise ConnectionError(f'CIFAR-10 cannot be downloaded ({e}). Three ways out: connect to the network and try again; '
                 "give a folder or archive you have, cifar10('cifar10.tgz'); or name it in the environment variable ADVTRAIN_CIFAR10") from e
     found = sorted(o.name for o in (path/'train').iterdir() if o.is_dir()) if (path/'train').is_dir() else []
     if found!=CIFAR10_CLASSES: raise ValueError(f"{path} is not CIFAR-10: expected the folders train/{', train/'.join(CIFAR10_CLASSES)}; found {found or 'none'}")
     n = sum(len(os.listdir(o)) for o in path.glob('t*/*/'))
-    if n<60000: print_rank0(f'{shown_path(path)} has {n} of the 60000 images of CIFAR-10')
+    if n<60000: print_rank0(f'{printable_path(path)} has {n} of the 60000 images of CIFAR-10')
     return path
 
 # %% ../nbs/01_data.ipynb #55992f40
@@ -234,10 +235,10 @@ def _class_files(
     unused:dict, # Reason -> what is not used for that reason
 )->dict: # Sorted image files of each class
     "List the images of each class"
-    name = shown_path(root)
+    name = printable_path(root)
     if not folders: raise ValueError(f'no class folders in {name}: images belong into {name}/<class>/')
     for o in folders:
-        if not is_utf8(o.name): raise ValueError(f'the name {shown_path(o)} is not in UTF-8: rename it')
+        if not is_utf8(o.name): raise ValueError(f'the name {printable_path(o)} is not in UTF-8: rename it')
     res = {o.name: _images(o, unused) for o in folders}
     if empty := [k for k,v in res.items() if not v]: raise ValueError(_no_images(root/empty[0], len(empty)-1))
     return res
@@ -245,8 +246,8 @@ def _class_files(
 def _no_images(folder, more):
     "What is said of a class without images"
     there = [o for o in sorted(os.listdir(folder)) if o[0]!='.']
-    only = f', only {shown_path(there[0])}' + (f' and {len(there)-1} more' if there[1:] else '') if there else ''
-    return f'no images in {shown_path(folder)}{only}' + (f' (and in {more} more class folders)' if more else '')
+    only = f', only {printable_path(there[0])}' + (f' and {len(there)-1} more' if there[1:] else '') if there else ''
+    return f'no images in {printable_path(folder)}{only}' + (f' (and in {more} more class folders)' if more else '')
 
 # %% ../nbs/01_data.ipynb #3f9da14d
 SPLITS = 'train','valid','test'
@@ -269,7 +270,7 @@ def _split_folders(folders, unused):
         if (split := _split_of(o.name)) is None: unused['beside train/, only valid/ and test/ are used'].append(str(o))
         elif split not in found: found[split] = o
         else:
-            two = f'{shown_path(found[split])} and {shown_path(o)}'
+            two = f'{printable_path(found[split])} and {printable_path(o)}'
             raise ValueError(f'{two} are both the {split} split: keep one of them')
     return {s: found[s] for s in SPLITS if s in found}
 
@@ -279,28 +280,28 @@ def class_files(
 )->list: # All image files, sorted by split and class
     "List the images under `path`, and check that they make a classification problem"
     path,unused = check_path('path', path),defaultdict(list)
-    if not path.is_dir(): raise FileNotFoundError(f'no such folder: {shown_path(path)}')
+    if not path.is_dir(): raise FileNotFoundError(f'no such folder: {printable_path(path)}')
     folders = _class_folders(path, unused)
     roots = _split_folders(folders, unused)
     files = {s: _class_files(o, _class_folders(o, unused), unused) for s,o in roots.items()}
     if not roots: files['train'] = _class_files(path, folders, unused)
     _check_classes(files, roots or {'train': path})
-    for why,paths in unused.items(): print_rank0(_not_used(paths, why))
+    for why,paths in unused.items(): print_rank0(_unused_line(paths, why))
     return [f for classes in files.values() for fs in classes.values() for f in fs]
 
-def _not_used(paths, why):
+def _unused_line(paths, why):
     more = f' and {len(paths)-1} more' if paths[1:] else ''
-    return f'not used: {shown_path(paths[0])}{more} ({why})'
+    return f'not used: {printable_path(paths[0])}{more} ({why})'
 
 def _check_classes(files, roots):
     "Check that there are two classes, and that no split has others than the training set"
     train = files['train']
-    where = shown_path(roots['train'])
+    where = printable_path(roots['train'])
     if len(train)<2: raise ValueError(f'only one class, {list(train)[0]!r}, in {where}: a classifier needs two')
     for s in files:
         if extra := sorted(set(files[s])-set(train)):
-            names = short(', '.join(map(shown_path, extra)), 200)
-            raise ValueError(f'{shown_path(roots[s])} has classes that {where} lacks: {names}')
+            names = short(', '.join(map(printable_path, extra)), 200)
+            raise ValueError(f'{printable_path(roots[s])} has classes that {where} lacks: {names}')
 
 # %% ../nbs/01_data.ipynb #1d712803
 def image_roots(
@@ -323,13 +324,13 @@ def _hold_out(
     for c in sorted(set(labels.tolist())):
         of_class = idxs[labels==c]
         if len(of_class)<2:
-            name = shown_path(files[of_class[0]])
+            name = printable_path(files[of_class[0]])
             raise ValueError(f'class {c!r} has one image, {name}: holding images out needs two or more')
         out.append(rng.permutation(of_class)[:min(max(1, round(pct*len(of_class))), len(of_class)-1)])
     out = np.sort(np.concatenate(out))
     return np.setdiff1d(idxs, out), out
 
-def _share(
+def _keep_fraction(
     files:list, # Image files, the parent folder is the class
     idxs:np.ndarray, # Indices into `files`
     fraction:float, # Share of each class to keep
@@ -341,7 +342,7 @@ def _share(
     return np.sort(np.concatenate([o[:max(1, round(fraction*len(o)))] for o in orders]))
 
 # %% ../nbs/01_data.ipynb #8ddb921e
-def _root(files): # `commonpath` of all files takes 42 MB for 60,000 of them; what the first and the last share, all share
+def common_folder(files): # `commonpath` of all files takes 42 MB for 60,000 of them; what the first and the last share, all share
     return os.path.commonpath([min(map(str, files)), max(map(str, files))])
 
 class FolderSplitter:
@@ -360,17 +361,17 @@ class FolderSplitter:
     def __call__(self, files):
         files = [f if isinstance(f, Path) else Path(f) for f in files]
         if not files: raise ValueError('there is no image file to split')
-        start = len(_root(files).rstrip(os.sep))+1
+        start = len(common_folder(files).rstrip(os.sep))+1
         below = [str(f)[start:] for f in files]
         split = np.array([_split_of(o.partition(os.sep)[0]) or '' if o.count(os.sep)==2 else 'train' for o in below])
         lost = [f for f,s in zip(files, split) if not s]
-        if lost: print_rank0(_not_used(lost, 'in no split'))
+        if lost: print_rank0(_unused_line(lost, 'in no split'))
         idxs = {s: np.flatnonzero(split==s) for s in SPLITS}
         rng = np.random.default_rng(self.seed)
         for s in ('test','valid') if self.watch=='valid' else ('test',):
             if not len(idxs[s]): idxs['train'],idxs[s] = _hold_out(files, idxs['train'], self.valid_pct, rng)
         if self.watch=='test': idxs['valid'] = idxs['test']
-        if self.fraction<1: idxs['train'] = _share(files, idxs['train'], self.fraction, rng)
+        if self.fraction<1: idxs['train'] = _keep_fraction(files, idxs['train'], self.fraction, rng)
         return [idxs[s].tolist() for s in SPLITS]
 
 # %% ../nbs/01_data.ipynb #0e18c634
@@ -380,9 +381,9 @@ def open_rgb(
     "Open an image of any mode as 8-bit RGB"
     file = check_path('file', file)
     try: return _open(file)
-    except FileNotFoundError: raise FileNotFoundError(f'{shown_path(file)} cannot be read: {_no_file(file)}') from None
+    except FileNotFoundError: raise FileNotFoundError(f'{printable_path(file)} cannot be read: {_no_file(file)}') from None
     except Exception as e: # Pillow raises many kinds
-        raise ValueError(f'{shown_path(file)} cannot be read: {_reason(e)}') from e
+        raise ValueError(f'{printable_path(file)} cannot be read: {_reason(e)}') from e
 
 def _open(file): # a path or a stream
     if isinstance(file, (str,Path)):
@@ -393,14 +394,14 @@ def _open(file): # a path or a stream
         if im.mode=='RGB' and 'transparency' not in im.info and not im.getexif(): return im.copy()
         return _to_rgb(ImageOps.exif_transpose(im))
 
-def _open_named(file): # of a data set, whose names are written down
+def open_listed(file): # of a data set, whose names are written down
     if not is_utf8(str(file)): raise ValueError('its name is not in UTF-8: rename it')
     return _open(file)
 
 def _no_file(file): return 'it is a link to nothing' if os.path.islink(file) else 'there is no such file'
 
 def _reason(e): # why an image cannot be read, in a few words
-    return 'it is no image that Pillow knows' if isinstance(e, UnidentifiedImageError) else reason(e)
+    return 'it is no image that Pillow knows' if isinstance(e, UnidentifiedImageError) else error_line(e)
 
 # %% ../nbs/01_data.ipynb #ff4be232
 def _to_rgb(im):
@@ -433,7 +434,7 @@ class RGBImage(PILImage):
         if isinstance(fn, np.ndarray): return cls(_of_array(fn))
         if isinstance(fn, Image.Image): return cls(_to_rgb(fn))
         if not isinstance(fn, bytes):
-            raise TypeError(f'an image is a file, bytes, an array, a tensor or a Pillow image, not {shown(fn)}')
+            raise TypeError(f'an image is a file, bytes, an array, a tensor or a Pillow image, not {short_repr(fn)}')
         try: return cls(_open(io.BytesIO(fn)))
         except Exception as e: raise ValueError(f'{len(fn)} bytes cannot be read: {_reason(e)}') from e
 
@@ -452,7 +453,7 @@ class FitSquare(Transform):
         size:int, # Side of the result, pixels
     ):
         super().__init__()
-        self.size = _check_size(size)
+        self.size = check_size(size)
 
     def encodes(self,
         x:PILImage, # Image of any size
@@ -465,19 +466,19 @@ def fit_square(
     size:int, # Side of the result, pixels
 )->Image.Image: # Square image
     "Scale `image` until its shorter side is `size` pixels, and keep the square in its middle"
-    size = _check_size(size)
+    size = check_size(size)
     return image if image.size==(size,size) else ImageOps.fit(image, (size,size), Image.Resampling.BILINEAR)
 
-def _check_size(size): return check_whole('size', size, 1, 4096)
+def check_size(size): return check_whole('size', size, 1, 4096)
 
 # %% ../nbs/01_data.ipynb #6dc4c62d
-class _Opened:
+class _ImageFiles:
     "Pixels of image files, uint8, their `_sums` and checksum; zeros and NaN for a file that cannot be read"
     def __init__(self, files, size): self.files,self.size = files,size
     def __len__(self): return len(self.files)
     def __getitem__(self, i):
         try:
-            x = np.array(fit_square(_open_named(self.files[i]), self.size))
+            x = np.array(fit_square(open_listed(self.files[i]), self.size))
             sums = _sums(x)
         except Exception: # Pillow raises many kinds
             x = np.zeros((self.size,self.size,3), np.uint8)
@@ -497,7 +498,7 @@ def _open_all(
 ): # Yields pixels, shape (images, size, size, 3), their `_sums` and checksums, some images at a time
     "Open all files, in as many processes as there are cores"
     many = len(files)>2000
-    dl = torch.utils.data.DataLoader(_Opened(files, size), batch_size=100, num_workers=min(8, os.cpu_count()) if many else 0, generator=torch.Generator())
+    dl = torch.utils.data.DataLoader(_ImageFiles(files, size), batch_size=100, num_workers=min(8, os.cpu_count()) if many else 0, generator=torch.Generator())
     yield from progress_bar(dl) if many and (IN_NOTEBOOK or sys.stdout.isatty()) else dl
 
 # %% ../nbs/01_data.ipynb #de53d4f0
@@ -512,14 +513,14 @@ def _stamp(file):
     except OSError: return 'no file' # a link to nothing
     return f'{s.st_size}|{s.st_mtime_ns}|{s.st_ctime_ns}'
 
-def _keep(
+def write_cache(
     file:Path, # Where to
     write, # Function of a file name that writes there
 )->str|None: # Why it could not be written; `None` if it was
     "Write a file aside, then move it to its place"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _aside(file) as tmp:
+        with _temp_folder_beside(file) as tmp:
             write(f'{tmp}/{file.name}')
             os.replace(f'{tmp}/{file.name}', file)
     except (OSError, SafetensorError) as e: return getattr(e, 'strerror', None) or str(e)
@@ -553,11 +554,11 @@ def _spot_check(files, size, sums, checksums):
     "Decode one image of each folder, and some that could not be read; raise ValueError if it is not what was kept"
     of_folder = list({str(f).rpartition(os.sep)[0]: i for i,f in enumerate(files)}.values())
     rows = of_folder[::-(-len(of_folder)//100)] + np.flatnonzero(np.isnan(sums[:,0]))[:100].tolist()
-    now = _Opened(files, size)
+    now = _ImageFiles(files, size)
     for i in rows:
         _,s,checksum = now[i]
         if checksum!=checksums[i] or not np.array_equal(s, sums[i], equal_nan=True):
-            raise ValueError(f'{shown_path(files[i])} is not what it was')
+            raise ValueError(f'{printable_path(files[i])} is not what it was')
 
 def _decode(files, size):
     "Pixels, sums and checksums of all files"
@@ -575,20 +576,20 @@ def _decode(files, size):
 
 # %% ../nbs/01_data.ipynb #1891853d
 @functools.cache
-def _say_once(line): print_rank0(line)
+def _print_once(line): print_rank0(line)
 
 def _cache_file(files, size, fingerprint, with_pixels):
     "Pixels have one file for a folder and size, which is replaced; without pixels, each list of files has its own"
     if not with_pixels: return data_home()/'advtrain_scans'/f'{fingerprint}.safetensors'
-    root = f'{os.path.abspath(_root(files))}|{size}'.encode(errors='surrogateescape')
+    root = f'{os.path.abspath(common_folder(files))}|{size}'.encode(errors='surrogateescape')
     return data_home()/'advtrain_images'/f'{hashlib.sha256(root).hexdigest()[:16]}.safetensors'
 
-def _kept(files, size, with_pixels):
+def load_or_decode(files, size, with_pixels):
     "Pixels, sums and checksums of all files, from disk if they are kept there"
-    files,size = _some_files(files),_check_size(size)
+    files,size = _some_files(files),check_size(size)
     fingerprint = _fingerprint(files, size)
     cache = _cache_file(files, size, fingerprint, with_pixels)
-    with _alone(cache):
+    with file_lock(cache):
         try:
             found = _load(cache, fingerprint)
             _spot_check(files, size, *found[1:])
@@ -599,11 +600,11 @@ def _kept(files, size, with_pixels):
         about = dict(version=_CACHE_VERSION, fingerprint=fingerprint, digest=_digest(sums, checksums))
         tensors = dict(sums=torch.from_numpy(sums))
         tensors |= dict(pixels=pixels) if with_pixels else dict(checksums=torch.from_numpy(checksums))
-        why = _keep(cache, lambda f: save_file(tensors, f, about))
+        why = write_cache(cache, lambda f: save_file(tensors, f, about))
     if not why:
         with suppress(OSError, ValueError): return _load(cache, fingerprint) # other processes share its memory
         why = 'what was written cannot be read'
-    _say_once(f'decoded images cannot be kept in {cache.parent} ({why}): they are decoded again at the next start')
+    _print_once(f'decoded images cannot be kept in {cache.parent} ({why}): they are decoded again at the next start')
     return pixels,sums,checksums
 
 def _scan(files, size):
@@ -614,10 +615,10 @@ def _scan(files, size):
 def _some_files(files):
     "Check that these are files"
     if isinstance(files, (str,bytes,Path)) or not hasattr(files, '__iter__'):
-        raise TypeError(f'files is a list of image files, not {shown(files)}')
+        raise TypeError(f'files is a list of image files, not {short_repr(files)}')
     if not (files := list(files)): raise ValueError('files is an empty list: there is no image to open')
     for f in files:
-        if not isinstance(f, (str,Path)): raise TypeError(f'files is a list of image files, and {shown(f)} is none')
+        if not isinstance(f, (str,Path)): raise TypeError(f'files is a list of image files, and {short_repr(f)} is none')
     return files
 
 # %% ../nbs/01_data.ipynb #da497432
@@ -626,7 +627,7 @@ def scan_images(
     size:int=32, # Side the images are scaled to, pixels
 )->np.ndarray: # Means and mean squares of the channels in [0, 1], shape (files, 6); a row of NaN for a file that cannot be read
     "Open every image once; the result is kept until a file changes"
-    return _kept(files, size, with_pixels=False)[1]
+    return load_or_decode(files, size, with_pixels=False)[1]
 
 # %% ../nbs/01_data.ipynb #cebffec4
 def image_stats(
@@ -672,10 +673,10 @@ def decode_images(
     size:int=32, # Side of the images, pixels
 )->DecodedImages: # Their pixels
     "Decode all images into one array, which is kept on disk until a file changes"
-    return DecodedImages(files, *_kept(files, size, with_pixels=True))
+    return DecodedImages(files, *load_or_decode(files, size, with_pixels=True))
 
 # %% ../nbs/01_data.ipynb #860ba85c
-def _readable(
+def readable_files(
     files:list, # Image files
     sums:np.ndarray, # Their rows of `scan_images`, or `DecodedImages.sums`
     on_error:str, # 'raise' or 'skip'
@@ -684,18 +685,18 @@ def _readable(
     ok = ~np.isnan(sums).any(1)
     if ok.all(): return ok
     gone = [f for f,o in zip(files, ok) if not o]
-    names = '; '.join(map(_why_unreadable, gone[:5])) + (f' and {len(gone)-5} more' if len(gone)>5 else '')
+    names = '; '.join(map(why_unreadable, gone[:5])) + (f' and {len(gone)-5} more' if len(gone)>5 else '')
     if on_error=='raise':
         raise ValueError(f'{len(gone)} of {len(files)} images cannot be read: {names}. Mend them, or leave them out '
                          "with on_error='skip', in a shell with --skip-unreadable")
     print_rank0(f'skipped {len(gone)} of {len(files)} images that cannot be read: {names}')
     return ok
 
-def _why_unreadable(file): # its name and the reason
-    try: _open_named(file)
-    except FileNotFoundError: return f'{shown_path(file)} ({_no_file(file)})'
-    except Exception as e: return f'{shown_path(file)} ({_reason(e)})'
-    return shown_path(file)
+def why_unreadable(file): # its name and the reason
+    try: open_listed(file)
+    except FileNotFoundError: return f'{printable_path(file)} ({_no_file(file)})'
+    except Exception as e: return f'{printable_path(file)} ({_reason(e)})'
+    return printable_path(file)
 
 # %% ../nbs/01_data.ipynb #d9d87265
 class NormalizeInPlace(Normalize):
@@ -713,15 +714,15 @@ class FolderLabel(Transform):
         x, # Image file
     )->str: # Name of its folder
         if isinstance(x, (str,Path)): return Path(x).parent.name
-        raise TypeError(f'the label of an image is the name of its folder, and {shown(x)} lies in none')
+        raise TypeError(f'the label of an image is the name of its folder, and {short_repr(x)} lies in none')
 
 # %% ../nbs/01_data.ipynb #0a445955
-class OpenedDL(TfmdDL):
+class FileDL(TfmdDL):
     "A loader that opens images one by one"
     def create_batch(self,
         b:list, # Items; the first part of each is an image
     )->tuple: # Batch
-        if not self.prebatched and isinstance(b[0], tuple): check_sizes(o[0].shape[-2:] for o in b)
+        if not self.prebatched and isinstance(b[0], tuple): check_same_size(o[0].shape[-2:] for o in b)
         return super().create_batch(b)
 
     def __iter__(self):
@@ -745,14 +746,14 @@ def image_block(
 )->DataBlock: # Its source is a folder of classes
     "Make a fastai `DataBlock` for a folder of classes, for people who compose their own"
     check_choice('on_error', on_error, ('raise','skip'))
-    size = _check_size(size)
+    size = check_size(size)
     if augs is not None: augmented_pixels(augs, size)
     if stats is not None: _check_stats(stats)
     if vocab is not None: _check_vocab(vocab)
     splitter = FolderSplitter(valid_pct, watch, seed, fraction)
     def _get_items(path):
         files = class_files(path)
-        ok = _readable(files, scan_images(files, size), on_error)
+        ok = readable_files(files, scan_images(files, size), on_error)
         return [f for f,o in zip(files, ok) if o]
     return _block(splitter, size, stats, vocab, augs, get_items=_get_items)
 
@@ -766,7 +767,7 @@ def _block(
     get_items=None, # Function from the source to files; `None` if files are the source
 )->DataBlock:
     "Make a block of arguments that were checked"
-    images = TransformBlock(type_tfms=RGBImage.create, batch_tfms=IntToFloatTensor, dl_type=OpenedDL)
+    images = TransformBlock(type_tfms=RGBImage.create, batch_tfms=IntToFloatTensor, dl_type=FileDL)
     item_tfms = [FitSquare(size), AlbumentationsTransform(augs)]
     batch_tfms = [] if batch_augs is None else [BatchAlbumentations(batch_augs)]
     if stats is not None: batch_tfms.append(NormalizeInPlace.from_stats(*stats))
@@ -779,19 +780,19 @@ def _check_stats(stats):
     except (TypeError, ValueError): mean = std = np.empty(0)
     if not (mean.shape==std.shape==(3,) and np.isfinite([mean,std]).all() and (std>0).all()):
         raise ValueError('stats are mean and standard deviation of three channels, ((r, g, b), (r, g, b)), '
-                         f'not {shown(stats)}')
+                         f'not {short_repr(stats)}')
 
 def _check_vocab(vocab):
     "Check that `vocab` has names of folders, each once"
     names = [] if isinstance(vocab, (str,bytes)) or not hasattr(vocab, '__iter__') else list(vocab)
-    if not names: raise TypeError(f'vocab is a list of class names, not {shown(vocab)}')
+    if not names: raise TypeError(f'vocab is a list of class names, not {short_repr(vocab)}')
     for o in names:
         if not isinstance(o, str) or os.path.basename(o)!=o or o in ('','.','..') or '\0' in o:
-            raise ValueError(f'a class is called by the name of its folder, and {shown(o)} is none')
-    if len(set(names))<len(names): raise ValueError(f'vocab has a name twice: {shown(names)}')
+            raise ValueError(f'a class is called by the name of its folder, and {short_repr(o)} is none')
+    if len(set(names))<len(names): raise ValueError(f'vocab has a name twice: {short_repr(names)}')
 
 # %% ../nbs/01_data.ipynb #a8f4f976
-class Part(NamedTuple):
+class BatchShare(NamedTuple):
     "Which part of each batch is loaded"
     rank:int = 0 # Number of this part, from 0
     of:int = 1 # Number of parts
@@ -824,7 +825,7 @@ class Part(NamedTuple):
         "Note on the images which part they are, for a batch augmentation that draws for the whole batch"
         if self.of==1 or not any(isinstance(f, BatchAlbumentations) for f in dl.after_batch.fs): return batch
         for x in L(batch):
-            if isinstance(x, TensorImage): x.share = Share(n, np.array(mine))
+            if isinstance(x, TensorImage): x.share = n,np.array(mine)
         return batch
 
 def batch_sizes(
@@ -846,12 +847,12 @@ def _targets(tl):
 
 def _stacked(items): return cast(torch.stack(items), type(items[0]))
 
-def _draws(tfm):
+def _is_random(tfm):
     "Does an item transform draw at random?"
     if isinstance(tfm, AlbumentationsTransform): return tfm.train_aug is not None
     return isinstance(tfm, RandTransform)
 
-class _Found(NamedTuple):
+class _Source(NamedTuple):
     "Where a loader finds its batches"
     images:DecodedImages # The pixels
     rows:torch.Tensor # Row of each item among them
@@ -871,7 +872,7 @@ class CachedDL(TfmdDL):
         dataset=None, # fastai `Datasets` of image files
         images:DecodedImages|None=None, # Their pixels; without, they are decoded at the first batch
         at_once:int=1, # Images that go through the batch transforms together, if they make more than a batch
-        part:Part=Part(), # Which part of each batch to load
+        part:BatchShare=BatchShare(), # Which part of each batch to load
         num_workers:int=0, # Not used: batches are gathered in the main process
         **kwargs, # Passed on to `TfmdDL`
     ):
@@ -939,15 +940,15 @@ class CachedDL(TfmdDL):
 
     def _find(self):
         "Find pixels and targets of all items"
-        if any(map(_draws, self.after_item.fs)):
+        if any(map(_is_random, self.after_item.fs)):
             raise ValueError('an item transform that draws at random would be frozen in the array: use '
                              '`BatchAlbumentations` as a batch transform')
         rows = self.images.rows(self.items) if self.images else None
         if rows is not None:
-            return _Found(self.images, rows, [_stacked(_targets(o)) for o in self.dataset.tls[1:]], self._labelled())
+            return _Source(self.images, rows, [_stacked(_targets(o)) for o in self.dataset.tls[1:]], self._labelled())
         x,*targets = map(_stacked, zip(*[self.after_item(o) for o in self.dataset]))
         pixels = x.permute(0,2,3,1).contiguous().as_subclass(torch.Tensor)
-        return _Found(DecodedImages([], pixels, None), torch.arange(len(x)), targets, self._labelled())
+        return _Source(DecodedImages([], pixels, None), torch.arange(len(x)), targets, self._labelled())
 
 # %% ../nbs/01_data.ipynb #1a559053
 @contextmanager
@@ -965,12 +966,12 @@ def _seeded(seed):
         np.random.set_state(of_numpy)
         torch.set_rng_state(of_torch)
 
-class PartDL(OpenedDL):
+class ShareDL(FileDL):
     "A loader of a part of each batch of another loader, image by image"
     def __init__(self,
         dataset=None, # fastai `Datasets`
         whole:TfmdDL|None=None, # The other loader
-        part:Part=Part(), # Which part of each batch to load
+        part:BatchShare=BatchShare(), # Which part of each batch to load
         **kwargs, # Passed on to `TfmdDL`
     ):
         self.whole,self.part = whole,part
@@ -1009,15 +1010,15 @@ class PartDL(OpenedDL):
         own = islice(sizes, self.offs, None, self.num_workers)
         for b,n in zip(super().create_batches(idxs), own): yield self.part.noted(self, b, n, self.part(n))
 
-def part_of(
+def share_of(
     dl:TfmdDL, # Loader
-    part:Part, # Which part of each batch to load
+    part:BatchShare, # Which part of each batch to load
 )->TfmdDL: # It shuffles as `dl` would have
     "Make a loader of a part of each batch"
     size = len(part.own(dl.bs))
     if not size:
         raise ValueError(f'a batch of {dl.bs} images cannot be shared by {part.of} processes: choose bs from {part.of}')
-    how = {} if isinstance(dl, CachedDL) else dict(cls=PartDL, whole=dl, bs=size)
+    how = {} if isinstance(dl, CachedDL) else dict(cls=ShareDL, whole=dl, bs=size)
     with no_random(): res = dl.new(part=part, **how)
     res.rng = copy.copy(dl.rng)
     res.whole = dl
@@ -1053,7 +1054,7 @@ class ImageDataLoaders(fastai.vision.data.ImageDataLoaders):
         return super().__getattr__(k)
 
 # %% ../nbs/01_data.ipynb #ab3d3a8d
-def _why_slow(
+def _why_one_by_one(
     augs, # albumentations `Compose` for training images
     n:int, # Number of images
     size:int, # Side of the images, pixels
@@ -1067,7 +1068,7 @@ def _why_slow(
                 f'{free/1e6:,.0f} MB of free memory')
 
 # %% ../nbs/01_data.ipynb #399010bc
-def fingerprint(
+def split_fingerprint(
     files:list, # Image files of a split
     sums:np.ndarray, # Their rows of `scan_images`, or `DecodedImages.sums`
 )->str: # Such as '1800 images, 3f9a12bc'
@@ -1076,7 +1077,7 @@ def fingerprint(
     return f'{len(files)} images, {hashlib.sha256(names.encode()+np.ascontiguousarray(sums).tobytes()).hexdigest()[:8]}'
 
 # %% ../nbs/01_data.ipynb #35a4cccd
-def _tell_leaks(
+def _print_leaks(
     files:list, # Image files
     sums:np.ndarray, # Their rows of `scan_images`, or `DecodedImages.sums`
     checksums:np.ndarray, # Their checksums
@@ -1090,7 +1091,7 @@ def _tell_leaks(
     counts = [f"{len(o)} of {len(splits[s])} {dict(valid='validation').get(s, s)} images" for s,o in pairs.items() if o]
     if not counts: return
     other,own = next(o[0] for o in pairs.values() if o)
-    pair = f'{shown_path(files[other])}, which is {shown_path(files[own])}'
+    pair = f'{printable_path(files[other])}, which is {printable_path(files[own])}'
     print_rank0(f"{' and '.join(counts)} are training images as well, such as {pair}: what is measured on them says too much")
 
 # %% ../nbs/01_data.ipynb #0438fd2e
@@ -1099,13 +1100,13 @@ def _usable_device(
 )->torch.device:
     "Check that PyTorch has this device"
     if device is None: return torch.device(own_device())
-    wrong = f"device is one that PyTorch has here, such as 'cpu' or 'cuda', not {shown(device)}"
+    wrong = f"device is one that PyTorch has here, such as 'cpu' or 'cuda', not {short_repr(device)}"
     if isinstance(device, bool) or not isinstance(device, (str,int,torch.device)): raise TypeError(wrong)
     try:
         res = torch.device(device)
         torch.empty(1, device=res)
     except Exception as e: # PyTorch raises many kinds
-        raise ValueError(f'{wrong}: {reason(e)}') from e
+        raise ValueError(f'{wrong}: {error_line(e)}') from e
     return res
 
 def _check_workers(num_workers, device):
@@ -1125,13 +1126,13 @@ class _Readable(NamedTuple):
 def _open_images(source, augs, size, fast, on_error):
     "Find and open every image under `source`"
     files = class_files(source)
-    if fast and (why := _why_slow(augs, len(files), size)):
+    if fast and (why := _why_one_by_one(augs, len(files), size)):
         print_rank0(f'images are loaded and augmented one by one, because {why}')
         fast = False
-    pixels,sums,checksums = _kept(files, size, with_pixels=fast)
+    pixels,sums,checksums = load_or_decode(files, size, with_pixels=fast)
     images = DecodedImages(files, pixels, sums, checksums) if fast else None
-    ok = _readable(files, sums, on_error)
-    skipped = [Path(shown_path(f)) for f,o in zip(files, ok) if not o]
+    ok = readable_files(files, sums, on_error)
+    skipped = [Path(printable_path(f)) for f,o in zip(files, ok) if not o]
     return _Readable([f for f,o in zip(files, ok) if o], sums[ok], checksums[ok], skipped, images)
 
 def _check_splits(files, splits, bs):
@@ -1141,7 +1142,7 @@ def _check_splits(files, splits, bs):
         raise ValueError(f'the batch size is {bs}, and there are {n} training images: choose bs from 1 to {n}')
     vocab = sorted({files[i].parent.name for i in splits['train']})
     if lost := sorted({f.parent.name for f in files}-set(vocab)):
-        raise ValueError(f"no training image of {', '.join(map(shown_path, lost))} can be read")
+        raise ValueError(f"no training image of {', '.join(map(printable_path, lost))} can be read")
     return vocab
 
 def _loaders(found, splits, augs, size, stats, vocab, device, num_workers, bs):
@@ -1159,7 +1160,7 @@ def _loaders(found, splits, augs, size, stats, vocab, device, num_workers, bs):
 def _fingerprints(found, splits):
     "The fingerprint of each split, and of all images"
     all_of = splits | dict(all=list(range(len(found.files))))
-    return {s: fingerprint([found.files[i] for i in idxs], found.sums[idxs]) for s,idxs in all_of.items()}
+    return {s: split_fingerprint([found.files[i] for i in idxs], found.sums[idxs]) for s,idxs in all_of.items()}
 
 # %% ../nbs/01_data.ipynb #15aed466
 def image_dls(
@@ -1179,7 +1180,7 @@ def image_dls(
 )->ImageDataLoaders: # `train`, `valid` and `test`
     "Make loaders for training, validation and testing from a folder of classes"
     check_choice('on_error', on_error, ('raise','skip'))
-    size = _check_size(size)
+    size = check_size(size)
     bs = check_whole('bs', bs)
     splitter = FolderSplitter(valid_pct, watch, seed, fraction)
     device = _usable_device(device)
@@ -1190,7 +1191,7 @@ def image_dls(
     found = _open_images(source, augs, size, fast, on_error)
     splits = dict(zip(SPLITS, splitter(found.files)))
     vocab = _check_splits(found.files, splits, bs)
-    _tell_leaks(found.files, found.sums, found.checksums, splits)
+    _print_leaks(found.files, found.sums, found.checksums, splits)
     stats = CIFAR10_STATS if vocab==CIFAR10_CLASSES else image_stats(found.sums[splits['train']])
     loaders = _loaders(found, splits, augs, size, stats, vocab, device, num_workers, bs)
     return ImageDataLoaders(*loaders, device=device, watch=watch, source=source, stats=stats,
@@ -1206,7 +1207,7 @@ def empty_dls(
 )->ImageDataLoaders: # Two empty ones
     "Make loaders without an image, whose `test_dl` prepares any images for a network trained elsewhere"
     _check_vocab(vocab)
-    size = _check_size(size)
+    size = check_size(size)
     if stats is not None: _check_stats(stats)
     bs = check_whole('bs', bs, 1)
     device = _usable_device(device)
@@ -1227,7 +1228,7 @@ def show_classes(
     figsize:tuple|None=None, # Width and height in inches
 )->Figure: # A row a class if augmented, else a grid of random images
     "Show augmented training images of every class, or random images as they are"
-    n,seed,figsize = check_shown(dls, n, seed, figsize)
+    n,seed,figsize = check_show_options(dls, n, seed, figsize)
     dl,rng = dls.train,np.random.default_rng(seed)
     labels = np.array([FolderLabel()(f) for f in dl.items])
     if not check_flag('augmented', augmented):

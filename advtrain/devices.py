@@ -30,7 +30,7 @@ def device_put(
     return t.to(device)
 
 # %% ../nbs/00e_devices.ipynb #89c95441
-def look_every(
+def check_interval(
     device:torch.device, # Device that trains
 )->int: # Number of steps
     "How many steps pass until the next look at a loss"

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .callbacks import ORDER,RunCallback,callback_of
 from .checkpoint import pack,rng_state,run_state,set_rng_state,set_run_state,unpack
-from .data import Part,batch_sizes,part_of
+from .data import BatchShare,batch_sizes,share_of
 from .learner import RunLearner
 from .ranks import all_gather,all_reduce_sum,on_rank0,rank,ranks_together,world_size
 
@@ -46,7 +46,7 @@ def share_metric(
 # %% ../nbs/03b_distributed.ipynb #6785077a
 class SharedTraining(RunCallback):
     "Train with a part of each batch, as one of several processes"
-    order,looks_on,in_lr_find = ORDER['SharedTraining'],True,True # it's no part of what makes a run
+    order,passive,in_lr_find = ORDER['SharedTraining'],True,True # it's no part of what makes a run
     network = None # the one that exchanges gradients, while training
 
     def before_fit(self): self.network = None
@@ -138,7 +138,7 @@ def _parts(dls):
     for dl in whole[:2]:
         if hasattr(dl, 'get_idxs'): continue
         raise TypeError(f"{type(dl).__name__} is no loader of fastai's, and cannot be shared by processes")
-    parts = [part_of(dl, Part(rank(), world_size(), fill=i==0)) for i,dl in enumerate(whole[:2])]
+    parts = [share_of(dl, BatchShare(rank(), world_size(), fill=i==0)) for i,dl in enumerate(whole[:2])]
     dls.loaders = parts + list(whole[2:])
     try: yield
     finally:

@@ -26,14 +26,14 @@ from .checkpoint import Checkpoint,checkpoints,load_tensors
 from .choices import FIELDS,Experiment
 from .data import data_folder,image_dls,image_roots
 from .extras import LOGS
-from .files import OwnFiles,working
-from .pictures import DRAW,FIGURES,Tested
+from .files import OwnFiles,run_lock
+from .pictures import DRAW,FIGURES,TrainedRun
 from .precision import cpu_instructions
 from .ranks import is_rank0,launched_size,on_rank0,print_rank0,ranks_together
-from .record import best_row,watched
-from .report import mend_report
-from .runs import DATA_CHOICES,NAMES,SUMS,VIEWS,Run,finished,make_learner,seal
-from .text import no_formulas,nothing_printed
+from .record import best_row,watched_title
+from .report import repair_report
+from .runs import DATA_CHOICES,NAME_COLUMNS,CHECKSUMS,PAGES,Run,is_finished,make_learner,write_checksums
+from .text import escape_formulas,silenced
 
 # %% ../nbs/06_experiment.ipynb #8041a38c
 def _commit(folder):
@@ -55,7 +55,7 @@ def _version(package):
     "The version of a package; `None` where it was not installed, but put on the path"
     with suppress(PackageNotFoundError): return version(package)
 
-def _environment(learn):
+def environment(learn):
     "What a run can be repeated with"
     names,dls,device = ('fastai','torch','torchvision','albumentations','numpy','matplotlib'),learn.dls,learn.dls.device
     commits = {f'git commit of {k}': c for k,folder in (('the working directory', os.getcwd()), ('advtrain', Path(advtrain.__file__).parent)) if (c := _commit(folder))}
@@ -66,24 +66,24 @@ def _environment(learn):
     return {'python': platform.python_version(), 'advtrain': advtrain.__version__, **{n: _version(n) for n in names}, **commits, 'platform': platform.platform(), **hardware, 'data': data}
 
 # %% ../nbs/06_experiment.ipynb #8eacfac3
-def _json(obj): return json.dumps(obj, indent=2, ensure_ascii=False)+'\n'
+def to_json(obj): return json.dumps(obj, indent=2, ensure_ascii=False)+'\n'
 
 _BEGUN = 'experiment.toml','environment.json' # what a run writes first
-_ENDED = 'lr_find.json','history.csv','predictions.safetensors','predictions.csv','model.csv','metrics.json',SUMS # and later
+_ENDED = 'lr_find.json','history.csv','predictions.safetensors','predictions.csv','model.csv','metrics.json',CHECKSUMS # and later
 
 class KeepHistory(RunCallback):
     "Write `history.csv` after each epoch, for those who look on"
-    order,looks_on = ORDER['KeepHistory'],True
+    order,passive = ORDER['KeepHistory'],True
     def __init__(self,
         folder:Path, # Folder of the run
-        tell, # Function to call then
-    ): self.folder,self.tell = folder,tell
+        on_epoch, # Function to call then
+    ): self.folder,self.on_epoch = folder,on_epoch
 
     def after_epoch(self):
         if len(self.learn.history): OwnFiles(self.folder).write('history.csv', self.learn.history.to_csv(index=False))
-        self.tell()
+        self.on_epoch()
 
-def _save(fig, own, name):
+def save_figure(fig, own, name):
     "Save a figure as a PNG, and close it"
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -92,28 +92,28 @@ def _save(fig, own, name):
     plt.close(fig)
     own.write(f'figures/{name}.png', buffer.getvalue())
 
-def _save_figures(tested, own):
+def save_figures(tested, own):
     "Draw and save the figures of a trained network"
     for name,draw in DRAW.items():
-        if fig := draw(tested): _save(fig, own, name)
+        if fig := draw(tested): save_figure(fig, own, name)
 
 def _right(interp): return int((interp.table.actual==interp.table.predicted).sum())
 
-def _metrics(learn, interp, flipped=None):
+def run_metrics(learn, interp, flipped=None):
     "What a run comes to, in numbers"
     rows,table = learn.epoch_log.rows,interp.table
     best = best_row(rows)
     res = {} if flipped is None else dict(test_accuracy_flip=_right(flipped)/len(table), test_correct_flip=_right(flipped))
     res |= dict(test_accuracy=_right(interp)/len(table), test_correct=_right(interp), test_images=len(table))
     res |= dict(test_loss=float(table.loss.mean()), calibration_error=interp.calibration()[1])
-    res |= dict(watched=watched(learn.dls).lower(), epochs=len(rows))
+    res |= dict(watched=watched_title(learn.dls).lower(), epochs=len(rows))
     res |= dict(best_epoch=best['epoch'], best_watched_accuracy=best['valid_acc'])
     res |= dict(train_images=len(learn.dls.train.dataset), valid_images=len(learn.dls.valid.dataset))
     res |= dict(classes=list(map(str, learn.dls.vocab)), parameters=sum(p.numel() for p in learn.model.parameters()))
     return res | dict(lr=learn.lr, precision=learn.precision.used, seconds=sum(r['seconds'] for r in rows))
 
 # %% ../nbs/06_experiment.ipynb #0d62c383
-def check_place(
+def check_run_folder(
     out:Path, # Folder of a run, or of runs
     data:str|Path, # Folder of classes
 ):
@@ -128,10 +128,10 @@ def _prepare(own, overwrite):
     if 'experiment.toml' not in own.known():
         if own.is_free(): return
         raise FileExistsError(f'{out} is not empty and holds no run of advtrain: choose another folder')
-    what = 'a finished' if finished(out) else 'an unfinished'
+    what = 'a finished' if is_finished(out) else 'an unfinished'
     if not overwrite: raise FileExistsError(f'{out} holds {what} run: choose another folder, or allow overwriting')
-    if finished(out): own.drop_replaced()
-    own.put_aside()
+    if is_finished(out): own.drop_replaced()
+    own.set_aside()
     if own.replaced.known(): print_rank0(f'the run in {out} is kept in {own.replaced.folder} until the new one is complete')
 
 def _same_run(exp, out):
@@ -151,7 +151,7 @@ def _check_same_data(exp, out, data):
         about = json.loads((out/'environment.json').read_text(encoding='utf-8'))
         if about['data']['folder']==here: return
     if OwnFiles(out).state('environment.json')=='own':
-        with no_random(),nothing_printed(): # the generators stay as they were
+        with no_random(),silenced(): # the generators stay as they were
             Run(out)._check_data(make_learner(exp, here, on_error='skip'))
 
 def is_done(
@@ -161,7 +161,7 @@ def is_done(
 )->bool: # An error for a run of other choices, or of other data
     "Is there a finished run of `exp` in `out`, of which nothing is lost that could be made again?"
     _same_run(exp, out)
-    if not all((out/o).is_file() for o in ('experiment.toml',SUMS)): return False
+    if not all((out/o).is_file() for o in ('experiment.toml',CHECKSUMS)): return False
     _check_same_data(exp, out, data)
     lost = [o for o in OwnFiles(out).broken() if o in (*_BEGUN,*_ENDED) or Path(o).stem in (*DRAW,'lr_find')]
     return not lost or not checkpoints(out) or not (out/'weights.safetensors').is_file()
@@ -170,7 +170,7 @@ def _note_place(own, learn):
     "Write down where the data lie now, if they were moved since the run began"
     about = json.loads((own.folder/'environment.json').read_text(encoding='utf-8'))
     here = str(Path(learn.dls.source).resolve())
-    if about['data']['folder']!=here: own.write('environment.json', _json(about | dict(data=about['data'] | dict(folder=here))))
+    if about['data']['folder']!=here: own.write('environment.json', to_json(about | dict(data=about['data'] | dict(folder=here))))
 
 # %% ../nbs/06_experiment.ipynb #eabb7543
 class Runner:
@@ -181,22 +181,22 @@ class Runner:
         out:Path, # Folder of the run
         log:tuple=(), # Others' tools to write to as well, names in `LOGS`
         quiet:bool=False, # Print nothing?
-        tell=noop, # Function to call after each epoch
+        on_epoch=noop, # Function to call after each epoch
         wait:bool=False, # Wait until no other process is at work in `out`?
         **kwargs, # Passed on to `image_dls`
     ):
-        check_place(out, data)
+        check_run_folder(out, data)
         self.exp,self.data,self.out = exp,data,out
-        self.log,self.quiet,self.tell,self.wait,self.kwargs = log,quiet,tell,wait,kwargs
+        self.log,self.quiet,self.on_epoch,self.wait,self.kwargs = log,quiet,on_epoch,wait,kwargs
         self.own,self.logs,self.learn = OwnFiles(out),[],None
 
     @contextmanager
-    def at_work(self):
+    def opened(self):
         "Keep others out of the folder, and open the logs"
         with ExitStack() as stack:
-            if self.quiet: stack.enter_context(nothing_printed())
+            if self.quiet: stack.enter_context(silenced())
             stack.enter_context(ranks_together())
-            stack.enter_context(working(self.out, self.wait))
+            stack.enter_context(run_lock(self.out, self.wait))
             stack.enter_context(plt.rc_context({'interactive': False})) # Jupyter keeps such figures until a cell is over
             self.logs = stack.enter_context(opened_logs(self.log, self.exp, self.out))
             yield
@@ -206,7 +206,7 @@ class Runner:
         resume:bool|str=False, # Go on with an unfinished run in `out`? 'previous' starts from the checkpoint before the newest
     )->Run: # The folder, read back
         "Do what is left to do"
-        with self.at_work():
+        with self.opened():
             if resume and on_rank0(is_done, self.exp, self.out, self.data): run = Run(self.out)
             else:
                 self.train(overwrite, resume)
@@ -224,7 +224,7 @@ class Runner:
     ):
         "Train to the end, from the newest checkpoint if there is one"
         self.learn = learn = make_learner(self.exp, self.data, **self.kwargs)
-        history = [KeepHistory(self.out, self.tell)] if is_rank0() else []
+        history = [KeepHistory(self.out, self.on_epoch)] if is_rank0() else []
         cbs = [*history, *self.logs, *cbs]
         with learn.distributed():
             begun = on_rank0(self._begin, overwrite, resume)
@@ -237,8 +237,8 @@ class Runner:
         "Make the folder ready; is there a checkpoint to go on from?"
         own = self.own
         if not (resume and _same_run(self.exp, self.out)): _prepare(own, overwrite)
-        own.check(*_ENDED, *VIEWS, *(f'figures/{o}.png' for o in FIGURES))
-        texts = {'experiment.toml': self.exp.to_toml, 'environment.json': lambda: _json(_environment(self.learn))}
+        own.check(*_ENDED, *PAGES, *(f'figures/{o}.png' for o in FIGURES))
+        texts = {'experiment.toml': self.exp.to_toml, 'environment.json': lambda: to_json(environment(self.learn))}
         for name,text in texts.items():
             if own.state(name) in ('missing','cut'): own.write(name, text())
         _note_place(own, self.learn)
@@ -254,15 +254,15 @@ class Runner:
             steps = 100 if self.exp.lr=='find' else short
             found = self.learn.lr_find(num_it=steps, show_plot=is_rank0())
             if is_rank0():
-                _save(plt.gcf(), own, 'lr_find')
-                if own.state(file.name)!='own': own.write(file.name, _json({'valley': found.valley}))
+                save_figure(plt.gcf(), own, 'lr_find')
+                if own.state(file.name)!='own': own.write(file.name, to_json({'valley': found.valley}))
         return on_rank0(lambda: json.loads(file.read_text(encoding='utf-8')))['valley']
 
     def finish(self)->Run: # With the predictions in memory
         "Take the best weights, read the test set once, and write what came out"
         learn = self.learn
         with learn.distributed():
-            learn.model.load_state_dict(on_rank0(_best_weights, learn, self.out))
+            learn.model.load_state_dict(on_rank0(best_weights, learn, self.out))
             interp = learn.interpret('test')
             flipped = interp.with_flip() if self.exp.flip_tta else None
         on_rank0(self._write, interp, flipped)
@@ -273,31 +273,31 @@ class Runner:
         own,learn = self.own,self.learn
         own.write('history.csv', learn.history.to_csv(index=False))
         interp.save(self.out/'predictions.safetensors', 'run')
-        own.write('predictions.csv', _predictions(interp, learn.dls.source))
+        own.write('predictions.csv', predictions_csv(interp, learn.dls.source))
         layers = learn.model_table()
         own.write('model.csv', layers.to_csv(index=False))
-        _save_figures(Tested(self.exp, learn, interp), own)
-        own.write('metrics.json', _json(_metrics(learn, interp, flipped) | {'model_MB': layers.attrs}))
+        save_figures(TrainedRun(self.exp, learn, interp), own)
+        own.write('metrics.json', to_json(run_metrics(learn, interp, flipped) | {'model_MB': layers.attrs}))
         own.remove(*[o.name for o in checkpoints(self.out)[:-1]])
-        seal(self.out)
+        write_checksums(self.out)
 
-def _best_weights(learn, out):
+def best_weights(learn, out):
     "The weights of the best epoch"
     weights,meta = load_tensors(out/'weights.safetensors')
     if meta.get('row')!=best_row(learn.epoch_log.rows) or weights.keys()!=learn.model.state_dict().keys():
         raise ValueError(f"{out/'weights.safetensors'} is not of this run's best epoch: was it exchanged?")
     return weights
 
-def _predictions(interp, root):
+def predictions_csv(interp, root):
     "The predictions as CSV"
     paths = [Path(o).relative_to(root).as_posix() for o in interp.items]
     table = interp.table.assign(path=paths)
-    table = table.assign(**{k: no_formulas(table[k]) for k in NAMES})
+    table = table.assign(**{k: escape_formulas(table[k]) for k in NAME_COLUMNS})
     return table.to_csv(index_label='index', quoting=csv.QUOTE_NONNUMERIC)
 
 def _complete(run):
     "Write the page where it's missing; what the run replaced is deleted"
-    mend_report(run)
+    repair_report(run)
     OwnFiles(run.folder).drop_replaced()
 
 @contextmanager
@@ -319,7 +319,7 @@ def opened_logs(
 # %% ../nbs/06_experiment.ipynb #83c8ee4a
 def _again(out, overwrite, resume):
     "Whether to overwrite and to resume: a launcher that starts its processes again wants to go on"
-    restarted = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) and not (overwrite and finished(out))
+    restarted = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) and not (overwrite and is_finished(out))
     return (False,resume or True) if restarted else (overwrite,resume)
 
 @delegates(image_dls, but=DATA_CHOICES)
@@ -352,4 +352,4 @@ def record_stop(
     own = OwnFiles(out)
     if not own.is_free() and 'experiment.toml' not in own.known(): return # it isn't the folder of a run
     if own.state('experiment.toml') in ('missing','cut'): own.write('experiment.toml', exp.to_toml())
-    own.write('stopped.json', _json(dict(state=state, reason=' '.join(reason.split()), traceback=trace)))
+    own.write('stopped.json', to_json(dict(state=state, reason=' '.join(reason.split()), traceback=trace)))

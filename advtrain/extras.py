@@ -21,11 +21,11 @@ import advtrain
 from .callbacks import ORDER,RunCallback,callback_of
 from .choices import Experiment
 from .files import OwnFiles
-from .record import EpochLog,watched
+from .record import EpochLog,watched_title
 from .runs import Run
 
 # %% ../nbs/05f_extras.ipynb #e356d9fc
-def needed(
+def import_extra(
     package:str, # Name of a module, dots allowed
     extra:str, # The extra of advtrain that brings it
 ): # The module
@@ -48,7 +48,7 @@ def _final(run):
 # %% ../nbs/05f_extras.ipynb #0976eb0a
 class _RunLog(RunCallback):
     "Write the record of a run into another tool's files"
-    order,looks_on = ORDER['RunLog'],True
+    order,passive = ORDER['RunLog'],True
     writer,_stateattrs,_again = None,('writer',),0 # what is open is not pickled; epochs that are written again when a log is opened
     def __init__(self,
         folder:str|Path, # Folder of the run
@@ -65,7 +65,7 @@ class _RunLog(RunCallback):
         if self.begun: return
         self.close() # what an interruption left open
         self.begun,rows = True,self.epoch_log.rows
-        self._begin(rows, len(rows), watched(self.dls).lower())
+        self._begin(rows, len(rows), watched_title(self.dls).lower())
 
     def after_epoch(self):
         if self.writer is not None: self._safely(self._write, self.epoch_log.rows)
@@ -122,7 +122,7 @@ class TensorBoardLog(_RunLog):
     "Log a run for TensorBoard"
     _again = 1
     def _look(self):
-        needed('tensorboard', 'tensorboard')
+        import_extra('tensorboard', 'tensorboard')
         self.events = self.folder/'tensorboard'
 
     def _has_log(self): return any(self.events.glob('events.out.tfevents.*'))
@@ -130,7 +130,7 @@ class TensorBoardLog(_RunLog):
         OwnFiles(self.folder).check('tensorboard/events')
         self.before = set(self.events.glob('*'))
         if any(self.events.glob(f'events.out.tfevents.{int(time.time())}.*')): time.sleep(1) # files are read in the order of their names, which tell the second
-        return needed('torch.utils.tensorboard', 'tensorboard').SummaryWriter(str(self.events), purge_step=n+1)
+        return import_extra('torch.utils.tensorboard', 'tensorboard').SummaryWriter(str(self.events), purge_step=n+1)
 
     def _add(self, numbers, epoch):
         for tag,value in numbers.items(): self.writer.add_scalar(tag, value, epoch)
@@ -161,13 +161,13 @@ class WandbLog(_RunLog):
     "Log a run to Weights & Biases"
     _again = inf
     def _look(self):
-        wandb,self.id_file = needed('wandb', 'wandb'),self.folder/'wandb_id.txt'
+        wandb,self.id_file = import_extra('wandb', 'wandb'),self.folder/'wandb_id.txt'
         if _wandb_mode(wandb) not in ('offline','dryrun','disabled') and not _has_account(wandb):
             raise PermissionError('Weights & Biases has no account to log to: log in with `wandb login`, or keep its files here with the environment variable WANDB_MODE=offline')
 
     def _has_log(self): return self.id_file.is_file()
     def _open(self, n, goes_on):
-        wandb,name,run_id = needed('wandb', 'wandb'),self.exp.name if self.exp else self.folder.resolve().name,self.id_file.read_text().strip() if goes_on else secrets.token_hex(4)
+        wandb,name,run_id = import_extra('wandb', 'wandb'),self.exp.name if self.exp else self.folder.resolve().name,self.id_file.read_text().strip() if goes_on else secrets.token_hex(4)
         OwnFiles(self.folder).check(self.id_file.name)
         self.folder.mkdir(parents=True, exist_ok=True)
         res = wandb.init(project=os.environ.get('WANDB_PROJECT') or 'advtrain', name=name, id=run_id, resume='allow', dir=str(self.folder), config=vars(self.exp) if self.exp else None,
@@ -179,7 +179,7 @@ class WandbLog(_RunLog):
         if epoch>=self.writer.step: self.writer.log(numbers, step=epoch, commit=True) # else the server has it; without `commit` it is written with the next epoch
 
     def _add_end(self, run, step):
-        image = needed('wandb', 'wandb').Image
+        image = import_extra('wandb', 'wandb').Image
         if not self.exp: self.writer.config.update(vars(run.experiment), allow_val_change=True)
         self.writer.log({f'figures/{name}': image(str(file), caption=caption) for name,(caption,file) in run.figures().items()}, step=max(step, self.writer.step))
         self.writer.summary.update(_final(run))
@@ -229,7 +229,7 @@ _TOLERANCE = 1e-4 # largest difference of logits
 
 def _difference(model, net, size):
     "The largest difference between logits of ONNX Runtime and of PyTorch"
-    session,rng = needed('onnxruntime', 'onnx').InferenceSession(model, providers=['CPUExecutionProvider']),np.random.default_rng(0)
+    session,rng = import_extra('onnxruntime', 'onnx').InferenceSession(model, providers=['CPUExecutionProvider']),np.random.default_rng(0)
     def _of_batch(n):
         images = rng.integers(0, 256, (n,size,size,3), np.uint8)
         with torch.no_grad(): return np.abs(session.run(['logits'], {'images': images})[0]-net(torch.from_numpy(images)).numpy()).max()
@@ -241,7 +241,7 @@ def to_onnx(self:Run,
     file:str|Path|None=None, # Where to; `None` is `network.onnx` in the run's folder
 )->Path: # The file
     "Write the run's network, from decoded images to logits, as ONNX, once it is checked"
-    onnx,_,_ = [needed(o, 'onnx') for o in ('onnx','onnxscript','onnxruntime')]
+    onnx,_,_ = [import_extra(o, 'onnx') for o in ('onnx','onnxscript','onnxruntime')]
     own = OwnFiles(self.folder) if file is None else OwnFiles(Path(file).parent, 'onnx')
     file = Path(file or self.folder/'network.onnx')
     own.check(file.name)

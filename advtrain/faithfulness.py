@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from torchvision.transforms.functional import gaussian_blur
 
-from .arguments import check_choice,check_whole,shown
+from .arguments import check_choice,check_whole,short_repr
 from .figures import new_figure
 
 # %% ../nbs/04a_faithfulness.ipynb #241cf259
@@ -70,12 +70,12 @@ class Faithfulness:
 def _check_judged(predict, x, maps, targets):
     "Maps and targets as tensors on the device of the images; an error for what does not fit"
     if not callable(predict):
-        raise TypeError(f'predict is a function from images to probabilities, not {shown(predict)}')
+        raise TypeError(f'predict is a function from images to probabilities, not {short_repr(predict)}')
     if not torch.is_tensor(x) or x.ndim!=4 or not x.numel() or not x.is_floating_point():
-        raise TypeError(f'x are normalised images of shape (images, channels, height, width), not {shown(x)}')
+        raise TypeError(f'x are normalised images of shape (images, channels, height, width), not {short_repr(x)}')
     need = (len(x), *x.shape[2:])
     if not torch.is_tensor(maps) or maps.shape!=need:
-        raise ValueError(f'images of shape {tuple(x.shape)} need maps of shape {need}, not {shown(maps)}')
+        raise ValueError(f'images of shape {tuple(x.shape)} need maps of shape {need}, not {short_repr(maps)}')
     if not ((maps>=-1e-3)&(maps<=1+1e-3)).all():
         raise ValueError(f'maps lie in [0, 1], not from {maps.min():.3g} to {maps.max():.3g}: leave out raw=True')
     try: targets = torch.as_tensor(targets)
@@ -88,11 +88,11 @@ def _asked(predict, x, targets):
     "What `predict` says, checked"
     probs = predict(x)
     if not torch.is_tensor(probs) or probs.ndim!=2 or len(probs)!=len(x):
-        raise ValueError(f'predict gives probabilities of shape ({len(x)}, classes), not {shown(probs)}')
+        raise ValueError(f'predict gives probabilities of shape ({len(x)}, classes), not {short_repr(probs)}')
     if not ((probs>=-1e-3)&(probs<=1+1e-3)).all():
         raise ValueError('predict gives numbers outside [0, 1]: probabilities are the softmax of logits')
     if ((targets<0)|(targets>=probs.shape[1])).any():
-        raise ValueError(f'targets are class indices from 0 to {probs.shape[1]-1}, not {shown(targets.tolist())}')
+        raise ValueError(f'targets are class indices from 0 to {probs.shape[1]-1}, not {short_repr(targets.tolist())}')
     return probs.detach().float()
 
 # %% ../nbs/04a_faithfulness.ipynb #99746d20

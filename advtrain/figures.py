@@ -15,7 +15,7 @@ from matplotlib import colormaps
 from matplotlib.colors import Colormap,is_color_like
 from matplotlib.figure import Figure
 
-from .arguments import check_number,check_text,check_whole,refuse,shown
+from .arguments import check_number,check_text,check_whole,refuse,short_repr
 from .text import printable
 
 # %% ../nbs/00a_figures.ipynb #96c6cb3c
@@ -48,8 +48,8 @@ def check_cmap(
     "Raise a `ValueError` unless matplotlib knows the colour map"
     if isinstance(cmap, Colormap): return cmap
     if isinstance(cmap, str) and cmap in colormaps: return colormaps[cmap]
-    near = difflib.get_close_matches(shown(cmap), colormaps, n=3) or ['inferno','viridis','Blues']
-    raise ValueError(f"matplotlib has no colour map {shown(cmap)}: did you mean {', '.join(near)}?")
+    near = difflib.get_close_matches(short_repr(cmap), colormaps, n=3) or ['inferno','viridis','Blues']
+    raise ValueError(f"matplotlib has no colour map {short_repr(cmap)}: did you mean {', '.join(near)}?")
 
 # %% ../nbs/00a_figures.ipynb #64bdae25
 def new_figure(
@@ -67,7 +67,7 @@ def new_figure(
     try: fig,axs = plt.subplots(nrows, ncols, figsize=figsize, **how, **kwargs)
     except Exception as e:
         for o in set(plt.get_fignums())-set(open_before): plt.close(o)
-        raise ValueError(f'matplotlib cannot make this figure: {shown(e, 200)}') from e
+        raise ValueError(f'matplotlib cannot make this figure: {short_repr(e, 200)}') from e
     if title: fig.suptitle(_wrapped(title, fig.get_figwidth()), parse_math=False)
     return fig,axs
 
@@ -111,7 +111,7 @@ MOST_IMAGES = 200 # in a figure
 def _first_images(images):
     "The number of images, and the first of them as arrays"
     try: n,first = len(images),list(islice(images, MOST_IMAGES))
-    except Exception: raise TypeError(f'images are a list or an array of images, not {shown(images)}') from None
+    except Exception: raise TypeError(f'images are a list or an array of images, not {short_repr(images)}') from None
     if all(o is None for o in first): raise ValueError('there is no image to draw')
     return n,[o if o is None else _as_pixels(o) for o in first]
 
@@ -120,7 +120,7 @@ def _as_pixels(image):
     try: a = np.asarray(image)
     except Exception: a = np.empty(0)
     if a.dtype.kind not in 'uif' or not a.size or not (a.ndim==2 or a.ndim==3 and a.shape[2] in (1,3,4)):
-        raise TypeError(f'an image has the shape (height, width, 3) or (height, width), not {shown(image)}: '
+        raise TypeError(f'an image has the shape (height, width, 3) or (height, width), not {short_repr(image)}: '
                         'channels come last')
     if not np.isfinite(a).all() or a.ndim==3 and not -.01<=a.min()<=a.max()<=(1.01 if a.dtype.kind=='f' else 255):
         raise ValueError(f'the values of an image are floats in [0, 1] or uint8, not {a.min():.3g} to {a.max():.3g}: '
@@ -163,7 +163,7 @@ def image_grid(
     titles = [printable(o) for o in _one_each('titles', titles, n, '')]
     colors = _one_each('colors', colors, n, 'black')
     if odd := [o for o in colors if not is_color_like(o)]:
-        raise ValueError(f'matplotlib knows no colour {shown(odd[0])}')
+        raise ValueError(f'matplotlib knows no colour {short_repr(odd[0])}')
     ncols = min(check_whole('ncols', ncols, 1), len(images))
     nrows = -(-len(images)//ncols)
     lines = max(t.count('\n')+1 for t in titles) if any(titles) else 0

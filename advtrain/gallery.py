@@ -52,7 +52,7 @@ def sprite(
 # %% ../nbs/05d_gallery.ipynb #bd0a3157
 _MOST_SIDE = 64 # pixels
 
-def _small(x, side):
+def _to_bytes(x, side):
     "Pictures, shape (n, channels, height, width), values in [0, 1], as bytes of `side` pixels"
     if x.shape[-1]!=side: x = F.interpolate(x, (side,side), mode='area' if x.shape[-1]>side else 'bilinear')
     return (x.clamp(0, 1)*255).round().byte().numpy()
@@ -60,7 +60,7 @@ def _small(x, side):
 def _image_tiles(interp, idxs, side):
     "The images at `idxs`, shape (n, side, side, 3)"
     pixels = (interp.pixels(idxs[i:i+1024]) for i in range(0, len(idxs), 1024))
-    parts = [_small(torch.from_numpy(o).permute(0,3,1,2), side) for o in pixels]
+    parts = [_to_bytes(torch.from_numpy(o).permute(0,3,1,2), side) for o in pixels]
     return np.concatenate(parts).transpose(0,2,3,1) if parts else np.zeros((0,side,side,3), np.uint8)
 
 def _map_tiles(interp, idxs, layers, side):
@@ -73,17 +73,17 @@ def _map_tiles(interp, idxs, layers, side):
         actual = predicted.clone() # they are the same where the prediction is right
         if (~right).any(): actual[:,~right] = interp.gradcam(idxs[~right], layers, targets='actual', raw=True)
     both = torch.stack(on_one_scale(predicted, actual)).permute(2,0,1,3,4) # (n, targets, layers, height, width)
-    return _small(both.flatten(0, 1), side).reshape(len(idxs), 2, len(layers), side, side)
+    return _to_bytes(both.flatten(0, 1), side).reshape(len(idxs), 2, len(layers), side, side)
 
 # %% ../nbs/05d_gallery.ipynb #3d79bfaf
 MAX_IMAGES,MAX_MAPS = 10_000,600 # on a page
 
-def _entries(interp, idxs):
+def _predictions_of(interp, idxs):
     "What one run predicted for the images at `idxs`"
     t = interp.table.iloc[idxs]
     return dict(predicted=interp.logits.argmax(1)[idxs].tolist(), p=[round(o, 4) for o in t.p_predicted.tolist()], p_actual=[round(o, 4) for o in t.p_actual.tolist()], loss=[float(f'{o:.4g}') for o in t.loss])
 
-def _gallery(kind, runs, names, idxs, mapped, step, room):
+def gallery_data(kind, runs, names, idxs, mapped, step, room):
     "The gallery of the images at `idxs`, those in `mapped` with heat maps, in `room` bytes"
     interps,layers = [o.interpretation for o in runs],[list(o.experiment.layers) for o in runs]
     first,paths = interps[0],runs[0].predictions.path
@@ -92,7 +92,7 @@ def _gallery(kind, runs, names, idxs, mapped, step, room):
     cut,unlisted = n-len(idxs),[f'{all_right:,} images that every run got right']*bool(all_right)
     data = dict(kind=kind, classes=list(map(str, first.vocab)), step=step, targets=['predicted','actual'], runs=[dict(name=a, layers=b) for a,b in zip(names, layers)],
                 unlisted=' and '.join(unlisted + [f'{cut:,} more, for which there was no room']*bool(cut)), cut=bool(cut),
-                file=paths.iloc[idxs].tolist(), actual=first.targs[idxs].tolist(), predictions=[_entries(o, idxs) for o in interps])
+                file=paths.iloc[idxs].tolist(), actual=first.targs[idxs].tolist(), predictions=[_predictions_of(o, idxs) for o in interps])
     try: return data | _pictures(interps, layers, idxs, mapped, min(runs[0].experiment.size, _MOST_SIDE), room-len(json.dumps(data)))
     except (FileNotFoundError,PermissionError) as e: # numbers need no data, nor pictures that are not the run's
         warnings.warn(f'the page shows no images: {e}', stacklevel=4)
@@ -117,7 +117,7 @@ def report_gallery(
     "All images of the test set, the misclassified ones of highest loss first, then the right ones of lowest loss"
     wrong,right = (getattr(run.interpretation, o)().index.tolist() for o in ('misclassified','correct'))
     n = max(5*n_maps//6, n_maps-len(right))
-    return _gallery('report', [run], [run.experiment.name], wrong+right, wrong[:n]+right[:n_maps-len(wrong[:n])], run.experiment.n_images, room)
+    return gallery_data('report', [run], [run.experiment.name], wrong+right, wrong[:n]+right[:n_maps-len(wrong[:n])], run.experiment.n_images, room)
 
 def comparison_gallery(
     comparison:Comparison, # Runs on the same data
@@ -128,4 +128,4 @@ def comparison_gallery(
     c = comparison
     kinds = [c.flipped(a, b, change).index for a,b in combinations(range(len(c.runs)), 2) for change in CHANGES[1:]]
     idxs = list(dict.fromkeys(int(i) for level in zip_longest(*kinds) for i in level if i is not None)) # the first of each kind, the second of each, …
-    return _gallery('comparison', c.runs, c.names, idxs, idxs[:n_maps], 20, room)
+    return gallery_data('comparison', c.runs, c.names, idxs, idxs[:n_maps], 20, room)

@@ -19,7 +19,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from .arguments import check_choice,check_flag,check_number,check_text,check_whole,shown
+from .arguments import check_choice,check_flag,check_number,check_text,check_whole,short_repr
 from .faithfulness import BASELINES,Faithfulness,deletion_insertion
 from .figures import MOST_IMAGES,check_cmap,check_figsize,new_figure,short,show_pixels,tell_rest
 from .interpret import ImageInterpretation,row_colors,row_titles
@@ -27,11 +27,11 @@ from .models import find_layer,unwrapped
 from .precision import precision_of
 
 # %% ../nbs/05_gradcam.ipynb #b4dcea05
-def _as_layers(layers):
+def as_layers(layers):
     "A list of layers"
     if isinstance(layers, (str,nn.Module)): return [layers]
     if not hasattr(layers, '__iter__'):
-        raise TypeError(f"layers are names of layers, such as ['layer3','layer4'], or modules, not {shown(layers)}")
+        raise TypeError(f"layers are names of layers, such as ['layer3','layer4'], or modules, not {short_repr(layers)}")
     if not (layers := list(layers)): raise ValueError('GradCAM needs a layer')
     return layers
 
@@ -109,7 +109,7 @@ def _in_one_line(what):
         tb = e.__traceback__
         while tb.tb_next: tb = tb.tb_next
         if not tb.tb_frame.f_code.co_filename.startswith(torch.__path__[0]+os.sep): raise # the model's own
-        raise ValueError(f"{what}: {shown(str(e).strip(), 200)}") from e
+        raise ValueError(f"{what}: {short_repr(str(e).strip(), 200)}") from e
 
 # %% ../nbs/05_gradcam.ipynb #1f6a3c40
 _FIRST = nn.Conv2d,nn.ConvTranspose2d,nn.BatchNorm2d,nn.SyncBatchNorm,nn.GroupNorm,nn.InstanceNorm2d # channels first
@@ -130,7 +130,7 @@ def _channels_last(layer, shape, size, mixed):
     return False if first else True if mixed else None
 
 # %% ../nbs/05_gradcam.ipynb #293e37f3
-def _name(model, layer):
+def layer_name(model, layer):
     "The layer's name, if it has one"
     return next((n for n,m in unwrapped(model).named_modules() if m is layer and n), type(layer).__name__)
 
@@ -157,15 +157,15 @@ def _recorded(layers, names):
         yield acts
 
 # %% ../nbs/05_gradcam.ipynb #7ef41586
-def _is_constant(maps):
+def is_constant(maps):
     "Which maps are the same everywhere, up to rounding"
     low,high = maps.amin((-2,-1), keepdim=True),maps.amax((-2,-1), keepdim=True)
     return high-low <= 1e-6*torch.maximum(low.abs(), high.abs())
 
-def _scale_map(maps):
+def scale_map(maps):
     "Scale each map to [0, 1]; a constant one becomes 0"
     low,high = maps.amin((-2,-1), keepdim=True),maps.amax((-2,-1), keepdim=True)
-    return torch.where(_is_constant(maps), 0, (maps-low)/(high-low))
+    return torch.where(is_constant(maps), 0, (maps-low)/(high-low))
 
 def on_one_scale(
     a:torch.Tensor, # Maps, shape (layers, images, height, width)
@@ -179,7 +179,7 @@ def on_one_scale(
 def _check_images(x):
     "Raise an error for what is no batch of normalised images"
     if not torch.is_tensor(x):
-        raise TypeError(f'images are a tensor of shape (images, channels, height, width), not {shown(x)}: '
+        raise TypeError(f'images are a tensor of shape (images, channels, height, width), not {short_repr(x)}: '
                         'torch.as_tensor makes one of an array, torch.stack of a list')
     if x.is_nested or x.layout!=torch.strided or not x.is_floating_point():
         raise TypeError(f'images are a dense tensor of normalised floats, not of {x.dtype}')
@@ -194,7 +194,7 @@ def _check_targets(targets, n):
     try: a = np.asarray(targets.tolist() if torch.is_tensor(targets) else targets)
     except Exception: a = np.array(None) # no array of anything
     if a.dtype.kind not in 'iu' and a.size:
-        raise TypeError(f'targets are class indices, one for all images or one an image, not {shown(targets)}: '
+        raise TypeError(f'targets are class indices, one for all images or one an image, not {short_repr(targets)}: '
                         'interp.gradcam takes names of classes, too')
     if a.shape not in ((),(n,)):
         raise ValueError(f"there are {n} images, and {len(a) if a.ndim==1 else 'an array of'} targets: "
@@ -203,10 +203,10 @@ def _check_targets(targets, n):
 
 def _check_logits(logits):
     if not torch.is_tensor(logits) or logits.ndim!=2:
-        raise ValueError(f'the model gives {shown(logits)}, not logits of shape (images, classes)')
+        raise ValueError(f'the model gives {short_repr(logits)}, not logits of shape (images, classes)')
     if not logits.isfinite().all(): raise ValueError('the model gives NaN or infinite logits: its weights are damaged, or its training diverged')
 
-def _as_input(model, x):
+def as_input(model, x):
     "Images as the model's weights are: their type and device"
     like = next(model.parameters(), x)
     if like.is_meta:
@@ -224,7 +224,7 @@ class GradCAM:
         bs:int=128, # Images at a time; memory grows with it, not with the number of images
         channels_last:bool|None=None, # Are the outputs (images, height, width, channels)? `None` finds out
     ):
-        layers = _as_layers(layers)
+        layers = as_layers(layers)
         modules = [m for o in (model, *layers) if isinstance(o, nn.Module) for m in o.modules()]
         if any(isinstance(m, torch.jit.ScriptModule) for m in modules):
             raise ValueError('a scripted or traced model (torch.jit) takes no hook: give the model it was made from')
@@ -233,7 +233,7 @@ class GradCAM:
         self.average = check_flag('average', average)
         self.bs = check_whole('bs', bs, 1)
         self.channels_last = channels_last if channels_last is None else check_flag('channels_last', channels_last)
-        self.names = [o if isinstance(o, str) else _name(model, o) for o in layers]
+        self.names = [o if isinstance(o, str) else layer_name(model, o) for o in layers]
 
     def __call__(self,
         x:torch.Tensor, # Normalised images, shape (images, channels, height, width)
@@ -247,7 +247,7 @@ class GradCAM:
         with eval_mode(self.model),_as_written(self.model),torch.inference_mode(False),torch.set_grad_enabled(grads):
             batches = [slice(i, i+self.bs) for i in range(0, len(x), self.bs)]
             maps = torch.cat([self._maps(x[o], None if targets is None else targets[o], raw) for o in batches], 1)
-        self._report(_is_constant(maps)[...,0,0])
+        self._report(is_constant(maps)[...,0,0])
         return maps
 
     def _maps(self, x, targets, raw):
@@ -260,10 +260,10 @@ class GradCAM:
         maps = [METHODS[self.method](a.detach().float(), g).relu() for a,g in zip(acts, grads)]
         for m,name in zip(maps, self.names):
             if not m.isfinite().all(): raise ValueError(f'the map of the layer {name} is NaN or infinite for {(~m.isfinite().all(2).all(1)).sum()} of {len(m)} images')
-        large = [F.interpolate((m if raw else _scale_map(m))[None], size, mode='bilinear', align_corners=False)[0] for m in maps]
+        large = [F.interpolate((m if raw else scale_map(m))[None], size, mode='bilinear', align_corners=False)[0] for m in maps]
         maps = torch.stack(large)
         if self.average: maps = maps.mean(0, keepdim=True)
-        return maps if raw else _scale_map(maps)
+        return maps if raw else scale_map(maps)
 
     def _gradients(self, x, targets):
         "The layers' activations, channels first, and the gradients of the target logits by them"
@@ -275,7 +275,7 @@ class GradCAM:
         c = logits.shape[1]
         if targets is None: targets = logits.argmax(1)
         elif ((targets<0)|(targets>=c)).any():
-            raise ValueError(f'targets are class indices from 0 to {c-1}, not {shown(np.unique(targets).tolist())}')
+            raise ValueError(f'targets are class indices from 0 to {c-1}, not {short_repr(np.unique(targets).tolist())}')
         else: targets = torch.from_numpy(targets).to(logits.device)
         if not torch.is_grad_enabled(): return _first(acts),[None]*len(acts)
         return _first(acts),_first(self._grad(logits.gather(1, targets[:,None]).sum(), acts))
@@ -292,7 +292,7 @@ class GradCAM:
     def _logits(self, x):
         "The logits of one batch, computed with detached weights"
         model = unwrapped(self.model)
-        x,weights = _as_input(model, x),{n: p.detach() for n,p in model.named_parameters()}
+        x,weights = as_input(model, x),{n: p.detach() for n,p in model.named_parameters()}
         if x.is_inference(): x = x.clone()
         with _in_one_line(f'the model cannot take images of shape {tuple(x.shape)}'):
             logits = functional_call(model, weights, (x,))
@@ -337,7 +337,7 @@ def _unit(name, values, ndim):
     try: a = np.asarray(values.detach().cpu().float() if torch.is_tensor(values) else values)
     except Exception: a = np.empty(0)
     if a.dtype.kind!='f' or a.ndim!=ndim or not a.size:
-        raise TypeError(f'{name} is an array of floats with {ndim} dimensions, not {shown(values)}')
+        raise TypeError(f'{name} is an array of floats with {ndim} dimensions, not {short_repr(values)}')
     if not (a.min()>=-1e-3 and a.max()<=1.001):
         raise ValueError(f'{name} lies in [0, 1], this one reaches from {a.min():.3g} to {a.max():.3g}')
     return a.astype(np.float32).clip(0, 1)
@@ -378,12 +378,12 @@ def _order_maps(interp, rows, method, layers, targets):
     if method!='random': return interp.gradcam(rows, layers, method, targets, average=True)[0]
     return torch.rand(len(rows), *interp.inputs(rows[:1]).shape[2:], generator=torch.Generator().manual_seed(0))
 
-def _judge(interp, rows, maps, targets, steps, baseline):
+def _measure(interp, rows, maps, targets, steps, baseline):
     "`deletion_insertion` for maps of rows, in the learner's precision"
     model,n,parts = interp.learn.model,1024,[]
     with precision_of(interp.learn),eval_mode(model),torch.no_grad():
         for i in range(0, len(rows), n):
-            x = _as_input(model, interp.inputs(rows[i:i+n]))
+            x = as_input(model, interp.inputs(rows[i:i+n]))
             parts.append(deletion_insertion(lambda x: model(x).float().softmax(1), x, maps[i:i+n], targets[i:i+n].to(x.device), steps, baseline))
     return Faithfulness(*[torch.cat([getattr(o, a) for o in parts]) for a in ('deletion','insertion','shown')])
 
@@ -404,7 +404,7 @@ def faithfulness(self:ImageInterpretation,
     rows = self.rows(rows)
     self._check_weights()
     maps = _order_maps(self, rows, method, layers, targets)
-    res = _judge(self, rows, maps, _target_classes(self, rows, targets), steps, baseline)
+    res = _measure(self, rows, maps, _target_classes(self, rows, targets), steps, baseline)
     res.table.index = rows.index
     return res
 
@@ -421,7 +421,7 @@ def compare_methods(self:ImageInterpretation,
     "Compare how faithful the maps of several methods are"
     rows = self.table if rows is None else self.rows(rows)
     if not isinstance(methods, (str,list,tuple)) or not methods:
-        raise ValueError(f"methods are names, of {', '.join(METHODS)}, not {shown(methods)}")
+        raise ValueError(f"methods are names, of {', '.join(METHODS)}, not {short_repr(methods)}")
     methods = [methods] if isinstance(methods, str) else methods
     tables = {m: self.faithfulness(rows, m, layers, targets, steps, baseline).table for m in (*methods,'random')}
     means = pd.DataFrame({m: t.mean() for m,t in tables.items()}).T.rename_axis('method')
@@ -436,9 +436,9 @@ NOTE = ("del: area under the probability as the map's pixels are taken away, sma
 def _below(interp, rows, maps, targets, areas):
     "The text below each map, shape (layers, rows)"
     targets = _target_classes(interp, rows, targets)
-    judged = [_judge(interp, rows, _scale_map(m), targets, 16, 'blur').table for m in maps] if areas else []
+    judged = [_measure(interp, rows, scale_map(m), targets, 16, 'blur').table for m in maps] if areas else []
     text = [[f'del {o.deletion:.2f}  ins {o.insertion:.2f}' for o in t.itertuples()] for t in judged] or ''
-    return np.where(_is_constant(maps)[...,0,0], 'constant', text)
+    return np.where(is_constant(maps)[...,0,0], 'constant', text)
 
 # %% ../nbs/05_gradcam.ipynb #c9b43220
 class Scale(NamedTuple):
@@ -488,7 +488,7 @@ def _against_panels(interp, rows, layers, names, method, areas, against, other):
     return panels
 
 # %% ../nbs/05_gradcam.ipynb #ae9769df
-def _room(layers, against):
+def _layout(layers, against):
     "How many rows a figure has room for"
     columns = 2 + (max(2, len(layers)) if against is None else 3*len(layers))
     if columns>60:
@@ -541,10 +541,10 @@ def plot_gradcam(self:ImageInterpretation,
     check_flag('areas', areas)
     check_text('title', title)
     whole = self.rows(rows)
-    layers = _as_layers(layers)
+    layers = as_layers(layers)
     figsize = check_figsize(figsize)
-    rows = whole[:_room(layers, against)]
-    names = [short(o if isinstance(o, str) else _name(self.learn.model, o), 16) for o in layers]
+    rows = whole[:_layout(layers, against)]
+    names = [short(o if isinstance(o, str) else layer_name(self.learn.model, o), 16) for o in layers]
     if against is not None and check_choice('method', method, METHODS)=='eigencam':
         raise ValueError('eigencam asks for no class: its maps cannot be compared against another')
     ncols = ncols if ncols is None else check_whole('ncols', ncols, 1)

@@ -24,15 +24,15 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from .arguments import check_flag,check_path,check_text,check_whole,shown
+from .arguments import check_flag,check_path,check_text,check_whole,short_repr
 from .augment import to_pixels
 from .callbacks import ORDER
-from .checkpoint import digest,load_tensors,save_tensors
+from .checkpoint import tensors_digest,load_tensors,save_tensors
 from .data import SPLITS,ImageDataLoaders,is_image,open_rgb
 from .figures import MOST_IMAGES,check_cmap,check_figsize,image_grid,new_figure,short
-from .files import inside
-from .lazy import skm,stats
-from .learner import given_back,loss_of_each
+from .files import is_inside
+from .lazy import sklearn_metrics,scipy_stats
+from .learner import cleanup_on_error,loss_of_each
 from .models import unwrapped
 from .ranks import all_gather,fastai_alone,rank,world_size
 from .text import printable
@@ -75,7 +75,7 @@ class ImageInterpretation(ClassificationInterpretation):
     def _adopt(self, learn):
         "Bring the model of a learner to where its images are; raise an error if it did not predict this"
         if not isinstance(learn, Learner):
-            raise TypeError(f'a Learner has to come from the function that makes it, not {shown(learn)}')
+            raise TypeError(f'a Learner has to come from the function that makes it, not {short_repr(learn)}')
         if (names := [str(o) for o in self.vocab])!=[str(o) for o in learn.dls.vocab]: raise ValueError(f"these predictions have the classes {', '.join(names[:20])}, and the learner others")
         if self.weights!=weights_id(learn.model): raise ValueError('these predictions were made with other weights than the learner has: load those, or interpret again')
         learn.model.to(learn.dls.device)
@@ -100,10 +100,10 @@ class ImageInterpretation(ClassificationInterpretation):
 
     def _label(self, name):
         "The index of a class"
-        names,text = [str(o) for o in self.vocab],name if isinstance(name, str) else shown(name)
+        names,text = [str(o) for o in self.vocab],name if isinstance(name, str) else short_repr(name)
         if text in names: return names.index(text)
         near = difflib.get_close_matches(text, names, n=3) or names[:20]
-        raise ValueError(f"the model knows no class {shown(name)}: did you mean {', '.join(map(printable, near))}?")
+        raise ValueError(f"the model knows no class {short_repr(name)}: did you mean {', '.join(map(printable, near))}?")
 
 # %% ../nbs/04_interpret.ipynb #19b4145f
 def weights_id(
@@ -111,7 +111,7 @@ def weights_id(
 )->str: # 16 characters, the same for the same weights
     "A short id of the weights of `model`"
     weights = unwrapped(model).state_dict()
-    return digest({n: t.detach().cpu().contiguous() for n,t in weights.items() if torch.is_tensor(t)})[:16]
+    return tensors_digest({n: t.detach().cpu().contiguous() for n,t in weights.items() if torch.is_tensor(t)})[:16]
 
 # %% ../nbs/04_interpret.ipynb #1de7e756
 def image_files(
@@ -129,18 +129,18 @@ def image_files(
         folders[:] = sorted(o for o in folders if not o.startswith('.'))
         images = [Path(path)/o for o in names if is_image(o)]
         for f in images: (files if os.path.isfile(f) and not f.name.startswith('.') else left_out).append(f)
-    _tell_left_out(printable(folder), len(files), left_out, twice)
+    _warn_left_out(printable(folder), len(files), left_out, twice)
     return sorted(files)
 
-def _tell_left_out(folder, n, left_out, twice):
+def _warn_left_out(folder, n, left_out, twice):
     "Warn of images and folders that are not read"
     n += len(left_out)
-    images = f'{len(left_out)} of {n} images in {folder} are left out: {_names(left_out)} (hidden, or no files)'
-    folders = f'{len(twice)} folders in {folder} were read already, by another link: {_names(twice)}'
+    images = f'{len(left_out)} of {n} images in {folder} are left out: {_some_names(left_out)} (hidden, or no files)'
+    folders = f'{len(twice)} folders in {folder} were read already, by another link: {_some_names(twice)}'
     for line,some in ((images,left_out), (folders,twice)):
         if some: warnings.warn(line, stacklevel=6)
 
-def _names(files, n=5):
+def _some_names(files, n=5):
     "The first of many names"
     return ', '.join(printable(o) for o in files[:n]) + (f' and {len(files)-n} more' if len(files)>n else '')
 
@@ -162,7 +162,7 @@ def _file(item, steps):
     try: return _file(steps[0](item), [])
     except Exception: return None # it reads something else
 
-def _select(items, idxs): return items.iloc[idxs] if _is_table(items) else L(items[i] for i in idxs)
+def select_items(items, idxs): return items.iloc[idxs] if _is_table(items) else L(items[i] for i in idxs)
 
 # %% ../nbs/04_interpret.ipynb #bdacbff0
 def _folder_files(folder, labelled, vocab):
@@ -182,7 +182,7 @@ def _check_classes(files, vocab):
                          f"of a class that the model knows: {printable(', '.join(sorted(known)[:20]))}. "
                          'Without labels, they are predicted with labelled=False')
 
-def _items(learn, ds, labelled):
+def find_items(learn, ds, labelled):
     "What `ds` stands for: items, and whether they have labels"
     if labelled is not None: check_flag('labelled', labelled)
     names = SPLITS[:len(learn.dls.loaders)]
@@ -190,11 +190,11 @@ def _items(learn, ds, labelled):
     if isinstance(ds, pd.DataFrame) and len(ds) and _is_table(learn.dls.train.items): return ds,bool(labelled)
     if isinstance(ds, (str,Path)):
         if os.path.isdir(ds): return _folder_files(Path(ds), labelled, learn.dls.vocab)
-        raise ValueError(f"no data set and no folder {shown(str(ds))}: choose from {', '.join(names)}, "
+        raise ValueError(f"no data set and no folder {short_repr(str(ds))}: choose from {', '.join(names)}, "
                          'or give a folder of images')
     if isinstance(ds, pd.DataFrame) or not hasattr(ds, '__iter__') or not all(isinstance(o, (str,Path)) for o in ds):
         raise TypeError("give 'train', 'valid' or 'test', a folder of images, or a list of image files, "
-                        f'not {shown(ds)}')
+                        f'not {short_repr(ds)}')
     if not (ds := list(ds)): raise ValueError('an empty list of images: there is nothing to predict')
     if labelled: _check_classes(ds, learn.dls.vocab)
     return [str(o) if _is_table(learn.dls.train.items) else Path(o) for o in ds],bool(labelled)
@@ -204,17 +204,17 @@ def _opens(file):
     try: return bool(open_rgb(file))
     except Exception: return False # Pillow raises many kinds
 
-def _unreadable(files):
+def unreadable_error(files):
     "An error for files that cannot be read; `None` if all can"
     gone = [o for o in files if o is not None and not _opens(o)]
-    if gone: return ValueError(f'{len(gone)} of {len(files)} images cannot be read: {_names(gone)}')
+    if gone: return ValueError(f'{len(gone)} of {len(files)} images cannot be read: {_some_names(gone)}')
 
 # %% ../nbs/04_interpret.ipynb #db29ec47
 _WANTED = 'interpret looks at classifiers that give a logit for each class, and know one class of each image'
 
-def _check_classifier(learn):
+def check_classifier(learn):
     "Raise an error for learners that are no classifiers of one class an image, or are training"
-    if not isinstance(learn, Learner): raise TypeError(f'a Learner is needed, not {shown(learn)}')
+    if not isinstance(learn, Learner): raise TypeError(f'a Learner is needed, not {short_repr(learn)}')
     targets = list(getattr(learn.dls.train_ds, 'tls', ()))[1:]
     if getattr(learn.dls, 'vocab', None) is None or len(targets)>1:
         raise ValueError(f'{_WANTED}: this learner predicts no class')
@@ -233,26 +233,26 @@ def _is_training(learn):
 def _check_output(learn, logits):
     n,shape = len(learn.dls.vocab),tuple(getattr(logits, 'shape', ()))
     if logits is not None and (len(shape)!=2 or shape[1]!=n):
-        raise ValueError(f'{_WANTED}: there are {n} classes, and the model gives {shown(logits)}')
+        raise ValueError(f'{_WANTED}: there are {n} classes, and the model gives {short_repr(logits)}')
 
 def _check_predictions(learn, logits, targs, losses):
     "Raise a `ValueError` for what is no logit a class, or no class an image"
     _check_output(learn, logits)
     shape = logits.shape
     if targs is not None and (tuple(getattr(targs, 'shape', ()))!=shape[:1] or targs.is_floating_point()):
-        raise ValueError(f'{_WANTED}: the labels are {shown(targs)}')
+        raise ValueError(f'{_WANTED}: the labels are {short_repr(targs)}')
     if losses is not None and losses.shape!=shape[:1]:
-        raise ValueError(f'the loss function gives {shown(losses)}, not a loss for each of {shape[0]} images')
+        raise ValueError(f'the loss function gives {short_repr(losses)}, not a loss for each of {shape[0]} images')
     if not logits.isfinite().all():
         n = (~logits.isfinite().all(1)).sum()
         raise ValueError(f'the model gives NaN or infinite logits for {n} of {shape[0]} images: its training diverged')
 
 # %% ../nbs/04_interpret.ipynb #15b13b62
-def _predict(learn, dl):
+def predict(learn, dl):
     "Logits, targets and losses in fp32; raise an error that names files that cannot be read, or a network that gives no numbers"
     try: logits,targs,losses = _predict_together(learn, dl)
     except Exception as e:
-        if error := _unreadable(item_files(dl.items, dl)): raise error from e
+        if error := unreadable_error(item_files(dl.items, dl)): raise error from e
         raise
     _check_predictions(learn, logits, targs, losses)
     return logits.float(),targs,None if losses is None else losses.float()
@@ -261,16 +261,16 @@ def _predict_together(learn, dl):
     "Several processes predict a part each, and all have the whole"
     labelled = dl.n_inp<len(dl.one_batch())
     n = world_size()
-    if n==1: return _predict_all(learn, dl, labelled)
+    if n==1: return _predict_part(learn, dl, labelled)
     own = [i for i in range(rank(), dl.n, n)]
     part = dl.new(n=len(own), get_idxs=lambda: own)
-    parts = all_gather(_predict_all(learn, part, labelled) if own else None)
+    parts = all_gather(_predict_part(learn, part, labelled) if own else None)
     order = torch.cat([torch.arange(r, dl.n, n) for r in range(n)]).argsort()
     return [None if o[0] is None else torch.cat(o)[order] for o in zip(*filter(None, parts))]
 
-def _predict_all(learn, dl, labelled):
+def _predict_part(learn, dl, labelled):
     like = _LikeModel()
-    with fastai_alone(),learn.added_cbs(like),given_back(learn),loss_of_each(learn):
+    with fastai_alone(),learn.added_cbs(like),cleanup_on_error(learn),loss_of_each(learn):
         try: logits,targs,*losses = learn.get_preds(dl=dl, with_loss=labelled, act=lambda x: x)
         except Exception:
             _check_output(learn, like.seen) # a loss stumbles over it
@@ -299,10 +299,10 @@ def from_learner(cls:ImageInterpretation,
 )->ImageInterpretation: # Predictions for every image of the loader
     "Predict every image of a loader once"
     if act is not None: raise ValueError('act is not used: the probabilities are the softmax of the logits')
-    _check_classifier(learn)
+    check_classifier(learn)
     check_whole('ds_idx', ds_idx, 0, len(learn.dls.loaders)-1)
     if dl is None: dl = learn.dls.test_dl(learn.dls[ds_idx].items, with_labels=True)
-    return cls(learn, dl, *_predict(learn, dl))
+    return cls(learn, dl, *predict(learn, dl))
 
 @patch
 def interpret(self:Learner,
@@ -310,18 +310,18 @@ def interpret(self:Learner,
     labelled:bool|None=None, # Is the folder that an image lies in its class? `None`: yes for a folder of folders
 )->ImageInterpretation: # Predictions for every image of `ds`
     "Predict every image of a data set once, without augmentation"
-    _check_classifier(self)
-    items,labelled = _items(self, ds, labelled)
+    check_classifier(self)
+    items,labelled = find_items(self, ds, labelled)
     try: dl = self.dls.test_dl(items, with_labels=labelled)
     except Exception as e:
-        error = _unreadable(item_files(items, self.dls.train))
-        raise error or ValueError(f"the learner's loaders cannot read these items: {shown(e, 200)}") from e
+        error = unreadable_error(item_files(items, self.dls.train))
+        raise error or ValueError(f"the learner's loaders cannot read these items: {short_repr(e, 200)}") from e
     return ImageInterpretation.from_learner(self, dl=dl)
 
 # %% ../nbs/04_interpret.ipynb #9518656b
 def _check_k(k): return k if k is None else check_whole('k', k)
 
-def _first(rows, k, none):
+def _first_rows(rows, k, none):
     "The first `k` rows, with a word on what it means if there are none"
     if k is not None and 0<len(rows)<k: warnings.warn(f'there are {len(rows)} such images, not {k}', stacklevel=3)
     rows = rows.head(len(rows) if k is None else k)
@@ -343,7 +343,7 @@ def misclassified(self:ImageInterpretation,
         if name is None: continue
         rows = rows[rows[column]==str(self.vocab[self._label(name)])]
         what += f', {column} {printable(name)}'
-    return _first(rows.sort_values('loss', ascending=False, kind='stable'), k, what)
+    return _first_rows(rows.sort_values('loss', ascending=False, kind='stable'), k, what)
 
 @patch
 def correct(self:ImageInterpretation,
@@ -353,7 +353,7 @@ def correct(self:ImageInterpretation,
     self._labels()
     _check_k(k)
     t = self.table
-    return _first(t[t.actual==t.predicted].sort_values('loss', kind='stable'), k, 'nothing was classified right')
+    return _first_rows(t[t.actual==t.predicted].sort_values('loss', kind='stable'), k, 'nothing was classified right')
 
 @patch
 def confused(self:ImageInterpretation,
@@ -393,13 +393,13 @@ def _numbers(which, n):
     except Exception: a = np.array([None]) # no list of anything
     if a.dtype==bool and len(a)==n: return a.nonzero()[0]
     if a.size and a.dtype.kind not in 'iu':
-        raise TypeError(f'rows are rows of the table, or their numbers from 0 to {n-1}, not {shown(which)}')
+        raise TypeError(f'rows are rows of the table, or their numbers from 0 to {n-1}, not {short_repr(which)}')
     if odd := [i for i in a.tolist() if not 0<=i<n]:
-        raise ValueError(f'rows are numbers from 0 to {n-1}, not {shown(odd)}')
+        raise ValueError(f'rows are numbers from 0 to {n-1}, not {short_repr(odd)}')
     return a.astype(int)
 
 # %% ../nbs/04_interpret.ipynb #16719d3f
-def _source(dls):
+def _data_folder(dls):
     "Folder of the images of loaders; `None` if they don't know it"
     return dls.source if isinstance(dls, ImageDataLoaders) else None
 
@@ -409,8 +409,8 @@ def _check_places(self:ImageInterpretation, files):
     if not self._loaded: return
     if not hasattr(self, '_own'):
         self._own = {str(f) for dl in self.learn.dls.loaders for f in item_files(dl.items, dl)}
-    root = self._root or _source(self.learn.dls)
-    if odd := [o for o in files if str(o) not in self._own and not (root and inside(o, root))]:
+    root = self._root or _data_folder(self.learn.dls)
+    if odd := [o for o in files if str(o) not in self._own and not (root and is_inside(o, root))]:
         where = f'outside {printable(root)}, the folder of the data' if root else 'in no known folder of data'
         raise PermissionError(f'{printable(odd[0])} comes from a saved file and lies {where}: it is not opened. '
                               'If it is yours, name a folder above it with ImageInterpretation.load(…, root=…)')
@@ -421,7 +421,7 @@ def _loader(self:ImageInterpretation, rows):
     "A loader whose only batch is the images of `rows`"
     idxs = self.rows(rows).index
     self._check_places([self.files[i] for i in idxs])
-    return self.learn.dls.test_dl(_select(self.items, idxs), bs=len(idxs))
+    return self.learn.dls.test_dl(select_items(self.items, idxs), bs=len(idxs))
 
 @patch
 def inputs(self:ImageInterpretation,
@@ -430,7 +430,7 @@ def inputs(self:ImageInterpretation,
     "The model's input for `rows`"
     dl = self._loader(rows)
     try: return dl.one_batch()[0].as_subclass(torch.Tensor)
-    except Exception as e: raise _unreadable(item_files(dl.items, dl)) or e
+    except Exception as e: raise unreadable_error(item_files(dl.items, dl)) or e
 
 @patch
 def pixels(self:ImageInterpretation,
@@ -440,7 +440,7 @@ def pixels(self:ImageInterpretation,
     "The images of `rows` as the model saw them, without the normalisation"
     n = len(self.rows(rows))
     if x is not None and not (torch.is_tensor(x) and x.ndim==4 and len(x)==n):
-        raise ValueError(f'x are the inputs of {n} rows, shape (images, channels, height, width), not {shown(x)}')
+        raise ValueError(f'x are the inputs of {n} rows, shape (images, channels, height, width), not {short_repr(x)}')
     return to_pixels(self._loader(rows), self.inputs(rows) if x is None else x)
 
 # %% ../nbs/04_interpret.ipynb #5e21a890
@@ -483,7 +483,7 @@ def wilson(
 )->tuple: # Lower and upper end
     "Wilson's 95 % interval of a share; the whole of [0, 1] without any image"
     if not n: return 0.,1.
-    interval = stats.binomtest(int(correct), int(n)).proportion_ci(.95, method='wilson')
+    interval = scipy_stats.binomtest(int(correct), int(n)).proportion_ci(.95, method='wilson')
     return interval.low,interval.high
 
 @patch
@@ -580,7 +580,7 @@ def top_losses(self:ImageInterpretation,
     k = len(self.losses) if k is None else check_whole('k', k)
     if k>len(self.losses): raise ValueError(f'there are {len(self.losses)} images, not {k}')
     losses,idxs = self.losses.topk(k, largest=check_flag('largest', largest))
-    return (losses, idxs, _select(self.items, idxs.tolist())) if check_flag('items', items) else (losses, idxs)
+    return (losses, idxs, select_items(self.items, idxs.tolist())) if check_flag('items', items) else (losses, idxs)
 
 @patch
 def confusion_matrix(self:ImageInterpretation)->np.ndarray: # Counts, shape (classes, classes); a row an actual class
@@ -603,7 +603,7 @@ def most_confused(self:ImageInterpretation,
 @patch
 def print_classification_report(self:ImageInterpretation):
     "Print scikit-learn's classification report"
-    print(skm.classification_report(self._labels(), self.logits.argmax(1), labels=range(len(self.vocab)), target_names=[printable(o) for o in self.vocab], zero_division=0))
+    print(sklearn_metrics.classification_report(self._labels(), self.logits.argmax(1), labels=range(len(self.vocab)), target_names=[printable(o) for o in self.vocab], zero_division=0))
 
 # %% ../nbs/04_interpret.ipynb #3090f76c
 @patch
@@ -694,7 +694,7 @@ def with_flip(self:ImageInterpretation)->ImageInterpretation: # Of the same imag
     "Predict each image together with its mirror image"
     if self.with_mirrored: raise ValueError('mirror images are in these predictions already')
     self._check_weights()
-    with self.learn.added_cbs(_Mirrored()): mirrored = _predict(self.learn, self.dl)[0]
+    with self.learn.added_cbs(_Mirrored()): mirrored = predict(self.learn, self.dl)[0]
     logits = torch.stack([self.logits, mirrored]).log_softmax(-1).logsumexp(0) - math.log(2)
     both = ImageInterpretation(self.learn, self.dl, logits, self.targs, None if self.targs is None else _losses(self.learn, logits, self.targs))
     both.with_mirrored = True
@@ -713,7 +713,7 @@ def save(self:ImageInterpretation,
     "Keep the predictions, losses and paths"
     known = {k: v for k,v in dict(logits=self.logits, targs=self.targs, losses=self.losses).items() if v is not None}
     files = self.table.path.tolist()
-    root = _source(self.learn.dls)
+    root = _data_folder(self.learn.dls)
     if root and not all(Path(o).is_relative_to(root) for o in files): root = None
     paths = [Path(o).relative_to(root).as_posix() if root else os.path.abspath(o) for o in files]
     about = dict(root=root and str(root), paths=paths, vocab=[str(o) for o in self.vocab], weights=self.weights)
@@ -739,14 +739,14 @@ def load(cls:ImageInterpretation,
 )->ImageInterpretation: # As it was saved
     "Read what `save` wrote"
     if not isinstance(learn, Learner) and not callable(learn):
-        raise TypeError(f'a Learner is needed, or a function that makes one, not {shown(learn)}')
+        raise TypeError(f'a Learner is needed, or a function that makes one, not {short_repr(learn)}')
     if not os.path.isfile(check_path('file', file)): raise FileNotFoundError(f'no such file: {printable(file)}')
     known,about = load_tensors(file)
     _check_saved(file, known, about)
     self = cls.__new__(cls)
     self._learn,self._dl,self._loaded,self._root = learn,None,True,root if root is None else check_path('root', root)
     self.vocab,self.weights,self.with_mirrored = about['vocab'],about.get('weights'),about.get('with_mirrored', False)
-    of_learner = _source(learn.dls) if isinstance(learn, Learner) else None
+    of_learner = _data_folder(learn.dls) if isinstance(learn, Learner) else None
     lay = root or of_learner or about.get('root') or ''
     self.items = self.files = [Path(lay)/o for o in about['paths']]
     self._know(*(known.get(o) for o in ('logits','targs','losses')))

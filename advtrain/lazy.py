@@ -23,11 +23,11 @@ class LazyModule(ModuleType):
     def __reduce__(self): return import_module,(self.__name__,)
 
 # %% ../nbs/00d_lazy.ipynb #fec2731d
-stats = LazyModule('scipy.stats')
-skm = LazyModule('sklearn.metrics')
+scipy_stats = LazyModule('scipy.stats')
+sklearn_metrics = LazyModule('sklearn.metrics')
 
 # %% ../nbs/00d_lazy.ipynb #2a6ac854
-def import_lightly(
+def import_lazily(
     modules:list, # Names of modules to import
     without:list, # Names of modules that they import and do not use at once, each after its parent
 ):
@@ -48,6 +48,6 @@ def import_lightly(
             if sys.modules.get(name) is module: del sys.modules[name]
 
 # %% ../nbs/00d_lazy.ipynb #79d05c35
-import_lightly(
+import_lazily(
     ['fastai.interpret','fastai.metrics','fastai.vision.learner'],
     without=['sklearn','sklearn.metrics','sklearn.model_selection','scipy','scipy.stats','scipy.ndimage','torch._dynamo','torch._dynamo.utils'])

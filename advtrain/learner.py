@@ -22,13 +22,13 @@ from fastcore.foundation import L
 from fastcore.xtras import ContextManagers
 
 from .arguments import ABOVE_0,check_flag,check_number,check_whole,refuse
-from .callbacks import RunCallback,as_callbacks,callback_of,finds_lr,gives_back,looks_on
-from .checkpoint import Checkpoint,Restore,kept,modes,read_checkpoint,set_modes
+from .callbacks import RunCallback,Saver,as_callbacks,callback_of,is_lr_find,cleans_up,is_passive
+from .checkpoint import Checkpoint,Restore,restored,training_modes,read_checkpoint,set_training_modes
 from .figures import new_figure
-from .files import working
+from .files import run_lock
 from .ranks import on_rank0
 from .record import epoch_of
-from .text import is_live
+from .text import is_interactive
 
 # %% ../nbs/02d_learner.ipynb #f9f7ce86
 def _autocast_depth():
@@ -36,49 +36,49 @@ def _autocast_depth():
     torch.autocast_increment_nesting()
     return torch.autocast_decrement_nesting()
 
-def _give_back(cb, depth):
+def _clean_up(cb, depth):
     "Let a callback give back what it borrowed; `depth` is that of `autocast` before"
     autocast = vars(cb).get('autocast') # of fastai's `MixedPrecision`, which leaves it after the loss
     if autocast and _autocast_depth()>depth: autocast.__exit__(None, None, None)
-    if gives_back(cb): cb.after_fit()
+    if cleans_up(cb): cb.after_fit()
 
 # %% ../nbs/02d_learner.ipynb #9eef28c9
-_LENT = 'logger','create_mbar','loss_func','one_batch','scaler' # what callbacks replace in a learner
+_REPLACED = 'logger','create_mbar','loss_func','one_batch','scaler' # what callbacks replace in a learner
 
 @contextmanager
-def given_back(
+def cleanup_on_error(
     learn:Learner, # Learner that trains or validates
 ):
     "At an error, give back what callbacks have borrowed from `learn`"
-    lent = {k: vars(learn)[k] for k in _LENT if k in vars(learn)}
+    lent = {k: vars(learn)[k] for k in _REPLACED if k in vars(learn)}
     runs = {cb: cb.run for cb in learn.cbs}
-    before,depth = modes(learn),_autocast_depth()
+    before,depth = training_modes(learn),_autocast_depth()
     locked = learn.lock.locked()
     try: yield
     except BaseException as e:
         for cb in learn.cbs:
-            with suppress(Exception): _give_back(cb, depth)
-        for k in _LENT: vars(learn).pop(k, None)
+            with suppress(Exception): _clean_up(cb, depth)
+        for k in _REPLACED: vars(learn).pop(k, None)
         vars(learn).update(lent)
         for cb,run in runs.items(): cb.run = run
-        set_modes(before)
+        set_training_modes(before)
         learn.remove_cbs([cb for cb in learn.cbs if cb not in runs]) # fastai leaves these, and its lock, behind
         if learn.lock.locked() and not locked: learn.lock.release() # when a callback fails in `before_fit`
         learn._end_cleanup()
-        if says := _of_a_norm(e): raise ValueError(says) from e
+        if says := _norm_hint(e): raise ValueError(says) from e
         raise
     finally: vars(learn).pop('loss_grad', None) # which holds on to what it was computed from
 
-def _of_a_norm(error):
+def _norm_hint(error):
     "What to do when a norm refuses an input, in words"
     found = re.search(r'Expected more than 1 (?:value per channel|spatial element) .*?\[([\d, ]+)\]', str(error))
     if found: return (f'a norm found one value a channel, in an input of shape ({found[1]}), which has no variance: choose '
         "a batch size that leaves no batch of one image, larger images, or another norm, such as norm='layer'")
 
 # %% ../nbs/02d_learner.ipynb #ddec2413
-def _let_bars(learn):
+def _set_bars(learn):
     "Draw progress bars, and the graph below them, only where someone sees them"
-    seen = is_live(sys.stdout) and callback_of(learn, ProgressCallback) is not None
+    seen = is_interactive(sys.stdout) and callback_of(learn, ProgressCallback) is not None
     for cb in learn.cbs:
         if cb.name in ('progress','show_graph'): cb.run = seen # until `after_fit`
 
@@ -93,8 +93,8 @@ class _Contexts(ContextManagers):
 @contextmanager
 def _validating(learn):
     "What fastai does before and after a validation"
-    with given_back(learn):
-        _let_bars(learn)
+    with cleanup_on_error(learn):
+        _set_bars(learn)
         learn([event.before_fit, event.before_epoch])
         yield
         learn([event.after_epoch, event.after_fit])
@@ -147,30 +147,30 @@ def _check_twice(learn, cbs):
     "Refuse a second callback that changes training as one in `learn` does"
     def _kind(o): return type(o),vars(o).get('monitor') # two may watch different things
     for i,o in enumerate(all_cbs := [*learn.cbs, *cbs]):
-        ours = type(o).__module__.startswith('advtrain.') and not isinstance(o, Checkpoint)
+        ours = type(o).__module__.startswith('advtrain.') and not isinstance(o, Saver)
         if ours and _kind(o) in map(_kind, all_cbs[:i]):
             raise ValueError(f'this learner has its {type(o).__name__} already: change it, learn.{o.name}, '
                 f'or take it away first, learn.remove_cb({type(o).__name__})')
 
 def _interruption(learn, cbs):
     "What to say when training with the further callbacks `cbs` is interrupted"
-    if finds_lr(learn): return 'the learning-rate finder was stopped'
-    saver = callback_of(learn, Checkpoint)
-    text = saver.how_to_go_on(learn) if saver else 'Nothing was saved: with cbs=Checkpoint(folder), a run can go on'
-    more = ', '.join(f'{type(o).__name__}(…)' for o in cbs if not looks_on(o))
+    if is_lr_find(learn): return 'the learning-rate finder was stopped'
+    saver = callback_of(learn, Saver)
+    text = saver.how_to_resume(learn) if saver else 'Nothing was saved: with cbs=Checkpoint(folder), a run can go on'
+    more = ', '.join(f'{type(o).__name__}(…)' for o in cbs if not is_passive(o))
     if more and '.resume(' in text: text += f', with the callbacks that this fit had: cbs=[{more}]'
     return 'stopped in epoch {} of {}. '.format(*epoch_of(learn)) + text
 
-def _unwritten(learn):
+def _write_errors(learn):
     "Wait for checkpoints that are being written; why they could not be, in words"
     problems = []
     for o in learn.cbs:
         try:
-            if isinstance(o, Checkpoint): o.finish(learn)
+            if isinstance(o, Saver): o.finish(learn)
         except OSError as e: problems.append(str(e))
     return problems
 
-def _plain(error, cbs):
+def _without_fastai_words(error, cbs):
     "Take away the words that fastai puts around the message of a callback's error, if the callback is ours"
     ours = '|'.join({type(o).__name__ for o in cbs if isinstance(o, RunCallback) and o.plain_errors})
     if ours and error.args and isinstance(error.args[0], str):
@@ -210,11 +210,11 @@ def _added(learn, cbs):
 @contextmanager
 def _folders_locked(cbs):
     "Keep other trainings out of the folders of checkpoints"
-    folders = [o.folder.resolve() for o in cbs if isinstance(o, Checkpoint)]
+    folders = [o.folder.resolve() for o in cbs if isinstance(o, Saver)]
     if len(set(folders))<len(folders):
         raise ValueError(f'two callbacks write checkpoints into {folders[-1]}: keep one of them')
     with ExitStack() as stack:
-        for o in folders: stack.enter_context(working(o))
+        for o in folders: stack.enter_context(run_lock(o))
         yield
 
 @contextmanager
@@ -238,18 +238,18 @@ def fit(self:RunLearner,
     cbs = as_callbacks(cbs)
     _check_fit(n_epoch, lr, wd, reset_opt, start_epoch)
     _check_twice(self, cbs)
-    if start_epoch and any(isinstance(o, Checkpoint) for o in [*self.cbs, *cbs]):
+    if start_epoch and any(isinstance(o, Saver) for o in [*self.cbs, *cbs]):
         raise ValueError('a run with a Checkpoint goes on with learn.resume(n_epoch, folder), not with start_epoch')
     if isinstance(lr, str): lr = self.lr_find(show_plot=False).valley
-    with _added(self, cbs),_folders_locked(self.cbs),_no_gradients(self.model),given_back(self):
-        _let_bars(self)
+    with _added(self, cbs),_folders_locked(self.cbs),_no_gradients(self.model),cleanup_on_error(self):
+        _set_bars(self)
         try: return Learner.fit(self, n_epoch, lr, wd, None, reset_opt, start_epoch)
         except KeyboardInterrupt:
-            unwritten = _unwritten(self)
+            unwritten = _write_errors(self)
             raise KeyboardInterrupt(' '.join([_interruption(self, cbs), *unwritten])) from None
         except Exception as e:
-            for o in _unwritten(self): e.add_note(o)
-            raise _plain(e, self.cbs)
+            for o in _write_errors(self): e.add_note(o)
+            raise _without_fastai_words(e, self.cbs)
 
 # %% ../nbs/02d_learner.ipynb #2654017e
 @patch
@@ -282,7 +282,7 @@ def _check_lr_find(start_lr, end_lr, num_it, stop_div, show_plot, suggest_funcs)
     for f in L(suggest_funcs):
         if not callable(f): refuse('suggest_funcs', 'one or more of SuggestionMethod', f)
 
-def _too_few(learn, num_it, error):
+def _too_few_losses(learn, num_it, error):
     "Why no rate could be suggested: an error with words, or the error itself, if it came from elsewhere"
     if not traceback.extract_tb(error.__traceback__)[-1].filename.endswith('schedule.py'): return error
     seen = [o for o in getattr(learn.recorder, 'losses', []) if math.isfinite(o)]
@@ -313,9 +313,9 @@ def lr_find(self:RunLearner,
 ): # The suggested learning rates, a named tuple
     "Find a learning rate by a mock training, and leave the learner as it was"
     _check_lr_find(start_lr, end_lr, num_it, stop_div, show_plot, suggest_funcs)
-    with kept(self):
+    with restored(self):
         try: res = Learner.lr_find(self, start_lr, end_lr, num_it, stop_div, False, suggest_funcs)
-        except (IndexError,RuntimeError,ZeroDivisionError) as e: raise _too_few(self, num_it, e)
+        except (IndexError,RuntimeError,ZeroDivisionError) as e: raise _too_few_losses(self, num_it, e)
         lrs,losses = self.recorder.lrs[num_it//10:-5],[float(o) for o in self.recorder.losses[num_it//10:-5]]
     if show_plot: _plot_lr_curve(lrs, losses, res)
     return res

@@ -19,12 +19,12 @@ from fastcore.meta import delegates
 from .arguments import check_flag,check_path,refuse
 from .choices import Experiment
 from .data import class_files,data_folder,image_dls
-from .experiment import Runner,check_place,is_done,opened_logs,record_stop
+from .experiment import Runner,check_run_folder,is_done,opened_logs,record_stop
 from .files import HOME,OwnFiles
 from .overview import Runs,write_index
 from .ranks import check_not_launched
-from .runs import DATA_CHOICES,SUMS,VIEWS
-from .text import is_live,printable
+from .runs import DATA_CHOICES,CHECKSUMS,PAGES
+from .text import is_interactive,printable
 
 # %% ../nbs/06_many.ipynb #9cef808d
 _TAKEN = 'index.html','study.db','figures',HOME # what lies beside runs
@@ -54,11 +54,11 @@ def _is_over(exp, out, data, retry_failed):
     except ValueError:
         if _is_ours(out): raise
         return False
-    if done: return not {OwnFiles(out).state(o) for o in VIEWS} & {'missing','cut'}
-    return (out/'stopped.json').is_file() and not (out/SUMS).is_file() and not retry_failed
+    if done: return not {OwnFiles(out).state(o) for o in PAGES} & {'missing','cut'}
+    return (out/'stopped.json').is_file() and not (out/CHECKSUMS).is_file() and not retry_failed
 
 # %% ../nbs/06_many.ipynb #fe032a6d
-class Board:
+class LiveLines:
     "Lines that stay, and below them lines that change in place"
     def __init__(self,
         stream, # Where to, a terminal or a file
@@ -69,7 +69,7 @@ class Board:
     ):
         "Write the lines"
         staying,changing = [[printable(o) for o in lines] for lines in (staying, changing)]
-        if not is_live(self.stream):
+        if not is_interactive(self.stream):
             for o in staying: print(o, file=self.stream, flush=True)
         elif not self.stream.isatty(): self._in_notebook(staying, changing)
         else:
@@ -85,7 +85,7 @@ class Board:
         else: self.display = display(text, raw=True, display_id=True)
 
 # %% ../nbs/06_many.ipynb #4dae64a2
-_OVER = 'finished','trained','failed','pruned'
+_ENDED_STATES = 'finished','trained','failed','pruned'
 
 class Progress:
     "Tell how far the runs of a folder are: a line for each and one for all, and the index"
@@ -93,24 +93,24 @@ class Progress:
         out:Path, # Folder of runs
         experiments:list|None=None, # The runs to tell of; `None` for all that there are
     ):
-        self.out,self.experiments,self.board,self.start,self.shown = out,experiments,Board(sys.stdout),time.monotonic(),0
+        self.out,self.experiments,self.lines,self.start,self.shown = out,experiments,LiveLines(sys.stdout),time.monotonic(),0
         table = self._table()
-        self.before,self.ended = table.epochs.sum(),{n for n,s in table.state.items() if s in _OVER}
+        self.before,self.ended = table.epochs.sum(),{n for n,s in table.state.items() if s in _ENDED_STATES}
 
     def _table(self):
         if self.experiments is None and not any(self.out.glob('*/experiment.toml')): return pd.DataFrame(dict(state=[], epochs=[], of=[]))
         return Runs(self.out, self.experiments).table
 
-    def tell(self,
+    def update(self,
         last:bool=False, # Is it over?
     ):
         "Say what is new, a second after the last time at the earliest"
         if not last and time.monotonic()-self.shown < 1: return
         table = self._table()
-        over = [n for n,s in table.state.items() if s in _OVER and n not in self.ended]
+        over = [n for n,s in table.state.items() if s in _ENDED_STATES and n not in self.ended]
         self.ended.update(over)
         lines,running = [_line(table.loc[n]) for n in over],[_line(table.loc[n]) for n in table.index[table.state=='running']]
-        self.board.show([*lines, *([self._all(table)] if last else [])], [] if last else [*running, self._all(table)])
+        self.lines.show([*lines, *([self._all(table)] if last else [])], [] if last else [*running, self._all(table)])
         self.shown = time.monotonic()
         if not len(table): return
         try: write_index(Runs(self.out, self.experiments, others=True))
@@ -120,7 +120,7 @@ class Progress:
 
     def _all(self, table):
         "The line for all"
-        words,open_ = ', '.join(f'{n} {s}' for s,n in table.state.value_counts().items()),table[~table.state.isin(_OVER)]
+        words,open_ = ', '.join(f'{n} {s}' for s,n in table.state.value_counts().items()),table[~table.state.isin(_ENDED_STATES)]
         done,left = table.epochs.sum()-self.before,(open_.of-open_.epochs).sum()
         return f'{len(table)} runs: {words}' + (f'; {_duration((time.monotonic()-self.start)/done*left)} left' if done and left else '') + f"; {self.out/'index.html'}"
 
@@ -136,9 +136,9 @@ def _line(r):
     return f"{r.name}: epoch {r.epochs:.0f} of {r.of:.0f}{', '+best if best else ''}{left}"
 
 # %% ../nbs/06_many.ipynb #6995d930
-def own_entries(
+def pack_entries(
     experiments:list, # Experiments
-)->bytes: # For `register`
+)->bytes: # For `register_entries`
     "Pack what experiments use of the registries, which may be your own; an error names what can't be packed"
     used = {part for o in experiments for part in o.from_registries}
     packed = []
@@ -150,8 +150,8 @@ def own_entries(
             raise ValueError(f"{dictionary}[{name!r}] can't be given to other processes, so its runs need jobs=1: {e}") from e
     return cloudpickle.dumps((sys.path, packed))
 
-def register(
-    entries:bytes, # What `own_entries` gave
+def register_entries(
+    entries:bytes, # What `pack_entries` gave
 ):
     "Put another process's entries into the registries of this one"
     sys.path[:],packed = cloudpickle.loads(entries) # modules that they're from are found where they were
@@ -159,7 +159,7 @@ def register(
         getattr(import_module(module), dictionary)[name] = cloudpickle.loads(value)
 
 # %% ../nbs/06_many.ipynb #c4143472
-def _attempt(exp, data, out, **kwargs):
+def attempt(exp, data, out, **kwargs):
     "Run an experiment; what goes wrong is written into its folder"
     try: Runner(exp, data, out, quiet=True, **kwargs).run(resume=True)
     except BlockingIOError: pass # it is another process's
@@ -169,7 +169,7 @@ def _attempt(exp, data, out, **kwargs):
     gc.collect() # a learner and its callbacks know each other
 
 # %% ../nbs/06_many.ipynb #b1b845a0
-class _Child:
+class _RunProcess:
     "A run in a process of its own"
     def __init__(self, exp, data, folder, slot, jobs, entries, kwargs):
         self.exp,self.folder,self.errors = exp,folder,tempfile.TemporaryFile('w+')
@@ -185,7 +185,7 @@ class _Child:
     def ended(self):
         "Is it over? If it died, that is written down"
         if (code := self.process.poll()) is None: return False
-        if code and not (self.folder/SUMS).is_file() and not (self.folder/'stopped.json').is_file():
+        if code and not (self.folder/CHECKSUMS).is_file() and not (self.folder/'stopped.json').is_file():
             self.errors.seek(0)
             trace = self.errors.read().strip()
             how = signal.Signals(-code).name if code<0 else f'exit code {code}'
@@ -199,33 +199,33 @@ class _Child:
         self.process.stdin.close()
         self.errors.close()
 
-def _side_by_side(todo, data, out, jobs, kwargs, tell):
+def run_side_by_side(todo, data, out, jobs, kwargs, on_epoch):
     "Run experiments in processes of their own, `jobs` at a time"
     waiting,busy = list(todo),{}
     with ExitStack() as stack:
         entries = Path(stack.enter_context(tempfile.TemporaryDirectory()))/'entries'
-        entries.write_bytes(own_entries(todo))
+        entries.write_bytes(pack_entries(todo))
         stack.callback(lambda: [o.close() for o in busy.values()])
         while waiting or busy:
             for slot in [o for o in range(jobs) if o not in busy][:len(waiting)]:
                 exp = waiting.pop(0)
-                busy[slot] = _Child(exp, data, out/exp.name, slot, jobs, entries, kwargs)
+                busy[slot] = _RunProcess(exp, data, out/exp.name, slot, jobs, entries, kwargs)
             time.sleep(.2)
             for slot in [k for k,o in busy.items() if o.ended()]: del busy[slot]
-            tell()
+            on_epoch()
 
-def child():
+def run_child():
     "Run the experiment that the standard input names, for a `run_many` in another process, and end when that does"
     job = json.loads(os.read(0, 2**20).partition(b'\n')[0])
     def _watch():
         os.read(0, 1)
         os._exit(1)
     threading.Thread(target=_watch, daemon=True).start()
-    register(Path(job['entries']).read_bytes())
+    register_entries(Path(job['entries']).read_bytes())
     if n := torch.cuda.device_count():
         torch.cuda.set_device(job['slot']%n)
         torch.cuda.set_per_process_memory_fraction(.95/-(-job['jobs']//n))
-    _attempt(Experiment.from_toml(job['experiment']), job['data'], Path(job['out']), **job['kwargs'])
+    attempt(Experiment.from_toml(job['experiment']), job['data'], Path(job['out']), **job['kwargs'])
 
 # %% ../nbs/06_many.ipynb #8ee9c081
 @delegates(image_dls, but=DATA_CHOICES)
@@ -243,10 +243,10 @@ def run_many(
     check_flag('retry_failed', retry_failed)
     if not isinstance(jobs, int) or jobs<1: raise ValueError(f'jobs is a number of runs at once, from 1, not {jobs!r}')
     experiments = _check_experiments(experiments)
-    if jobs>1: own_entries(experiments) # what can't be handed to other processes is an error now
+    if jobs>1: pack_entries(experiments) # what can't be handed to other processes is an error now
     data,out = data_folder(data),check_path('out', out)
     class_files(data)
-    check_place(out, data)
+    check_run_folder(out, data)
     OwnFiles(out, 'index').check('index.html')
     for exp in experiments:
         with opened_logs(log, exp, out/exp.name): pass # what is missing, is missing for all
@@ -255,9 +255,9 @@ def run_many(
     out.mkdir(parents=True, exist_ok=True)
     progress = Progress(out, experiments)
     try:
-        if jobs>1: _side_by_side(todo, data, out, jobs, kwargs, progress.tell)
+        if jobs>1: run_side_by_side(todo, data, out, jobs, kwargs, progress.update)
         else:
-            for exp in todo: _attempt(exp, data, out/exp.name, tell=progress.tell, **kwargs)
+            for exp in todo: attempt(exp, data, out/exp.name, on_epoch=progress.update, **kwargs)
     except KeyboardInterrupt: raise KeyboardInterrupt('stopped: the same call goes on with what is not finished') from None
-    finally: progress.tell(last=True)
+    finally: progress.update(last=True)
     return Runs(out, experiments)

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 
-from .arguments import BELOW_1,check_choice,check_flag,check_number,check_whole,shown
+from .arguments import BELOW_1,check_choice,check_flag,check_number,check_whole,short_repr
 from .devices import is_gpu
 
 # %% ../nbs/02_models.ipynb #002ba7d8
@@ -245,12 +245,12 @@ def find_layer(
 )->nn.Module: # The layer
     "Find a layer of `model`"
     if not isinstance(model, nn.Module):
-        raise TypeError(f'a PyTorch model is needed (of a Learner, learn.model), not {shown(model)}')
+        raise TypeError(f'a PyTorch model is needed (of a Learner, learn.model), not {short_repr(model)}')
     if isinstance(layer, nn.Module): return layer
     if not isinstance(layer, str):
-        raise TypeError(f"a layer is a module of the model, or its name such as 'layer4', not {shown(layer)}")
+        raise TypeError(f"a layer is a module of the model, or its name such as 'layer4', not {short_repr(layer)}")
     modules = dict(unwrapped(model).named_modules()) | dict(model.named_modules())
     if layer and layer in modules: return modules[layer]
     near = difflib.get_close_matches(layer, filter(None, modules), n=5)
     near = near or [n for n,_ in unwrapped(model).named_children()] or ['the model itself']
-    raise ValueError(f"the model has no layer {shown(layer)}: did you mean {', '.join(near)}?")
+    raise ValueError(f"the model has no layer {short_repr(layer)}: did you mean {', '.join(near)}?")

@@ -18,14 +18,14 @@ from urllib.parse import quote
 import pandas as pd
 from fastcore.basics import patch
 
-from .choices import Experiment,differing
+from .choices import Experiment,differing_fields
 from .figures import short
-from .files import OwnFiles,at_work,inside
+from .files import OwnFiles,is_locked,is_inside
 from .interpret import wilson
-from .lazy import stats
+from .lazy import scipy_stats
 from .record import best_row
-from .report import _picture_url,_render
-from .runs import Run,finished
+from .report import image_url,render
+from .runs import Run,is_finished
 
 # %% ../nbs/05g_overview.ipynb #71a3fded
 def read_history(
@@ -74,7 +74,7 @@ STATES = { # state -> meaning, in the order of the table
 
 # %% ../nbs/05g_overview.ipynb #4fdf3c28
 @dataclass
-class Seen:
+class RunStatus:
     "What was seen in the folder of a run"
     name:str # Name of the folder
     folder:Path # The folder
@@ -94,19 +94,19 @@ class Seen:
     @property
     def seconds(self): return sum(r['seconds'] for r in self.history) if self.history else self.metrics.get('seconds', nan)
 
-def look(
+def read_status(
     folder:Path, # Folder of a run
     expected:Experiment|None=None, # What is expected there, if that is known
-)->Seen: # Whatever could be read
+)->RunStatus: # Whatever could be read
     "See what lies in the folder of a run; a file that cannot be read is a reason, not an error"
-    seen = Seen(folder.name, folder, expected)
-    try: _look(seen, expected)
+    seen = RunStatus(folder.name, folder, expected)
+    try: _read_files(seen, expected)
     except Exception as e: seen.state,seen.reason = 'damaged',_first_line(e)
     return seen
 
-def _look(seen, expected):
+def _read_files(seen, expected):
     folder,faults = seen.folder,{}
-    done,begun = finished(folder),(folder/'experiment.toml').exists()
+    done,begun = is_finished(folder),(folder/'experiment.toml').exists()
     def _read(name, reader, needed, default):
         try: return reader((folder/name).read_text(encoding='utf-8'))
         except FileNotFoundError: faults.update({name: f'{name} is missing'} if needed else {})
@@ -116,11 +116,11 @@ def _look(seen, expected):
     seen.history = _read('history.csv', read_history, done, [])
     seen.metrics = _read('metrics.json', read_metrics, done, {})
     stop,seen.report = _read('stopped.json', read_stop, False, {}),(folder/'report.html').is_file()
-    _judge(seen, '; '.join(faults.values()), stop, begun)
+    _set_state(seen, '; '.join(faults.values()), stop, begun)
 
-def _judge(seen, faults, stop, begun):
+def _set_state(seen, faults, stop, begun):
     "Set the state, and its reason"
-    busy = (faults or not seen.metrics) and at_work(seen.folder)
+    busy = (faults or not seen.metrics) and is_locked(seen.folder)
     if busy: seen.state,seen.reason = 'running',faults
     elif faults: seen.reason = faults
     elif seen.metrics: seen.state = 'finished'
@@ -149,17 +149,17 @@ def mean_interval(
     n,mean = len(values),fmean(values)
     if n<2: return mean,nan,nan,nan
     sd = stdev(values)
-    half = float(stats.t.ppf(.975, n-1))*sd/sqrt(n)
+    half = float(scipy_stats.t.ppf(.975, n-1))*sd/sqrt(n)
     return mean,sd,max(mean-half, 0.),min(mean+half, 1.)
 
 # %% ../nbs/05g_overview.ipynb #3e8db466
-def natural(
+def natural_key(
     name:str, # For example a run's
 )->tuple: # What to sort by
     "Sort numbers within names as numbers"
     return tuple(int(o) if i%2 else o.casefold() for i,o in enumerate(re.split('([0-9]+)', name)))
 
-def _text(v):
+def choice_text(v):
     "A choice in words"
     return 'none' if v is None else ', '.join(v) if isinstance(v, tuple) else f'{v:.4g}' if isinstance(v, float) else str(v)
 
@@ -181,38 +181,38 @@ class Runs:
     ):
         self.folder,self.experiments,self.others = Path(folder),list(experiments or []),others or experiments is None
         if not self.folder.is_dir(): raise FileNotFoundError(f'there is no folder {folder}')
-        self.seen = [look(self.folder/o.name, o) for o in self.experiments]
+        self.statuses = [read_status(self.folder/o.name, o) for o in self.experiments]
         names = {o.name for o in self.experiments}
-        if self.others: self.seen += [look(o) for o in _run_folders(self.folder) if o.name not in names]
-        if not self.seen: raise ValueError(f'{folder} holds no run: a run is a folder with an experiment.toml, and this is the folder above such')
-        self.differ = differing([o.exp for o in self.seen if o.exp])
+        if self.others: self.statuses += [read_status(o) for o in _run_folders(self.folder) if o.name not in names]
+        if not self.statuses: raise ValueError(f'{folder} holds no run: a run is a folder with an experiment.toml, and this is the folder above such')
+        self.differ = differing_fields([o.exp for o in self.statuses if o.exp])
         self.table,self.groups = self._make_table(),self._make_groups()
         self.configurations = pd.DataFrame([o.row for o in self.groups], index=pd.Index([o.name for o in self.groups], name='configuration'))
 
     def _make_table(self):
-        rows = [_table_row(o, [k for k in self.differ if k!='epochs']) for o in self.seen]
-        return pd.DataFrame(rows, index=pd.Index([o.name for o in self.seen], name='run'))
+        rows = [_table_row(o, [k for k in self.differ if k!='epochs']) for o in self.statuses]
+        return pd.DataFrame(rows, index=pd.Index([o.name for o in self.statuses], name='run'))
 
     def _make_groups(self):
         "The configurations, that of the highest mean first"
         groups,differ = {},[k for k in self.differ if k!='seed']
-        for o in self.seen:
+        for o in self.statuses:
             if o.exp: groups.setdefault(_choices_of(o.exp), []).append(o)
         found = [Configuration(i, o, differ) for i,o in enumerate(groups.values())]
         return sorted(found, key=lambda o: -o.row['mean'] if o.seeds else inf)
 
     @cached_property
-    def finished(self): return [Run(o.folder) for o in self.seen if o.state=='finished']
+    def finished(self): return [Run(o.folder) for o in self.statuses if o.state=='finished']
     @property
-    def failed(self): return {o.name: o.reason for o in self.seen if o.state=='failed'}
+    def failed(self): return {o.name: o.reason for o in self.statuses if o.state=='failed'}
     def __iter__(self): return iter(self.finished)
-    def __len__(self): return sum(o.state=='finished' for o in self.seen)
+    def __len__(self): return sum(o.state=='finished' for o in self.statuses)
 
 # %% ../nbs/05g_overview.ipynb #b76c399d
 def _run_folders(folder):
     "Folders of runs, also of finished ones that have lost their choices"
-    found = [o for o in folder.iterdir() if (o/'experiment.toml').is_file() or finished(o)]
-    return sorted(found, key=lambda o: natural(o.name))
+    found = [o for o in folder.iterdir() if (o/'experiment.toml').is_file() or is_finished(o)]
+    return sorted(found, key=lambda o: natural_key(o.name))
 
 def _table_row(o, differ):
     "A row of the table of runs"
@@ -224,13 +224,13 @@ class Configuration:
     "Runs that share all choices but name and seed"
     def __init__(self,
         number:int, # Its place in the order in which configurations appear
-        seen:list, # What was `Seen` of its runs
+        seen:list, # What was `RunStatus` of its runs
         differ:list, # Choices that differ between configurations
     ):
-        self.seen = seen
+        self.statuses = seen
         for o in seen: o.group = number
         first,done = seen[0].exp,[o for o in seen if o.state=='finished']
-        self.name = ', '.join(f"{k.replace('_',' ')} {_text(getattr(first, k))}" for k in differ) or _common_name([o.name for o in seen])
+        self.name = ', '.join(f"{k.replace('_',' ')} {choice_text(getattr(first, k))}" for k in differ) or _common_name([o.name for o in seen])
         self.seeds = _by_seed(done)
         tests,watched = zip(*self.seeds.values()) if done else ((),())
         numbers = dict(zip(('mean','sd','low','high'), mean_interval(tests) if done else (nan,)*4), best_watched_accuracy=fmean(watched) if done else nan)
@@ -263,26 +263,26 @@ def _time(seconds): return '' if seconds!=seconds else f'{seconds:.0f} s' if sec
 
 def _percent(v): return '' if v!=v else f'{v:.2%}'
 
-def _key(v): return (0,v) if isinstance(v, (int,float)) and not isinstance(v, bool) else (1,natural(_text(v)))
+def _key(v): return (0,v) if isinstance(v, (int,float)) and not isinstance(v, bool) else (1,natural_key(choice_text(v)))
 
 def _cells(o, differ):
     "Text and value of each column of a run, in the order of the page"
     m,of,order = o.metrics,getattr(o.exp, 'epochs', None),list(STATES)
-    cells = {'run': (o.name,natural(o.name)), 'state': (o.state,order.index(o.state))}
-    cells |= {k: (_text(getattr(o.exp, k)),_key(getattr(o.exp, k))) if o.exp else ('',None) for k in differ if k!='epochs'}
+    cells = {'run': (o.name,natural_key(o.name)), 'state': (o.state,order.index(o.state))}
+    cells |= {k: (choice_text(getattr(o.exp, k)),_key(getattr(o.exp, k))) if o.exp else ('',None) for k in differ if k!='epochs'}
     interval = f"{100*m['low']:.1f} to {100*m['high']:.1f}" if m else ''
     cells |= {'epochs': (f'{len(o.history)} of {of}' if of else '',len(o.history)), 'best epoch': (str(o.best.get('epoch', '')),o.best.get('epoch')),
         'watched accuracy': (_percent(o.watched_accuracy),o.watched_accuracy), 'test accuracy': (_percent(m.get('test_accuracy', nan)),m.get('test_accuracy')),
-        '95 % interval': (interval,m.get('low')), 'time': (_time(o.seconds),o.seconds), 'reason': (o.reason,natural(o.reason))}
+        '95 % interval': (interval,m.get('low')), 'time': (_time(o.seconds),o.seconds), 'reason': (o.reason,natural_key(o.reason))}
     return cells
 
 _WORDS = 'run','state','reason' # columns that are text, whatever they hold
 
-def columns(
+def table_columns(
     runs:Runs, # The runs
 )->list: # Dictionaries: name, numeric, cells (texts and ranks)
     "Make the columns of the page's table; one without any text is left out"
-    rows = [_cells(o, runs.differ) for o in runs.seen]
+    rows = [_cells(o, runs.differ) for o in runs.statuses]
     return [_column(k, [r[k] for r in rows]) for k in rows[0] if any(r[k][0] for r in rows)]
 
 def _column(name, cells):
@@ -329,11 +329,11 @@ def _path(line, x, y):
     finite = [isfinite(v) for v in line]
     return ''.join(f"{'L' if i and finite[i-1] else 'M'}{x(i+1):.1f},{y(v):.1f}{'' if i and finite[i-1] else 'h0'}" for i,v in enumerate(line) if finite[i])
 
-def charts(
+def curve_charts(
     runs:Runs, # The runs
 )->list: # Dictionaries for the template: accuracy and loss, as far as there is any
     "Make the charts of all runs that have a history"
-    some = {i: o for i,o in enumerate(runs.seen) if isfinite(o.watched_accuracy)}
+    some = {i: o for i,o in enumerate(runs.statuses) if isfinite(o.watched_accuracy)}
     if not some: return []
     accuracies = {i: [100*r['valid_acc'] for r in o.history] for i,o in some.items()}
     losses = {i: [r['valid_loss'] for r in o.history] for i,o in some.items()}
@@ -345,7 +345,7 @@ def charts(
 # %% ../nbs/05g_overview.ipynb #d6c4195d
 _SPAN = 220 # width of the drawing
 
-def intervals(
+def seed_intervals(
     runs:Runs, # The runs
 )->tuple: # Labels of the scale, and for each configuration the places of its seeds, its mean and its interval; both empty without any finished run
     "Draw the seeds of each configuration on one scale"
@@ -362,30 +362,30 @@ def intervals(
 # %% ../nbs/05g_overview.ipynb #9bd455b3
 def _count(runs):
     "How many runs are in which state, in words"
-    states = [o.state for o in runs.seen]
+    states = [o.state for o in runs.statuses]
     return [f'{states.count(k)} {k}' for k in STATES if k in states]
 
 def _facts(runs):
     "The figures at the top of the page: value, what it is"
-    done = [o for o in runs.seen if o.state=='finished' and o.watched_accuracy==o.watched_accuracy]
-    facts = [(f'{len(runs)} of {len(runs.seen)}', 'runs finished')]
+    done = [o for o in runs.statuses if o.state=='finished' and o.watched_accuracy==o.watched_accuracy]
+    facts = [(f'{len(runs)} of {len(runs.statuses)}', 'runs finished')]
     if done:
         best = max(done, key=lambda o: (o.watched_accuracy, -o.best['valid_loss']))
         facts += [(_percent(best.watched_accuracy), f"best accuracy on the watched images: {short(best.name, 60)}, epoch {best.best['epoch']}"),
                   (_percent(best.metrics['test_accuracy']), f"test accuracy of that run (95 % interval {100*best.metrics['low']:.1f} to {100*best.metrics['high']:.1f})")]
-    seconds = sum(o.seconds for o in runs.seen if isfinite(o.seconds))
+    seconds = sum(o.seconds for o in runs.statuses if isfinite(o.seconds))
     return facts + ([(_time(seconds), 'training time of all runs together')] if seconds else [])
 
-def _chosen_on_test(runs): return any(o.exp and o.exp.watch=='test' and o.history for o in runs.seen)
+def _chosen_on_test(runs): return any(o.exp and o.exp.watch=='test' and o.history for o in runs.statuses)
 
 # %% ../nbs/05g_overview.ipynb #3098a4d3
 @lru_cache(64)
-def _picture(file, size, changed): return _picture_url(file)
+def _picture(file, size, changed): return image_url(file)
 
 def _pictures(folder):
     "The pictures beside the runs; one that cannot be read is left out, its name told"
     pictures = []
-    for i,file in enumerate(sorted(o for o in (folder/'figures').glob('*.png') if inside(o, folder))):
+    for i,file in enumerate(sorted(o for o in (folder/'figures').glob('*.png') if is_inside(o, folder))):
         try: url = _picture(file, (about := file.stat()).st_size, about.st_mtime_ns)
         except Exception: url = None
         pictures.append(dict(name=f'figure-{i}', caption=file.stem.replace('_', ' '), url=url))
@@ -396,27 +396,27 @@ def _configuration_cells(o):
     r,n = o.row,len(o.seeds)
     mean = f"{100*r['mean']:.2f}" + (f" ± {100*r['sd']:.2f}" if n>1 else '') if n else ''
     interval = f"{100*r['low']:.1f} to {100*r['high']:.1f}" if n>1 else ''
-    return [o.name, f"{r['runs']} of {len(o.seen)}", mean, interval, f"{100*r['best_watched_accuracy']:.2f}" if isfinite(r['best_watched_accuracy']) else '']
+    return [o.name, f"{r['runs']} of {len(o.statuses)}", mean, interval, f"{100*r['best_watched_accuracy']:.2f}" if isfinite(r['best_watched_accuracy']) else '']
 
 def _configurations(runs):
     "The page's table of configurations"
-    scale,drawn = intervals(runs)
+    scale,drawn = seed_intervals(runs)
     if not drawn: return None
-    places = {o.name: i for i,o in enumerate(runs.seen)}
-    rows = [dict(cells=_configuration_cells(o), draw=draw, sentence=sentence, runs=[places[k.name] for k in sorted(o.seen, key=lambda k: not k.history)])
+    places = {o.name: i for i,o in enumerate(runs.statuses)}
+    rows = [dict(cells=_configuration_cells(o), draw=draw, sentence=sentence, runs=[places[k.name] for k in sorted(o.statuses, key=lambda k: not k.history)])
             for o,draw,sentence in zip(runs.groups, drawn, runs.sentences())]
     return dict(scale=scale, rows=rows, span=_SPAN, several=any(len(o.seeds)>1 for o in runs.groups))
 
 def _stopped(runs):
     "Runs that need a person: what is wrong with them, in full"
-    return [dict(name=o.name, state=o.state, reason=o.reason, traceback=o.traceback) for o in runs.seen if o.state in ('failed','damaged')]
+    return [dict(name=o.name, state=o.state, reason=o.reason, traceback=o.traceback) for o in runs.statuses if o.state in ('failed','damaged')]
 
 def _lines(runs):
     "What the page needs to know of each run: the address of its page, its colour, and a line about its curve"
     colours = _colours(len(runs.groups)) + ['var(--soft)']
     return [dict(name=o.name, colour=colours[-1 if o.group is None else o.group], dashed=o.group is not None and 3<o.group<len(runs.groups)<=_PALETTE,
                  curve=_curve_line(o), share=len(o.history)/o.exp.epochs if o.exp and o.state=='running' else None,
-                 page=f'{quote(os.fsencode(o.name))}/report.html' if o.report else None) for o in runs.seen]
+                 page=f'{quote(os.fsencode(o.name))}/report.html' if o.report else None) for o in runs.statuses]
 
 def _curve_line(o):
     if not isfinite(o.watched_accuracy): return ''
@@ -428,9 +428,9 @@ def write_index(
 )->Path: # The page, `index.html` in that folder
     "Write one self-contained page about a folder of runs; while some run or wait, it reads itself anew"
     runs = Runs(runs.folder, runs.experiments, runs.others) if isinstance(runs, Runs) else Runs(runs)
-    states,now = [o.state for o in runs.seen],datetime.now().astimezone()
+    states,now = [o.state for o in runs.statuses],datetime.now().astimezone()
     values = dict(title=runs.folder.resolve().name, line=f"{len(states)} {'run' if len(states)==1 else 'runs'}: {', '.join(_count(runs))}.", facts=_facts(runs), written=now,
-        live='running' in states or 'waiting' in states, columns=columns(runs), lines=_lines(runs), configurations=_configurations(runs),
-        charts=charts(runs), stopped=_stopped(runs), pictures=_pictures(runs.folder), chosen_on_test=_chosen_on_test(runs), states=STATES)
-    page = _render('index.html.j2', 'index.js', **values)
+        live='running' in states or 'waiting' in states, columns=table_columns(runs), lines=_lines(runs), configurations=_configurations(runs),
+        charts=curve_charts(runs), stopped=_stopped(runs), pictures=_pictures(runs.folder), chosen_on_test=_chosen_on_test(runs), states=STATES)
+    page = render('index.html.j2', 'index.js', **values)
     return OwnFiles(runs.folder, 'index').write('index.html', page.encode('utf-8', 'replace')) # a name that is no UTF-8 still leaves a page

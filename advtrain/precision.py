@@ -21,7 +21,7 @@ from .devices import is_gpu
 from .ranks import print_rank0
 from .record import EpochLog
 from .arguments import check_flag
-from .callbacks import ORDER,RunCallback,callback_of,finds_lr
+from .callbacks import ORDER,RunCallback,callback_of,is_lr_find
 
 # %% ../nbs/02c_precision.ipynb #c9ab0907
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -85,7 +85,7 @@ def _cudnn_benchmark():
 class Precision(RunCallback, MixedPrecision):
     "Run the forward pass in bf16, fp16 or fp32, and in channels-last layout, on any device"
     order,settings,memory = ORDER['Precision'],('used','reorder'),('scaler_state',)
-    in_lr_find,in_predictions,gives_back = True,True,True
+    in_lr_find,in_predictions,cleans_up = True,True,True
     def __init__(self,
         dtype:str='auto', # 'bf16', 'fp16' with scaling of the loss, 'fp32', or 'auto' for bf16 where the hardware computes in it
         channels_last:bool=True, # Keep channels last in memory, which convolutions prefer?
@@ -114,11 +114,11 @@ class Precision(RunCallback, MixedPrecision):
         if self.device.type=='cpu': keep_freed_memory()
 
     def before_train(self):
-        if not self.said and not finds_lr(self.learn):
+        if not self.said and not is_lr_find(self.learn):
             self.said = True
             log = callback_of(self.learn, EpochLog)
-            tell = log.say if log else print_rank0
-            tell(f"training in {self.used}, {'channels-last' if self.reorder else 'the default layout'}, on {self.device}")
+            write = log.write_line if log else print_rank0
+            write(f"training in {self.used}, {'channels-last' if self.reorder else 'the default layout'}, on {self.device}")
 
     def before_batch(self):
         if self.reorder: self.learn.xb = tuple(x.contiguous(memory_format=torch.channels_last) if x.ndim==4 else x for x in self.xb)

@@ -18,9 +18,9 @@ from fastai.vision.augment import RandTransform
 from fastcore.basics import patch
 
 from .callbacks import callback_of
-from .checkpoint import kept
+from .checkpoint import restored
 from .devices import is_gpu,synchronize
-from .learner import RunLearner,given_back
+from .learner import RunLearner,cleanup_on_error
 from .precision import DTYPES,Precision
 from .arguments import check_whole,refuse
 
@@ -104,7 +104,7 @@ def profile(self:RunLearner,
 )->pd.DataFrame: # Milliseconds of a step and shares, a row a part; images a second are in `.attrs`
     "Take training steps apart, and leave the learner as it was"
     check_whole('n', n, 1, 10**6)
-    with kept(self),self.no_bar(),given_back(self):
+    with restored(self),self.no_bar(),cleanup_on_error(self):
         if not self.opt: self.create_opt()
         self.opt.set_hypers(lr=self.lr)
         self('before_fit')
@@ -155,7 +155,7 @@ def compare_precision(self:RunLearner,
     check_whole('n', n, 1, 10**6)
     known = isinstance(dtypes, (tuple,list)) and dtypes and all(isinstance(o, str) and o in DTYPES for o in dtypes)
     if not known: refuse('dtypes', f"a tuple of {', '.join(DTYPES)}", dtypes)
-    with kept(self):
+    with restored(self):
         x,y = self.dls.train.one_batch()
         self.model.to(x.device)
         times = _times({(d, c): _contender(self, x, y, d, c) for d in dtypes for c in (False,True)}, n, x.device)

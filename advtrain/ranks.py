@@ -166,10 +166,10 @@ class Heartbeat:
             self.silent += 1
             if self.silent>=_SILENCE:
                 why = f'{self.next_name}, is dead or out of reach: no sign of it for {_SILENCE} seconds'
-                threading.Thread(target=self.tell, args=[why], daemon=True).start() # the store may not answer
+                threading.Thread(target=self.report, args=[why], daemon=True).start() # the store may not answer
                 return self._end(why)
 
-    def tell(self,
+    def report(self,
         why:str, # What happened
     ):
         "Leave word for the others; the first word stays"
@@ -192,7 +192,7 @@ class Heartbeat:
             self.heard.wait(_SILENCE+_GRACE)
             return self.fault
         words = ' '.join(str(error).split())
-        self.tell(f'rank {self.rank} of {self.size} stopped with {type(error).__name__}: {words}')
+        self.report(f'rank {self.rank} of {self.size} stopped with {type(error).__name__}: {words}')
 
 def _lost(error):
     "Is this the error of an exchange that another process did not come to?"
@@ -271,7 +271,7 @@ def _one_warning():
         yield
 
 # %% ../nbs/00c_ranks.ipynb #7123f6a3
-def forked(
+def run_forked(
     f, # Function to call in each process
     n:int, # Number of processes
     timeout:float=120, # Seconds after which they are ended

@@ -20,7 +20,7 @@ from fastcore.basics import patch
 from matplotlib.figure import Figure
 
 from .data import ImageDataLoaders
-from .devices import is_gpu,look_every
+from .devices import is_gpu,check_interval
 from .figures import check_figsize,new_figure
 from .ranks import all_reduce_sum,on_rank0,print_rank0
 from .arguments import refuse
@@ -53,7 +53,7 @@ class EpochLog(RunCallback):
 
     def _show(self):
         "Give the progress bars a loss that is on the CPU"
-        if self.iter%look_every(self.loss.device)==0: self.shown = self.smooth_loss.cpu()
+        if self.iter%check_interval(self.loss.device)==0: self.shown = self.smooth_loss.cpu()
         self.learn.smooth_loss = self.shown
 
     def after_train(self):
@@ -69,16 +69,16 @@ class EpochLog(RunCallback):
         self.rows.append(on_rank0(lambda: row | {'lr': self.epoch_lr, 'seconds': time.perf_counter()-self.start}))
         self.start = time.perf_counter()
         n_epoch = self.n_before+self.n_epoch
-        self.say(epoch_line(self.rows[-1], n_epoch, watched(self.dls)) + _left(self.rows[-1], n_epoch))
+        self.write_line(epoch_line(self.rows[-1], n_epoch, watched_title(self.dls)) + _time_left(self.rows[-1], n_epoch))
 
     def after_fit(self):
-        if len(self.rows)>self.n_before: self.say(_best_line(self.rows, watched(self.dls)))
+        if len(self.rows)>self.n_before: self.write_line(_best_line(self.rows, watched_title(self.dls)))
 
-    def say(self,
+    def write_line(self,
         text:str, # One line
     ):
         "Print `text` above the progress bars, if there are any, in the first process alone"
-        bar = bar_of(self.learn)
+        bar = progress_bar(self.learn)
         bar.write(text) if bar else print_rank0(text)
 
 # %% ../nbs/02a_record.ipynb #7b1b5693
@@ -91,14 +91,14 @@ def batch_sums(
     n = len(targ)
     return torch.stack([loss.detach().float()*n, (pred.detach().argmax(-1)==targ).sum().float(), loss.new_full((), n).float()])
 
-def bar_of(
+def progress_bar(
     learn:Learner, # Learner in training
 ): # fastprogress's master bar; `None` if none is drawn
     "The progress bar of the epochs"
     progress = callback_of(learn, ProgressCallback)
     return progress and vars(progress).get('mbar')
 
-def watched(
+def watched_title(
     dls:DataLoaders, # Loaders
 )->str: # 'Valid' or 'Test'
     "The title of what training watches"
@@ -127,7 +127,7 @@ def epoch_line(
     def _part(s, title): return f"{title} Loss {row[f'{s}_loss']:.3f}, {title} Acc {row[f'{s}_acc']:.3%} ({row[f'{s}_correct']}/{row[f'{s}_n']})"
     return f"Epoch {row['epoch']}/{n_epoch}: {_part('train','Train')}, {_part('valid',name)}, lr {row['lr']:.2g}, {row['seconds']:.0f} s"
 
-def _left(row, n_epoch):
+def _time_left(row, n_epoch):
     "What the epochs left will take, in words"
     left = row['seconds']*(n_epoch-row['epoch'])
     return f', {left/60:.0f} min left' if left>=90 else f', {left:.0f} s left' if left else ''
@@ -188,7 +188,7 @@ class DeviceSmoothLoss(AvgSmoothLoss):
         self.count += 1
 
 # %% ../nbs/02a_record.ipynb #55177d20
-def leave_on_device(
+def keep_on_device(
     learn:Learner, # Learner, its metrics made by functions
 )->Learner: # The same learner
     "Replace fastai's running loss and metrics by those that leave their sums on the device"
@@ -232,7 +232,7 @@ def plot_history(
     name:str='valid', # What training watched, for the legend
 )->Figure: # Losses on the left, accuracies on the right
     "Draw losses and accuracies of training and validation, drops of the learning rate marked"
-    if isinstance(history, Learner): history,name = history.history,watched(history.dls).lower()
+    if isinstance(history, Learner): history,name = history.history,watched_title(history.dls).lower()
     check_history(history)
     check_figsize(figsize)
     history = history.reset_index(drop=True) # of a part, too

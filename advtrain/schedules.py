@@ -15,7 +15,7 @@ from fastai.callback.core import Callback
 from fastai.callback.schedule import ParamScheduler,SchedCos,combined_cos
 from fastai.callback.tracker import ReduceLROnPlateau,TrackerCallback
 
-from .arguments import ABOVE_1,BELOW_1,check_flag,check_number,check_whole,refuse,shown
+from .arguments import ABOVE_1,BELOW_1,check_flag,check_number,check_whole,refuse,short_repr
 from .callbacks import ORDER,RunCallback,callback_of
 from .record import check_monitor
 
@@ -115,7 +115,7 @@ class Schedule(RunCallback):
         with suppress(TypeError, ValueError):
             if 0<=float(share)<math.inf: return float(share)
         raise ValueError('a schedule gives a share of the learning rate, a number from 0, '
-            f'not {shown(share)} when {done:.0%} is done')
+            f'not {short_repr(share)} when {done:.0%} is done')
 
     def check_memory(self,
         memory:dict, # What it remembered when the checkpoint was written

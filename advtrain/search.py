@@ -19,16 +19,16 @@ from filelock import FileLock
 from .arguments import check_path,check_text,check_whole,refuse
 from .callbacks import ORDER,RunCallback
 from .checkpoint import checkpoints
-from .choices import FIELDS,Experiment,kinds
+from .choices import FIELDS,Experiment,field_types
 from .data import image_dls
-from .experiment import Runner,check_place,record_stop
-from .extras import needed
+from .experiment import Runner,check_run_folder,record_stop
+from .extras import import_extra
 from .files import HOME,OwnFiles
 from .many import Progress
 from .overview import write_index
 from .record import best_row
 from .ranks import check_not_launched
-from .runs import DATA_CHOICES,SUMS,Run,make_learner
+from .runs import DATA_CHOICES,CHECKSUMS,Run,make_learner
 
 # %% ../nbs/06a_search.ipynb #cd830293
 def distributions(
@@ -44,7 +44,7 @@ def distributions(
     return res
 
 def _distribution(name, values):
-    optuna,types = needed('optuna', 'search'),kinds(FIELDS[name])
+    optuna,types = import_extra('optuna', 'search'),field_types(FIELDS[name])
     if name=='seed' or not FIELDS[name].metadata['decides']: raise ValueError(f'{name} is no choice that accuracy could decide')
     if isinstance(values, optuna.distributions.BaseDistribution): return values
     if isinstance(values, list) and values: return optuna.distributions.CategoricalDistribution(values)
@@ -54,10 +54,10 @@ def _distribution(name, values):
         except (ValueError, TypeError) as e: raise ValueError(f'{name} cannot be searched in {values!r}: {e}') from e
     raise ValueError(f"{name} is searched in a list of values, in (lowest, highest) or in (lowest, highest, 'log') if it is a number, not in {values!r}")
 
-def _suggest(trial, name, dist):
+def suggest(trial, name, dist):
     "The value that a trial has for a choice"
     if hasattr(dist, 'choices'): return trial.suggest_categorical(name, dist.choices)
-    suggest = trial.suggest_int if isinstance(dist, needed('optuna', 'search').distributions.IntDistribution) else trial.suggest_float
+    suggest = trial.suggest_int if isinstance(dist, import_extra('optuna', 'search').distributions.IntDistribution) else trial.suggest_float
     return suggest(name, dist.low, dist.high, step=dist.step, log=dist.log)
 
 # %% ../nbs/06a_search.ipynb #0db2ae3a
@@ -67,7 +67,7 @@ def _secrets(url):
     return sorted({*raw, *map(unquote_plus, raw)}, key=len, reverse=True)
 
 @contextmanager
-def _no_secrets(url):
+def without_secrets(url):
     "Take passwords out of the message of an error"
     try: yield
     except Exception as e:
@@ -81,7 +81,7 @@ def open_storage(
     heartbeat:int, # Seconds between two signs of life of a trial
 ): # Storage of Optuna
     "Open the database"
-    optuna = needed('optuna', 'search')
+    optuna = import_extra('optuna', 'search')
     how = dict(engine_kwargs={'connect_args': {'timeout': 60}}) if url.startswith('sqlite') else {}
     try: return optuna.storages.RDBStorage(url, heartbeat_interval=heartbeat, grace_period=3*heartbeat, **how)
     except Exception as e: raise ConnectionError(f'the storage {url} cannot be opened: {e}') from e # each driver has its own
@@ -96,27 +96,27 @@ def open_study(
     pruner=None, # Pruner of Optuna, or the name of its class
 ): # The study
     "Make the study, or join it; raise a `ValueError` if it searches something else"
-    optuna = needed('optuna', 'search')
-    sampler,pruner = _made(optuna.samplers, sampler),_made(optuna.pruners, pruner)
+    optuna = import_extra('optuna', 'search')
+    sampler,pruner = _sampler_or_pruner(optuna.samplers, sampler),_sampler_or_pruner(optuna.pruners, pruner)
     study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True, direction='maximize', sampler=sampler, pruner=pruner)
     chosen = {k: v for k,v in vars(exp).items() if FIELDS[k].metadata['decides'] and k not in space}
     about = {'space': str(space), 'data': fingerprint, 'choices': str(chosen)}
     for k,here in about.items():
         there = study.user_attrs.get(k, here)
-        if k=='choices': there,here = _differing(there, here)
+        if k=='choices': there,here = _differing_choices(there, here)
         if there!=here: raise ValueError(f'the study {name!r} in {storage.engine.url} has other {k}: {there} there, {here} here. '
             'Give this one another name, or another folder')
     for k,v in about.items(): study.set_user_attr(k, v)
     return study
 
-def _differing(*choices):
+def _differing_choices(*choices):
     "Of two texts, the choices that differ; one that's written down nowhere has its default"
     defaults = {k: f.default for k,f in FIELDS.items()}
     there,here = [defaults | ast.literal_eval(o) for o in choices]
     differ = [k for k in there if there[k]!=here[k]]
     return [{k: o[k] for k in differ} for o in (there, here)]
 
-def _made(module, what):
+def _sampler_or_pruner(module, what):
     "A sampler or pruner, made if it is given by name"
     if not isinstance(what, str): return what
     names = [o for o in module.__all__ if o.endswith(('Sampler','Pruner')) and not o.startswith('Base')]
@@ -124,7 +124,7 @@ def _made(module, what):
     return getattr(module, what)()
 
 # %% ../nbs/06a_search.ipynb #5d269187
-class Turn:
+class StudyLock:
     "One process at a time: a lock of PostgreSQL, else one in the folder"
     def __init__(self,
         engine, # SQLAlchemy's engine of the database
@@ -151,11 +151,11 @@ class Turn:
 # %% ../nbs/06a_search.ipynb #ca6916a5
 _TRIES = 3 # A trial whose process died is given up after so many
 
-def give_back_lost(
+def requeue_lost(
     study, # Study of Optuna
 ):
     "Queue the trials again whose processes died or were interrupted; call it in turn"
-    optuna = needed('optuna', 'search')
+    optuna = import_extra('optuna', 'search')
     again = optuna.storages.RetryHeartbeatStaleTrialCallback(_TRIES-1, inherit_intermediate_values=True)
     optuna.storages.fail_stale_trials(study)
     for o in _lost(study): again(study, o)
@@ -166,7 +166,7 @@ def _lost(study):
     queued = {n for o in trials for n in o.system_attrs.get('retry_history', [])}
     return [o for o in trials if o.state.name=='FAIL' and 'error' not in o.user_attrs and o.number not in queued and len(o.system_attrs.get('retry_history', []))<_TRIES-1]
 
-def counts(
+def count_trials(
     study, # Study of Optuna
 )->tuple: # Trials that are over, that run, that wait
     "Count the trials of a study, each retried one once"
@@ -178,7 +178,7 @@ def counts(
 # %% ../nbs/06a_search.ipynb #f8562b1e
 class ReportTrial(RunCallback):
     "Tell a trial the accuracy after each epoch, and stop when it is pruned"
-    order,looks_on = ORDER['ReportTrial'],True # what was reported was saved before
+    order,passive = ORDER['ReportTrial'],True # what was reported was saved before
     def __init__(self,
         trial, # Trial of Optuna
         reported:set, # Epochs that were reported before its process died
@@ -199,16 +199,16 @@ def run_trial(
     data:str|Path, # Folder of classes
     folder:Path, # Folder of the run
     reported:set, # Epochs that were reported before
-    tell, # Function to call after each epoch
+    on_epoch, # Function to call after each epoch
     log:tuple=(), # Others' tools to write to as well
     **kwargs, # Passed on to `image_dls`
 )->float: # Best accuracy on the validation split
     "Train a trial; what goes wrong, and where it is pruned, is written into its folder"
     report = ReportTrial(trial, reported)
-    runner = Runner(exp, data, folder, log, quiet=True, tell=tell, wait=True, **kwargs)
+    runner = Runner(exp, data, folder, log, quiet=True, on_epoch=on_epoch, wait=True, **kwargs)
     trial.set_user_attr('folder', f'{platform.node()}:{folder.resolve()}')
     try:
-        with runner.at_work(): runner.train(resume=True, cbs=[report], find=False)
+        with runner.opened(): runner.train(resume=True, cbs=[report], find=False)
     except Exception as e:
         record_stop(exp, folder, 'failed', f'{type(e).__name__}: {e}', traceback.format_exc())
         trial.set_user_attr('error', f'{type(e).__name__}: {e}')
@@ -217,7 +217,7 @@ def run_trial(
     best = best_row(rows)
     if report.pruned:
         record_stop(exp, folder, 'pruned', f"best accuracy {best['valid_acc']:.1%} in {len(rows)} of {exp.epochs} epochs: others were ahead")
-        raise needed('optuna', 'search').TrialPruned()
+        raise import_extra('optuna', 'search').TrialPruned()
     return best['valid_acc']
 
 def _original(trial): return trial.system_attrs.get('failed_trial', trial.number)
@@ -229,7 +229,7 @@ def trial_folder(
     "The folder of a trial"
     return out/f'trial-{_original(trial):04}'
 
-def tidy(
+def tidy_trials(
     study, # Study of Optuna
     out:Path, # Folder of the search
 ):
@@ -238,7 +238,7 @@ def tidy(
     best = max((o for o in trials if o.state.name=='COMPLETE'), key=lambda o: o.value, default=None)
     for o in trials:
         folder = trial_folder(o, out)
-        if o is best or (folder/SUMS).is_file(): continue
+        if o is best or (folder/CHECKSUMS).is_file(): continue
         weights = ['weights.safetensors']*(o.state.name=='PRUNED')
         OwnFiles(folder).remove(*(f.name for f in checkpoints(folder)), *weights)
 
@@ -250,7 +250,7 @@ def draw_study(
     out:Path, # Folder of the search
 ):
     "Draw what can be drawn so far"
-    plots,own = needed('optuna.visualization.matplotlib', 'search'),OwnFiles(out, 'search')
+    plots,own = import_extra('optuna.visualization.matplotlib', 'search'),OwnFiles(out, 'search')
     for name in _PLOTS:
         before = set(plt.get_fignums())
         with warnings.catch_warnings(), plt.rc_context(), suppress(ValueError, RuntimeError, ZeroDivisionError): # too few trials for this one
@@ -285,14 +285,14 @@ def search(
     if not isinstance(exp, Experiment): refuse('exp', 'an Experiment, such as those in EXPERIMENTS', exp, TypeError)
     if not isinstance(space, dict): refuse('space', 'a dictionary of fields and where they are searched', space, TypeError)
     space,out = distributions(exp, space),check_path('out', out)
-    check_place(out, data)
+    check_run_folder(out, data)
     OwnFiles(out, 'index').check('index.html')
-    with _quiet_optuna(), _no_secrets(storage), plt.rc_context({'interactive': False}):
+    with _quiet_optuna(), without_secrets(storage), plt.rc_context({'interactive': False}):
         url = _prepared(out, storage)
         found = make_learner(exp, data, **kwargs).dls.fingerprint['all']
         storage = open_storage(url, heartbeat)
         study = open_study(exp, space, found, storage, study or exp.name, sampler, pruner)
-        try: _search(study, Turn(storage.engine, out, study.study_name), exp, space, data, out, trials, heartbeat, dict(log=log, **kwargs))
+        try: _search(study, StudyLock(storage.engine, out, study.study_name), exp, space, data, out, trials, heartbeat, dict(log=log, **kwargs))
         finally: storage.remove_session()
         return _test_best(study, data, out, log=log, **kwargs)
 
@@ -307,7 +307,7 @@ def _prepared(out, storage):
 @contextmanager
 def _quiet_optuna():
     "Let this library's lines take the place of Optuna's"
-    optuna = needed('optuna', 'search')
+    optuna = import_extra('optuna', 'search')
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     with warnings.catch_warnings():
@@ -320,25 +320,25 @@ def _search(study, turn, exp, space, data, out, trials, heartbeat, kwargs):
     progress,drawn = Progress(out),None
     def _objective(trial):
         turn.release()
-        chosen,frozen = {k: _suggest(trial, k, v) for k,v in space.items()},study.trials[trial.number]
+        chosen,frozen = {k: suggest(trial, k, v) for k,v in space.items()},study.trials[trial.number]
         folder = trial_folder(frozen, out)
-        return run_trial(trial, exp.replace(name=f'{exp.name}-{folder.name}', **chosen), data, folder, set(frozen.intermediate_values), progress.tell, **kwargs)
+        return run_trial(trial, exp.replace(name=f'{exp.name}-{folder.name}', **chosen), data, folder, set(frozen.intermediate_values), progress.update, **kwargs)
     try:
         while _next(study, turn, _objective, trials, heartbeat):
-            if (over := counts(study)[0])!=drawn:
-                tidy(study, out)
+            if (over := count_trials(study)[0])!=drawn:
+                tidy_trials(study, out)
                 draw_study(study, out)
             drawn = over
-            progress.tell()
+            progress.update()
     except KeyboardInterrupt: raise KeyboardInterrupt('stopped: the same call goes on') from None
-    finally: progress.tell(last=True)
+    finally: progress.update(last=True)
 
 def _next(study, turn, objective, trials, heartbeat):
     "Run a trial, or wait for those of others; is the study still open?"
     turn.acquire()
     try:
-        give_back_lost(study)
-        over,running,waiting = counts(study)
+        requeue_lost(study)
+        over,running,waiting = count_trials(study)
         if waiting or over+running < trials: study.optimize(objective, n_trials=1, catch=(Exception,))
         elif not running: return False
         else:

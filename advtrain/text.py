@@ -21,7 +21,7 @@ def printable(
     return str(text).encode('utf-8', 'backslashreplace').decode().translate(_ORDERS)
 
 # %% ../nbs/00g_text.ipynb #0c1f978c
-def shown_path(
+def printable_path(
     path:str|os.PathLike, # Any path
 )->str: # One line that can be printed
     "Show a path with its odd characters escaped"
@@ -35,20 +35,20 @@ def is_utf8(
     return name.isascii() or not any('\ud800'<=o<='\udfff' for o in name)
 
 # %% ../nbs/00g_text.ipynb #1e36f01d
-def no_formulas(
+def escape_formulas(
     names, # Series of texts
 ): # The same, to be written as CSV
     "Put a quote before texts that a spreadsheet would compute"
     return names.mask(names.str.match(r"[=+\-@\t\r']"), "'"+names)
 
-def names_of(
-    texts, # What `no_formulas` gave
+def unescape_formulas(
+    texts, # What `escape_formulas` gave
 ): # Series of names
     "Take the quotes away"
     return texts.str.removeprefix("'")
 
 # %% ../nbs/00g_text.ipynb #c335c1a2
-def is_live(
+def is_interactive(
     stream, # Where to, such as `sys.stdout`
 )->bool: # `False` for a file
     "Can lines change in place there?"
@@ -56,6 +56,6 @@ def is_live(
     return in_jupyter or bool(getattr(stream, 'isatty', bool)())
 
 @contextmanager
-def nothing_printed():
+def silenced():
     "Let what is printed meanwhile go nowhere, progress bars too"
     with open(os.devnull, 'w') as nowhere,redirect_stdout(nowhere): yield

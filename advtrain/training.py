@@ -24,27 +24,24 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import nn
 
-from .callbacks import ORDER,RunCallback,callback_of
-from .checkpoint import Checkpoint,same_callbacks,set_seed
-from .devices import look_every
-from .learner import RunLearner,check_rate,given_back
+from .callbacks import ORDER,RunCallback,Saver,callback_of
+from .checkpoint import Checkpoint,callbacks_restored,set_seed
+from .devices import check_interval
+from .learner import RunLearner,check_rate,cleanup_on_error
 from .models import resnet18
 from .optimisers import OPTS,sgd
 from .precision import Precision
 from .ranks import all_gather,print_rank0,world_size
-from .record import EpochLog,epoch_of,leave_on_device,plot_history
+from .record import EpochLog,epoch_of,keep_on_device,plot_history
 from .schedules import SCHEDULES,PlateauLR,WarmUp,plateau
-from .arguments import ABOVE_0,BELOW_1,check_choice,check_number,check_whole,refuse,shown
-
-# %% ../nbs/03_training.ipynb #a49d6455
-_all_ = ['Checkpoint','EpochLog','PlateauLR','Precision','WarmUp','plot_history','set_seed','sgd'] # from modules above
+from .arguments import ABOVE_0,BELOW_1,check_choice,check_number,check_whole,refuse,short_repr
 
 # %% ../nbs/03_training.ipynb #c950b48c
 class FiniteLoss(RunCallback):
     "Stop training with an error when the loss is NaN or infinite"
     order,memory = ORDER['FiniteLoss'],()
     def before_fit(self):
-        self.losses,self.bad,self.every = [],None,look_every(next(self.model.parameters()).device)
+        self.losses,self.bad,self.every = [],None,check_interval(next(self.model.parameters()).device)
 
     def after_loss(self):
         if not len(self.yb): return
@@ -70,17 +67,17 @@ class FiniteLoss(RunCallback):
 
     def _raise(self, loss, i, lr):
         "Raise an error for a loss, the number of its batch and its learning rate"
-        saver,warm_up = callback_of(self.learn, Checkpoint),callback_of(self.learn, WarmUp)
+        saver,warm_up = callback_of(self.learn, Saver),callback_of(self.learn, WarmUp)
         highest = max(warm_up.rates) if warm_up and warm_up.run and self.epoch<warm_up.epochs else lr # where it would have gone
         where = f"the {'training' if self.training else 'validation'} loss became {loss} in epoch {epoch_of(self.learn)[0]}, batch {i+1} of {self.n_iter}, at a learning rate of {lr:.3g}."
-        error = FloatingPointError(f"{where}{f' {saver.where()}.' if saver else ''} Try a lower learning rate, such as {highest/10:.2g}, or clip gradients, grad_clip=1")
+        error = FloatingPointError(f"{where}{f' {saver.last_saved()}.' if saver else ''} Try a lower learning rate, such as {highest/10:.2g}, or clip gradients, grad_clip=1")
         error.everywhere = True # every process that takes part raises it
         raise error
 
 # %% ../nbs/03_training.ipynb #e915c140
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
-def laid_out(
+def in_layout_of(
     t:torch.Tensor, # Any tensor
     like:torch.Tensor, # Tensor of the same shape
 )->torch.Tensor: # `t` itself where it is as `like` already
@@ -88,7 +85,7 @@ def laid_out(
     if t.device==like.device and t.stride()==like.stride(): return t
     return torch.empty_like(like, requires_grad=False).copy_(t)
 
-def checksums(
+def weight_checksums(
     model:nn.Module, # Any network
 )->torch.Tensor: # A whole number for each parameter, the same in any memory layout
     "Numbers that change with the weights"
@@ -97,7 +94,7 @@ def checksums(
 # %% ../nbs/03_training.ipynb #44275e30
 class EMA(RunCallback):
     "Keep an exponential moving average of the weights, and validate with it"
-    name,order,gives_back = 'ema',ORDER['EMA'],True
+    name,order,cleans_up = 'ema',ORDER['EMA'],True
     memory = 'averaged','n_updates','swapped','seen'
     def __init__(self,
         decay:float=.999, # Share of the average that a step keeps, from 0 to below 1
@@ -107,7 +104,7 @@ class EMA(RunCallback):
 
     def before_train(self):
         known = self.swapped and self.seen is not None # an older checkpoint has none
-        if known and not torch.equal(self.seen, checksums(self.model)): self._begin_anew()
+        if known and not torch.equal(self.seen, weight_checksums(self.model)): self._begin_anew()
         self._use(False)
         self.own = {k: v for k,v in self.model.state_dict(keep_vars=True).items() if v.is_floating_point()}
         old = self.averaged or self.own
@@ -132,8 +129,8 @@ class EMA(RunCallback):
         theirs = {k: v for k,v in self.model.state_dict(keep_vars=True).items() if k in self.averaged}
         before = {k: v.data for k,v in theirs.items()}
         try:
-            for k,v in theirs.items(): v.data = laid_out(self.averaged[k], v)
-            self.averaged,self.swapped,self.seen = before,averaged,checksums(self.model) if averaged else None
+            for k,v in theirs.items(): v.data = in_layout_of(self.averaged[k], v)
+            self.averaged,self.swapped,self.seen = before,averaged,weight_checksums(self.model) if averaged else None
         except BaseException: # Ctrl-C leaves no mixture of both
             for k,v in theirs.items(): v.data = before[k]
             raise
@@ -176,7 +173,7 @@ def _chosen(f, like, given):
     names = [k for k in inspect.signature(f).parameters if k in defaults and k not in ('params','lr','n_out')]
     return {k: given.get(k, defaults[k]) for k in names}
 
-def _shared_out(given, arch, opt, schedule):
+def _options_of_each(given, arch, opt, schedule):
     "The options of the network, the optimiser and the schedule; an error for one that none of them has"
     chosen = [_chosen(f, like, given) for f,like in ((arch, resnet18), (opt, sgd), (schedule, plateau))]
     known = [k for options in chosen for k in options]
@@ -190,14 +187,14 @@ def _shared_out(given, arch, opt, schedule):
 # %% ../nbs/03_training.ipynb #5ae9f622
 _AN_OPTIMISER = "an optimiser of fastai's, such as OptimWrapper(params, torch.optim.Adagrad, lr=lr)",(Optimizer,OptimWrapper)
 
-def _made(what, kind, types, f, *params, **options):
+def _make_optimiser(what, kind, types, f, *params, **options):
     "What a function makes; an error if it can't be called with these, or makes something else"
     try: inspect.signature(f).bind(*params, **options)
     except TypeError as e:
         given = ', '.join([*['the parameters']*len(params), *options]) or 'nothing'
         raise TypeError(f'{what} cannot be called with {given}: {e}') from None
     res = f(*params, **options)
-    if not isinstance(res, types): raise TypeError(f'{what} makes {kind}, not {shown(res)}')
+    if not isinstance(res, types): raise TypeError(f'{what} makes {kind}, not {short_repr(res)}')
     return res
 
 # %% ../nbs/03_training.ipynb #5a4c7983
@@ -219,18 +216,18 @@ def resnet_learner(
 )->RunLearner: # Ready for `fit`
     "Make a learner of a classifier: a network, an optimiser, a schedule, and cross-entropy"
     _check_learner(dls, arch, lr, opt, schedule, label_smoothing, grad_clip, ema, warmup)
-    for_arch,for_opt,for_schedule = _shared_out(kwargs, arch, OPTS[opt], SCHEDULES[schedule])
-    model = _made('the network', 'an nn.Module', nn.Module, arch, n_out=len(dls.vocab), **for_arch)
+    for_arch,for_opt,for_schedule = _options_of_each(kwargs, arch, OPTS[opt], SCHEDULES[schedule])
+    model = _make_optimiser('the network', 'an nn.Module', nn.Module, arch, n_out=len(dls.vocab), **for_arch)
     opt_func = partial(OPTS[opt], **for_opt)
-    _made(f'opt {opt!r}', *_AN_OPTIMISER, opt_func, list(model.parameters()), lr=.01) # what it can't take is refused now
-    rates = _made(f'schedule {schedule!r}', 'a callback', Callback, SCHEDULES[schedule], **for_schedule)
+    _make_optimiser(f'opt {opt!r}', *_AN_OPTIMISER, opt_func, list(model.parameters()), lr=.01) # what it can't take is refused now
+    rates = _make_optimiser(f'schedule {schedule!r}', 'a callback', Callback, SCHEDULES[schedule], **for_schedule)
     cbs = [EpochLog(), rates, Precision(precision), FiniteLoss()]
     if grad_clip is not None: cbs.append(GradientClip(grad_clip))
     if ema is not None: cbs.append(EMA(ema))
     if warmup: cbs.append(WarmUp(warmup))
     loss = CrossEntropyLossFlat(label_smoothing=label_smoothing)
     learn = RunLearner(dls, model, loss, opt_func, .01 if isinstance(lr, str) else lr, metrics=accuracy, cbs=cbs)
-    learn = leave_on_device(learn)
+    learn = keep_on_device(learn)
     learn.logger = noop # `EpochLog` prints instead of fastai's table
     if isinstance(lr, str): learn.lr = learn.lr_find(show_plot=False).valley
     return learn
@@ -240,7 +237,7 @@ def resnet_learner(
 def model_table(self:Learner)->pd.DataFrame: # A row for each layer: its type, output shape and number of parameters
     "Tabulate the layers; sizes in MB, of 2**20 bytes, are in `.attrs`"
     x = self.dls.valid.one_batch()[0][:1]
-    with same_callbacks(self),given_back(self),self.no_bar(): infos = layer_info(self, x)
+    with callbacks_restored(self),cleanup_on_error(self),self.no_bar(): infos = layer_info(self, x)
     rows = [(name, ' × '.join(map(str, shape[1:])), params or 0) for name,params,_,shape,_ in infos if shape and not isinstance(shape[0], (list,tuple))]
     table = pd.DataFrame(rows, columns=['layer','output shape','parameters'])
     numbers = sum(math.prod(shape) for _,_,_,shape,_ in infos if shape and not isinstance(shape[0], (list,tuple)))

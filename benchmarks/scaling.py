@@ -22,16 +22,15 @@ import torch
 import torch.distributed as dist
 
 from advtrain.all import A,augment_batch,cutout_augs,fashion_sample,image_dls,resnet18,resnet_learner,set_seed
-from advtrain.batched import Share
 from advtrain.callbacks import RunCallback
-from advtrain.ranks import all_gather,forked,ranks_together
+from advtrain.ranks import all_gather,run_forked,ranks_together
 
 AUGS = A.Compose([A.HorizontalFlip(), *cutout_augs().transforms])
 PARAMETERS = sum(p.numel() for p in resnet18().parameters())
 
 class Clock(RunCallback):
     "Seconds of each step of training"
-    order,looks_on = 99,True
+    order,passive = 99,True
     def before_fit(self): self.seconds = []
     def before_train(self): self.last = time.perf_counter()
     def after_batch(self):
@@ -74,7 +73,7 @@ def measured():
     "The constants of this machine, in a process of its own"
     dls = image_dls(fashion_sample(), AUGS, bs=128)
     x,rng = torch.zeros(1, 32, 32, 3, dtype=torch.uint8),np.random.default_rng(0)
-    draws = per_image(lambda: augment_batch(AUGS, x, rng, Share(4096, np.array([0]))), 4096)
+    draws = per_image(lambda: augment_batch(AUGS, x, rng, (4096, np.array([0]))), 4096)
     loader = per_image(lambda: [None for _ in dls.train], len(dls.train.dataset))-draws
     few,many = steps(32),steps(128)
     slope = 1e6*(many-few)/(128-32)
@@ -104,11 +103,11 @@ def main():
     given = {k: v for k in ('draws','loader','compute','fixed','link') if (v := getattr(o, k)) is not None}
     if len(given)==5: return table(given, o.n, o.bs)
     print(f'{platform.processor() or platform.machine()}, {os.cpu_count()} cores, one thread a process, torch {torch.__version__}, {PARAMETERS:,} parameters')
-    constants, = forked(measured, 1, timeout=600)
-    seconds = forked(exchange, 2)[0]
+    constants, = run_forked(measured, 1, timeout=600)
+    seconds = run_forked(exchange, 2)[0]
     constants |= dict(link=PARAMETERS*4/seconds/1e9) | given
     print(', '.join(f'{k} {v:.3g}' for k,v in constants.items()))
-    ratio = over(forked(lambda: steps(o.bs), 2, timeout=600)[0]/forked(lambda: steps(o.bs), 1, timeout=600)[0] for _ in range(o.rounds))
+    ratio = over(run_forked(lambda: steps(o.bs), 2, timeout=600)[0]/run_forked(lambda: steps(o.bs), 1, timeout=600)[0] for _ in range(o.rounds))
     says = model(constants, 2, o.bs)/model(constants, 1, o.bs)
     print(f"two processes / one, ms a step at a batch of {o.bs}: measured {ratio['median']:.3f} (from {ratio['low']:.3f} to {ratio['high']:.3f}), the model {says:.3f}")
     keep(o.save, dict(constants=constants, two_processes_against_one=ratio, model=says))

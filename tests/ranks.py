@@ -25,7 +25,7 @@ from advtrain.all import Checkpoint,Precision,cutout_augs,image_dls,load_tensors
 from advtrain.callbacks import RunCallback
 from advtrain.checkpoint import checkpoints
 from advtrain.models import ResNet
-from advtrain.ranks import all_gather,forked,on_rank0,rank,ranks_together
+from advtrain.ranks import all_gather,run_forked,on_rank0,rank,ranks_together
 
 class Steps(Callback):
     "Note the loss of each step; compute in double precision, if asked to"
@@ -67,7 +67,7 @@ def same(data):
     hows = dict(plain=dict(augmented=False), augmented={}, double=dict(double=True, lr=.01))
     hows['adamw'] = dict(double=True, lr=.001, opt='adamw', schedule='one_cycle', warmup=1, ema=.9)
     for name,how in hows.items():
-        runs = {n: forked(lambda: trained(data, **how), n, PATIENCE) for n in (1,2,4)}
+        runs = {n: run_forked(lambda: trained(data, **how), n, PATIENCE) for n in (1,2,4)}
         failed = [o for ranks in runs.values() for o in ranks if not isinstance(o, dict)]
         if failed: raise RuntimeError(f'{name}: {failed}')
         one = runs[1][0]
@@ -82,7 +82,7 @@ def same(data):
 
 class Die(RunCallback):
     "Kill rank 1 in the fifth step of epoch 3"
-    order,looks_on = 60,True
+    order,passive = 60,True
     def after_step(self):
         if rank()==1 and len(self.epoch_log.rows)==2 and self.iter==4: os.kill(os.getpid(), signal.SIGKILL)
 
@@ -111,13 +111,13 @@ def apart(a, b):
 def killed(data, folder):
     "Kill one of two in the middle of an epoch, and go on with one; go on with two where one stopped"
     folder = Path(folder)
-    whole, = forked(lambda: fit(data, folder/'whole', 4), 1, PATIENCE)
-    first,second = forked(lambda: fit(data, folder/'killed', 4, [Die()]), 2, PATIENCE)
+    whole, = run_forked(lambda: fit(data, folder/'whole', 4), 1, PATIENCE)
+    first,second = run_forked(lambda: fit(data, folder/'killed', 4, [Die()]), 2, PATIENCE)
     kept = [load_tensors(o)[1]['epoch'] for o in checkpoints(folder/'killed')] # reading checks every bit
     left = sorted(o.name for o in (folder/'killed').glob('*.safetensors'))
-    alone, = forked(lambda: resume(data, folder/'killed', 4), 1, PATIENCE)
-    forked(lambda: fit(data, folder/'grows', 2), 1, PATIENCE)
-    grown = forked(lambda: resume(data, folder/'grows', 4), 2, PATIENCE)
+    alone, = run_forked(lambda: resume(data, folder/'killed', 4), 1, PATIENCE)
+    run_forked(lambda: fit(data, folder/'grows', 2), 1, PATIENCE)
+    grown = run_forked(lambda: resume(data, folder/'grows', 4), 2, PATIENCE)
     return dict(first=str(first), second=second, kept=kept, left=left, epochs=len(alone),
         resumed=apart(alone, whole), grown=[apart(o, whole) for o in grown])
 
@@ -141,7 +141,7 @@ def outlives(victim, waits):
 
 def stopped():
     "How two processes end when one of them is stopped; rank 0 keeps the store"
-    return [forked(lambda: outlives(victim, waits), 2, 60) for victim,waits in ((0,False),(1,True))]
+    return [run_forked(lambda: outlives(victim, waits), 2, 60) for victim,waits in ((0,False),(1,True))]
 
 class Broken(Exception): pass
 
@@ -155,7 +155,7 @@ def one_told():
             raise Broken
     except Broken: return [*res, told(), fastai.torch_core.num_distrib is own]
 
-def told(): return forked(one_told, 2, PATIENCE)
+def told(): return run_forked(one_told, 2, PATIENCE)
 
 def mapped(data):
     "MB of the file of decoded images in this process, its share of them, and MB that are its own"
@@ -172,7 +172,7 @@ def mapped(data):
         torch.distributed.barrier()
         return sizes | dict(array=dls.train.images.pixels.nbytes/1e6)
 
-def memory(data): return forked(lambda: mapped(data), 2, PATIENCE)
+def memory(data): return run_forked(lambda: mapped(data), 2, PATIENCE)
 
 def tell(name, *args):
     "Print what a function finds out"

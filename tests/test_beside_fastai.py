@@ -32,7 +32,7 @@ def weights(learn): return torch.cat([o.flatten().float() for o in learn.model.s
 
 class Stop(RunCallback):
     "Interrupt after the first epoch"
-    order,looks_on = 2000,True
+    order,passive = 2000,True
     def after_epoch(self): raise KeyboardInterrupt
 
 def resumed(make, folder, cbs, n=2):

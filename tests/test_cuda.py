@@ -118,7 +118,7 @@ def test_a_full_disk_is_told(few, device, tmp_path, monkeypatch):
 
 class Stop(RunCallback):
     "Raise an error in an epoch, counted from 0"
-    looks_on = True
+    passive = True
     def __init__(self, n): self.n = n
     def before_train(self):
         if self.epoch==self.n: raise ZeroDivisionError('on purpose')
@@ -256,7 +256,7 @@ def test_what_looks_at_a_step(few, device):
 def test_no_step_waits(only_gpu, few, device):
     "Twenty steps after the first one"
     class Strict(RunCallback):
-        order,looks_on = -1000,True
+        order,passive = -1000,True
         in_lr_find = in_predictions = True
         def before_batch(self): torch.cuda.set_sync_debug_mode('error' if self.training and 1<=self.train_iter<=20 else 'default')
     learn = learner(few, device, precision='auto', ema=.9, warmup=1, grad_clip=1.)

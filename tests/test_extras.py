@@ -136,7 +136,7 @@ def test_tensorboard_shows_the_run(run):
 
 class Kill(RunCallback):
     "Kill this process in the fourth epoch"
-    looks_on = True
+    passive = True
     def before_batch(self):
         if self.epoch==3 and self.training and self.iter==2: os.kill(os.getpid(), signal.SIGKILL)
 

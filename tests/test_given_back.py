@@ -44,7 +44,7 @@ EVENTS = [o for o in vars(event) if not o.startswith('_') and 'cancel' not in o 
 
 class Stop(RunCallback):
     "Raise at an event, last of all callbacks, after it has passed some times"
-    order,looks_on = 2000,True
+    order,passive = 2000,True
     in_lr_find = in_predictions = True
     def __init__(self, where, error, passes=0): self.where,self.error,self.passes = where,error,passes
     def happens(self, name):

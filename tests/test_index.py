@@ -72,9 +72,9 @@ def live(compared_runs, tmp_path_factory):
 @pytest.fixture(scope='session')
 def live_page(live):
     from advtrain.overview import Runs,write_index
-    from advtrain.files import working
+    from advtrain.files import run_lock
     root,exps = live
-    with working(root/'running'): return write_index(Runs(root, exps))
+    with run_lock(root/'running'): return write_index(Runs(root, exps))
 
 @pytest.fixture(scope='session')
 def done_page(done):
@@ -89,9 +89,9 @@ STATES = dict.fromkeys(ODD, 'finished') | {'failed #1': 'failed', 'trained': 'tr
 @pytest.fixture(scope='session')
 def runs(live):
     from advtrain.overview import Runs
-    from advtrain.files import working
+    from advtrain.files import run_lock
     root,exps = live
-    with working(root/'running'): return Runs(root, exps)
+    with run_lock(root/'running'): return Runs(root, exps)
 
 def test_states(runs):
     assert runs.table.state.to_dict()==STATES

@@ -10,7 +10,7 @@ from advtrain.all import Run,run_experiment,run_many
 from advtrain.checkpoint import load_tensors,save_tensors
 from advtrain.overview import write_index
 from advtrain.report import write_report
-from advtrain.runs import seal
+from advtrain.runs import write_checksums
 
 ODD = ['=cmd|calc', 'a\rb', 'quote" and, comma', '\x1b[2J\x1b]0;owned\x07', "'quoted", '@home']
 EXP = tiny(name='run', size=8, augs='none', hole=None, bs=4, epochs=1, n_images=1, layers=['layer4'])
@@ -65,7 +65,7 @@ def test_a_strangers_run_opens_no_picture_of_this_machine(odd, finished, tmp_pat
     (data/'.link').symlink_to(secret.parent)
     about['paths'][0] = {'absolute': str(secret), 'above': '../private/passport.png', 'link': '.link/passport.png'}[place]
     save_tensors(tensors, folder/'predictions.safetensors', about)
-    seal(folder)
+    write_checksums(folder)
     run = Run(folder, data=data)
     assert len(run.interpretation.table)==2*len(ODD)
     for call in (run.interpretation.pixels, run.interpretation.gradcam):

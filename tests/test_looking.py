@@ -22,7 +22,7 @@ from advtrain.checkpoint import load_tensors,save_tensors
 from advtrain.gallery import report_gallery
 from advtrain.interpret import weights_id
 from advtrain.models import find_layer
-from advtrain.runs import Run,seal
+from advtrain.runs import Run,write_checksums
 from advtrain.training import set_seed
 
 def one_line(error):
@@ -535,7 +535,7 @@ def test_a_page_shows_no_pictures_of_a_stranger(tiny_run, some, tmp_path):
     tensors,about = load_tensors(file := tmp_path/'run'/'predictions.safetensors')
     about['paths'][3] = str(tmp_path/'passport.png')
     save_tensors(tensors, file, about)
-    seal(tmp_path/'run')
+    write_checksums(tmp_path/'run')
     with pytest.warns(UserWarning, match='the page shows no images: .*passport.png'):
         gallery = report_gallery(Run(tmp_path/'run', data=some))
     assert gallery['images']['url'] is None and len(gallery['file'])==len(about['paths'])

@@ -8,7 +8,7 @@ from advtrain.all import OPTS,SCHEDULES,Checkpoint,RunCallback,Schedule,image_dl
 
 class Stop(RunCallback):
     "Interrupt after the first epoch"
-    order,looks_on = 2000,True
+    order,passive = 2000,True
     def after_epoch(self): raise KeyboardInterrupt
 
 def quiet(f, *args, **kwargs):
@@ -99,7 +99,7 @@ if __name__=='__main__':
     exp = Experiment('own', width=4, size=16, bs=45, epochs=1, n_images=1, layers=['layer1'])
     own = dict(norm='scaled', augs='upside_down', opt='adagrad', schedule='linear', arch='small')
     runs = run_many([exp.replace(**own, name='all'), exp.replace(name='none')], sys.argv[1], sys.argv[2], jobs=2)
-    print(runs.table.state.tolist(), {k: getattr(runs.seen[0].exp, k) for k in own}==own, runs.failed)
+    print(runs.table.state.tolist(), {k: getattr(runs.statuses[0].exp, k) for k in own}==own, runs.failed)
 '''
 
 def test_own_parts_in_other_processes(few, tmp_path):

@@ -11,8 +11,8 @@ from conftest import little_drawn,tiny
 import advtrain.files as files
 from advtrain.all import ARCHS,Checkpoint,Run,image_dls,resnet18,resnet_learner,run_experiment,run_many,set_seed,write_comparison,write_index,write_report
 from advtrain.checkpoint import checkpoints
-from advtrain.files import HOME,OwnFiles,at_work
-from advtrain.runs import SUMS,VIEWS
+from advtrain.files import HOME,OwnFiles,is_locked
+from advtrain.runs import CHECKSUMS,PAGES
 
 EXP = tiny(name='run', size=8, augs='none', hole=None, bs=4, epochs=1, n_images=1, layers=['layer4'])
 
@@ -59,7 +59,7 @@ def contents(folder):
 
 # Overwriting
 
-@pytest.mark.parametrize('name', ['metrics.json',SUMS,'experiment.toml','report.html','checkpoint-0001.safetensors'])
+@pytest.mark.parametrize('name', ['metrics.json',CHECKSUMS,'experiment.toml','report.html','checkpoint-0001.safetensors'])
 @pytest.mark.parametrize('resume', [False,True])
 def test_a_folder_is_no_run_because_of_a_name(few, tmp_path, name, resume):
     "A project of somebody else, with a file that is called like one of ours"
@@ -118,12 +118,12 @@ def test_power_cuts_while_overwriting_lose_nothing(run, monkeypatch):
     old,own,cuts = contents(run),OwnFiles(run),0
     while True:
         monkeypatch.setattr(files, 'os', Power(cuts))
-        try: own.put_aside()
+        try: own.set_aside()
         except SystemExit: pass
         done = files.os.left>0
         monkeypatch.setattr(files, 'os', os)
         assert old.items() <= (contents(run) | contents(own.replaced.folder)).items()
-        own.put_aside()
+        own.set_aside()
         assert contents(own.replaced.folder)==old and not contents(run)
         if done: break
         for name in old: # as it was
@@ -176,12 +176,12 @@ def test_what_is_in_the_way_of_a_checkpoint_is_said_before_training(few, tmp_pat
     with learn.no_bar(), pytest.raises(FileExistsError, match='is a link|holds a run'): learn.fit(3, cbs=Checkpoint(tmp_path/'run'))
     assert not len(learn.history) and (tmp_path/'mine').read_text()=='mine' and (tmp_path/'run'/name).is_symlink()
 
-@pytest.mark.parametrize('name', ['report.html','README.md','figures','figures/curves.png',SUMS,'metrics.json'])
+@pytest.mark.parametrize('name', ['report.html','README.md','figures','figures/curves.png',CHECKSUMS,'metrics.json'])
 def test_links_in_a_run_are_not_followed(few, finished, run, tmp_path, name):
     "A link that lies where a run writes is an error before training"
     (outside := tmp_path/'outside').mkdir()
     (outside/'mine').write_text('mine')
-    for o in (SUMS,'metrics.json'): (run/o).unlink() # it goes on with its end
+    for o in (CHECKSUMS,'metrics.json'): (run/o).unlink() # it goes on with its end
     shutil.rmtree(run/name) if name=='figures' else (run/name).unlink(missing_ok=True)
     (run/name).symlink_to(outside if name=='figures' else outside/'mine')
     with pytest.raises(FileExistsError, match='is a link'): run_experiment(EXP, few, run, resume=True)
@@ -242,7 +242,7 @@ def cut(file):
     file.write_bytes(half.rstrip(b'\n'))
 
 DAMAGE = {'lost': lambda f: f.unlink(), 'cut': cut, 'empty': lambda f: f.write_bytes(b'')}
-WRITTEN = [*VIEWS, SUMS, 'metrics.json','history.csv','model.csv','predictions.csv','predictions.safetensors','environment.json','experiment.toml','lr_find.json','figures/curves.png','figures/lr_find.png']
+WRITTEN = [*PAGES, CHECKSUMS, 'metrics.json','history.csv','model.csv','predictions.csv','predictions.safetensors','environment.json','experiment.toml','lr_find.json','figures/curves.png','figures/lr_find.png']
 
 @pytest.mark.parametrize('damage', DAMAGE)
 @pytest.mark.parametrize('name', WRITTEN)
@@ -381,33 +381,33 @@ def test_a_colleagues_run_is_read_where_nothing_can_be_written(run, monkeypatch)
     from advtrain.overview import Runs
     def refused(*args, **kwargs): raise PermissionError(13, 'Permission denied')
     monkeypatch.setattr(files, 'FileLock', refused)
-    assert not at_work(run) and Runs(run.parent).table.state.tolist()==['finished']
+    assert not is_locked(run) and Runs(run.parent).table.state.tolist()==['finished']
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='a second process is forked')
 def test_a_second_training_in_a_folder_is_refused(few, tmp_path):
-    from advtrain.ranks import forked
+    from advtrain.ranks import run_forked
     from advtrain.callbacks import RunCallback
     said = []
     def other():
         with (learn := resnet_learner(image_dls(few, size=8, bs=4), width=4)).no_bar(): learn.fit(1, cbs=Checkpoint(tmp_path))
     class Meanwhile(RunCallback):
         "Another process begins before the first epoch, and after it"
-        looks_on = True
-        def before_train(self): said.extend(forked(other, 1))
+        passive = True
+        def before_train(self): said.extend(run_forked(other, 1))
     with (learn := resnet_learner(image_dls(few, size=8, bs=4), width=4)).no_bar(): learn.fit(2, cbs=[Checkpoint(tmp_path), Meanwhile()])
     assert len(said)==2 and all('another process is at work' in str(o) for o in said)
-    assert [o.name for o in checkpoints(tmp_path)]==['checkpoint-0001.safetensors','checkpoint-0002.safetensors'] and not at_work(tmp_path)
+    assert [o.name for o in checkpoints(tmp_path)]==['checkpoint-0001.safetensors','checkpoint-0002.safetensors'] and not is_locked(tmp_path)
 
 def test_two_trainings_of_one_process_are_refused(few, tmp_path):
     "In threads, and twice in one fit"
     from threading import Thread
-    from advtrain.files import working
+    from advtrain.files import run_lock
     said = []
     def other():
         try:
-            with working(tmp_path): pass
+            with run_lock(tmp_path): pass
         except BlockingIOError as e: said.append(str(e))
-    with working(tmp_path):
+    with run_lock(tmp_path):
         (thread := Thread(target=other)).start()
         thread.join()
     assert len(said)==1

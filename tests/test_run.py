@@ -11,12 +11,12 @@ from processes import Started
 
 from advtrain.all import CIFAR10_STATS,Checkpoint,EXPERIMENTS,Experiment,FIGURES,Run,cifar10,class_files,image_dls,image_stats,make_learner,run_experiment,scan_images
 from advtrain.cli import advtrain_compare,advtrain_run
-from advtrain.runs import SUMS
+from advtrain.runs import CHECKSUMS
 
 def test_page_and_readme_show_every_figure(tiny_run):
-    from advtrain.report import AFTER,BEFORE
+    from advtrain.report import AFTER_GALLERY,BEFORE_GALLERY
     page,readme = ((tiny_run.folder/n).read_text() for n in ('report.html','README.md'))
-    assert all(f'id="{n}"' in page for names in (BEFORE | AFTER).values() for n in names)
+    assert all(f'id="{n}"' in page for names in (BEFORE_GALLERY | AFTER_GALLERY).values() for n in names)
     assert not re.search(r'(src|href)="https?:', page)
     for name in FIGURES:
         assert f'figures/{name}.png' in readme
@@ -39,7 +39,7 @@ def same(a, b):
     return a.equals(b) if hasattr(a, 'equals') else a==b
 
 @pytest.mark.parametrize('fault', FAULTS)
-@pytest.mark.parametrize('name', [*READ, 'weights.safetensors', 'figures/curves.png', SUMS])
+@pytest.mark.parametrize('name', [*READ, 'weights.safetensors', 'figures/curves.png', CHECKSUMS])
 def test_damaged_run_is_named_and_gives_the_rest(tiny_run, tmp_path, name, fault):
     shutil.copytree(tiny_run.folder, folder := tmp_path/'run')
     FAULTS[fault](folder/name)
@@ -174,7 +174,7 @@ def test_damaged_checkpoint(some, tmp_path):
     lost.write_bytes(lost.read_bytes()[:-1])
     with pytest.raises(ValueError, match='checkpoint-0003.safetensors is damaged.*The one before it, of epoch 2, is whole'): _resume(True, folder)
     assert _resume('previous', folder).metrics['test_correct']==_resume(True, tmp_path/'killed').metrics['test_correct']
-    for o in ('metrics.json',SUMS): (folder/o).unlink()
+    for o in ('metrics.json',CHECKSUMS): (folder/o).unlink()
     (folder/'weights.safetensors').write_bytes(lost.read_bytes())
     with pytest.raises(ValueError, match='weights.safetensors is not of this run'): _resume(True, folder)
     lost.rename(whole)

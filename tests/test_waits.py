@@ -72,7 +72,7 @@ class Made(TorchFunctionMode):
 
 class Inside(RunCallback):
     "Tell when batches run"
-    order,looks_on = -1000,True
+    order,passive = -1000,True
     in_lr_find = in_predictions = True
     def __init__(self, asked): self.asked = asked
     def before_train(self): self.asked.inside = True
@@ -94,7 +94,7 @@ def trained(sample, steps, change=lambda learn: learn, bars=False, **kwargs):
         learn = change(resnet_learner(image_dls(sample, augs, bs=1800//steps, device=META), on_meta, width=4, **kwargs))
         assert len(learn.dls.train)==steps
         with learn.no_bar(): pass # fastai puts its own bars back
-        if bars: stack.enter_context(patch('advtrain.learner.is_live', lambda stream: True))
+        if bars: stack.enter_context(patch('advtrain.learner.is_interactive', lambda stream: True))
         for o in (nullcontext() if bars else learn.no_bar(), learn.added_cbs(Inside(asked)), asked, Made(asked)): stack.enter_context(o)
         learn.fit(1)
     assert len(learn.recorder.losses)==steps and not any(o.is_meta for o in learn.recorder.losses) # curves are drawn on the CPU

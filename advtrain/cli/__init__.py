@@ -11,11 +11,11 @@ from contextlib import contextmanager,redirect_stdout
 from pathlib import Path
 from types import NoneType
 
-from ..choices import EXPERIMENTS,FIELDS,Experiment,grid,kinds,name_after
+from ..choices import EXPERIMENTS,FIELDS,Experiment,grid,field_types,name_after
 from ..text import printable
 
 # %% ../../nbs/08_cli.ipynb #c997ee79
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     "A parser whose errors are one line"
     def __init__(self, prog, description, usage):
         def _formatter(prog): return argparse.HelpFormatter(prog, max_help_position=30)
@@ -31,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
         line = f"{self.prog}: {' '.join(message.split())} ({self.prog} --help lists what there is)"
         self.exit(2, printable(line)+'\n')
 
-def _guarded(args, prog, f):
+def run_guarded(args, prog, f):
     "Run `f`, print what it returns, text and an object for JSON; an error becomes one line and an exit code"
     out = sys.stdout
     rank = int(os.environ.get('RANK', 0))
@@ -42,22 +42,22 @@ def _guarded(args, prog, f):
         if args.json: print(_as_json(obj), file=out)
         elif not args.quiet: print(printable(text), file=out)
         return 0
-    except KeyboardInterrupt as e: return 130 if rank else _say(prog, e or 'interrupted', 130)
+    except KeyboardInterrupt as e: return 130 if rank else _print_line(prog, e or 'interrupted', 130)
     except Exception as e:
         if rank and getattr(e, 'everywhere', False): return 1 # rank 0 says it
         if os.environ.get('ADVTRAIN_TRACEBACK'): raise
         known = isinstance(e, (ValueError, OSError, FloatingPointError, ImportError))
-        return _say(prog, e if known else f'{type(e).__name__}: {e} (ADVTRAIN_TRACEBACK=1 shows where)', 1)
+        return _print_line(prog, e if known else f'{type(e).__name__}: {e} (ADVTRAIN_TRACEBACK=1 shows where)', 1)
 
 @contextmanager
 def _one_line_warnings(args, prog):
     "Warnings as one line each, none if quiet"
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', category=FutureWarning, module='torch')
-        warnings.showwarning = lambda message, *_, **__: None if args.quiet else _say(prog, f'warning: {message}', 0)
+        warnings.showwarning = lambda message, *_, **__: None if args.quiet else _print_line(prog, f'warning: {message}', 0)
         yield
 
-def _say(prog, what, code):
+def _print_line(prog, what, code):
     "One line on the standard error"
     print(printable(f"{prog}: {' '.join(str(what).split()) or 'interrupted'}"), file=sys.stderr)
     return code
@@ -67,7 +67,7 @@ def _as_json(obj):
     text = json.dumps(obj, ensure_ascii=False, default=str)
     return re.sub('[\x7f-\x9f\ud800-\udfff]', lambda o: f'\\u{ord(o[0]):04x}', text)
 
-def _out(text):
+def out_folder(text):
     "The name of an output as a path"
     if not text: raise argparse.ArgumentTypeError('an output needs a name')
     return Path(text)
@@ -85,9 +85,9 @@ _READERS = { # type -> placeholder in the help, function of the text, what the t
     tuple: ('NAMES', lambda text: tuple(text.split(',')), 'names'),
 }
 
-def _reader(field):
+def field_reader(field):
     "A function from an option's text to the value of its field"
-    kind,*others = kinds(field)
+    kind,*others = field_types(field)
     _,read,words = _READERS[kind]
     def reader(text):
         if NoneType in others and text=='none': return None
@@ -108,7 +108,7 @@ def _add_choices(parser, many):
         how = dict(dest=k, default=argparse.SUPPRESS, help=_help(f))
         if f.type is bool and not several: group.add_argument(flag, action=argparse.BooleanOptionalAction, **how)
         else:
-            how |= dict(type=_reader(f), metavar=_READERS[kinds(f)[0]][0], nargs='+' if several else None)
+            how |= dict(type=field_reader(f), metavar=_READERS[field_types(f)[0]][0], nargs='+' if several else None)
             group.add_argument(flag, **how)
 
 def _help(field):
@@ -117,13 +117,13 @@ def _help(field):
     names = ', '.join(map(str, field.metadata['names']))
     return (f'{meaning}: {names}' if names else meaning).replace('%', '%%')
 
-def _add_logs(parser):
+def add_log_option(parser):
     "Others' tools"
     for name,title in (('tensorboard','TensorBoard'),('wandb','Weights & Biases')):
         parser.add_argument(f'--{name}', dest='log', action='append_const', const=name, default=[],
             help=f'write to {title} as well')
 
-def _add_preset(parser, nargs=None, many=False):
+def add_preset(parser, nargs=None, many=False):
     "The experiment and its data"
     parser.add_argument('preset', nargs=nargs, help=f"a preset ({', '.join(EXPERIMENTS)}) or a TOML file with choices")
     parser.add_argument('--data', help='folder of classes, or a tar archive of one; default: the Fashion-MNIST sample for '
@@ -134,17 +134,17 @@ def _add_preset(parser, nargs=None, many=False):
     _add_choices(parser, many)
 
 # %% ../../nbs/08_cli.ipynb #a1ded619
-def _experiments(args, parser):
+def experiments_of(args, parser):
     "The experiments that the arguments stand for, one unless they combine values; a parser's error if there is none"
     try:
-        exp = _preset(args)
+        exp = find_preset(args)
         given = {k: getattr(args, k) for k in FIELDS if hasattr(args, k)}
         several = {k: v for k,v in given.items() if isinstance(v, list) and len(v)>1}
         one = {k: v[0] if isinstance(v, list) else v for k,v in given.items() if k not in several}
         return grid(_changed(exp, **one), **several)
     except (ValueError, OSError) as e: parser.error(str(e))
 
-def _preset(args):
+def find_preset(args):
     if args.preset in EXPERIMENTS: return EXPERIMENTS[args.preset]
     if args.preset.endswith('.toml'): return Experiment.from_toml(Path(args.preset))
     raise ValueError(f"unknown preset {args.preset!r}: choose from {', '.join(EXPERIMENTS)}, or give a TOML file")
@@ -154,7 +154,7 @@ def _changed(exp, **changes):
     told = {k: v for k,v in changes.items() if v!=getattr(exp, k) and FIELDS[k].metadata['decides']}
     return exp.replace(**{'name': name_after(exp, told)} | changes)
 
-def _data(args):
+def find_data(args):
     "The folder of the data"
     from advtrain.data import cifar10,data_folder,fashion_sample
     if args.data: return data_folder(args.data)
@@ -163,7 +163,7 @@ def _data(args):
         return json.loads(about.read_text(encoding='utf-8'))['data']['folder']
     return fashion_sample() if args.preset=='quickstart' else cifar10()
 
-def _loading(args): return dict(num_workers=args.workers, on_error='skip' if args.skip_unreadable else 'raise')
+def loading_options(args): return dict(num_workers=args.workers, on_error='skip' if args.skip_unreadable else 'raise')
 
 # %% ../../nbs/08_cli.ipynb #4957f016
 def advtrain_run(
@@ -171,21 +171,21 @@ def advtrain_run(
 )->int: # Exit code
     "Train a preset, test it once, and write its page"
     argv = sys.argv[1:] if argv is None else argv
-    p = _Parser('advtrain_run', 'Train a preset, test it once, and leave a folder with a page that shows what the network gets '
+    p = Parser('advtrain_run', 'Train a preset, test it once, and leave a folder with a page that shows what the network gets '
         'wrong and where it looked.', '[PRESET or FILE.toml]')
-    _add_preset(p, nargs='?')
-    p.add_argument('--out', type=_out, help='folder for everything that is left of the run; default: runs/NAME, where the '
+    add_preset(p, nargs='?')
+    p.add_argument('--out', type=out_folder, help='folder for everything that is left of the run; default: runs/NAME, where the '
         'name tells the preset and the changes')
     p.add_argument('--overwrite', action='store_true', help='replace a run in that folder')
     p.add_argument('--resume', action='store_true', help='go on with an unfinished run in that folder')
-    _add_logs(p)
+    add_log_option(p)
     p.add_argument('--resume-previous', dest='resume', action='store_const', const='previous',
         help='the same, from the checkpoint before the newest, if that is damaged')
     args = p.parse_args(argv)
-    if args.preset is None: return _guarded(args, p.prog, _list_presets)
+    if args.preset is None: return run_guarded(args, p.prog, _list_presets)
     if args.overwrite and args.resume: p.error('a run is either resumed or overwritten')
-    exp, = _experiments(args, p)
-    return _guarded(args, p.prog, lambda: _run(args, exp, argv))
+    exp, = experiments_of(args, p)
+    return run_guarded(args, p.prog, lambda: _run(args, exp, argv))
 
 # %% ../../nbs/08_cli.ipynb #36052eaa
 def _run(args, exp, argv):
@@ -195,7 +195,7 @@ def _run(args, exp, argv):
         from advtrain.all import run_experiment
         from advtrain.report import result_line
         out = args.out or Path('runs')/exp.name
-        run = run_experiment(exp, _data(args), out, args.overwrite, args.resume, args.log, **_loading(args))
+        run = run_experiment(exp, find_data(args), out, args.overwrite, args.resume, args.log, **loading_options(args))
     except KeyboardInterrupt as e: raise KeyboardInterrupt(_go_on(str(e), argv)) from None
     page = (run.folder/'report.html').resolve()
     found = dict(name=exp.name, id=exp.id, folder=str(run.folder.resolve()), report=str(page), **run.metrics)
@@ -236,22 +236,22 @@ def advtrain_grid(
     argv:list|None=None, # Arguments; `None` takes those of the shell
 )->int: # Exit code
     "Run every combination of some choices"
-    p = _Parser('advtrain_grid', 'Run every combination of the values given, such as --norm layer batch --seed 1 2 3. Finished '
+    p = Parser('advtrain_grid', 'Run every combination of the values given, such as --norm layer batch --seed 1 2 3. Finished '
         'runs are not run again, and unfinished ones go on.', 'PRESET or FILE.toml')
-    _add_preset(p, many=True)
-    p.add_argument('--out', type=_out, help='folder for a folder a run and index.html; default: runs/NAME-grid')
+    add_preset(p, many=True)
+    p.add_argument('--out', type=out_folder, help='folder for a folder a run and index.html; default: runs/NAME-grid')
     p.add_argument('--jobs', type=int, default=1, metavar='N', help='runs at once; default: 1')
     p.add_argument('--retry-failed', action='store_true', help='run those again that failed before')
-    _add_logs(p)
+    add_log_option(p)
     args = p.parse_args(argv)
-    exps = _experiments(args, p)
-    return _guarded(args, p.prog, lambda: _grid(args, exps))
+    exps = experiments_of(args, p)
+    return run_guarded(args, p.prog, lambda: _grid(args, exps))
 
 # %% ../../nbs/08_cli.ipynb #ca2620fb
 def _grid(args, exps):
     from advtrain.all import run_many
-    out = args.out or Path('runs')/f'{_preset(args).name}-grid'
-    runs = run_many(exps, _data(args), out, args.jobs, args.retry_failed, args.log, **_loading(args))
+    out = args.out or Path('runs')/f'{find_preset(args).name}-grid'
+    runs = run_many(exps, find_data(args), out, args.jobs, args.retry_failed, args.log, **loading_options(args))
     page = (out/'index.html').resolve()
     tables = dict(configurations=_records(runs.configurations), runs=_records(runs.table))
     return '\n'.join([*runs.sentences(), str(page)]), tables | dict(page=str(page))
@@ -263,14 +263,14 @@ def advtrain_search(
     argv:list|None=None, # Arguments; `None` takes those of the shell
 )->int: # Exit code
     "Search choices by the accuracy on the validation split"
-    p = _Parser('advtrain_search', 'Search choices by the accuracy on the validation split, stop trials that fall behind, and '
+    p = Parser('advtrain_search', 'Search choices by the accuracy on the validation split, stop trials that fall behind, and '
         'test the best one. The same command in other processes, or on other machines with the same --storage, shares the work.',
         'PRESET or FILE.toml --space …')
-    _add_preset(p)
+    add_preset(p)
     p.add_argument('--space', action='append', required=True, metavar='CHOICE=VALUES', help='what to search: norm=layer,batch '
         'for values, lr=0.001:0.1 for a range, lr=0.001:0.1:log for one over orders of magnitude; may be given several times')
     p.add_argument('--trials', type=int, default=20, metavar='N', help='trials of the whole study; default: 20')
-    p.add_argument('--out', type=_out, help='folder for a folder a trial and index.html; default: runs/NAME-search')
+    p.add_argument('--out', type=out_folder, help='folder for a folder a trial and index.html; default: runs/NAME-search')
     p.add_argument('--storage', metavar='URL',
         help='database, such as postgresql+pg8000://user@host/name; default: a SQLite file in the folder')
     p.add_argument('--study', metavar='NAME', help='name of the study in the database; default: that of the experiment')
@@ -278,12 +278,12 @@ def advtrain_search(
         help="one of Optuna's samplers, such as TPESampler, RandomSampler or GPSampler; default: Optuna's")
     p.add_argument('--pruner', metavar='NAME',
         help="one of Optuna's pruners, such as MedianPruner, HyperbandPruner or NopPruner; default: Optuna's")
-    _add_logs(p)
+    add_log_option(p)
     args = p.parse_args(argv)
-    exp, = _experiments(args, p)
+    exp, = experiments_of(args, p)
     try: space = dict(_space(o) for o in args.space)
     except ValueError as e: p.error(str(e))
-    return _guarded(args, p.prog, lambda: _search(args, exp, space))
+    return run_guarded(args, p.prog, lambda: _search(args, exp, space))
 
 # %% ../../nbs/08_cli.ipynb #2380a913
 def _space(text):
@@ -292,7 +292,7 @@ def _space(text):
     name = name.replace('-', '_')
     if name not in FIELDS or not values:
         raise ValueError(f'--space takes CHOICE=VALUES, where the choice is one of an experiment, not {text!r}')
-    read = _reader(FIELDS[name])
+    read = field_reader(FIELDS[name])
     try:
         if ':' not in values: return name,[read(o) for o in values.split(',')]
         low,high,*log = values.split(':')
@@ -303,8 +303,8 @@ def _search(args, exp, space):
     from advtrain.all import search
     from advtrain.report import result_line
     out = args.out or Path('runs')/f'{exp.name}-search'
-    how = dict(sampler=args.sampler, pruner=args.pruner, log=args.log, **_loading(args))
-    best = search(exp, space, _data(args), out, args.trials, args.storage, args.study, **how)
+    how = dict(sampler=args.sampler, pruner=args.pruner, log=args.log, **loading_options(args))
+    best = search(exp, space, find_data(args), out, args.trials, args.storage, args.study, **how)
     page = str((out/'index.html').resolve())
     if best is None: return page,dict(best=None, page=page)
     folder = best.folder.resolve()
@@ -318,14 +318,14 @@ def advtrain_compare(
     argv:list|None=None, # Arguments; `None` takes those of the shell
 )->int: # Exit code
     "Compare finished runs on one page"
-    p = _Parser('advtrain_compare', 'Compare finished runs on the same data: what differs, whether the difference is more than '
+    p = Parser('advtrain_compare', 'Compare finished runs on the same data: what differs, whether the difference is more than '
         'chance, and which images flipped.', 'RUN RUN …')
     p.add_argument('folders', nargs='+', metavar='RUN', type=Path, help='folder of a finished run')
-    p.add_argument('--out', type=_out, default=Path('runs/comparison.html'),
+    p.add_argument('--out', type=out_folder, default=Path('runs/comparison.html'),
         help='page to write; default: runs/comparison.html')
     args = p.parse_args(argv)
     if len(args.folders)<2: p.error('a comparison needs two runs or more')
-    return _guarded(args, p.prog, lambda: _compare(args))
+    return run_guarded(args, p.prog, lambda: _compare(args))
 
 # %% ../../nbs/08_cli.ipynb #f24d6d30
 def _compare(args):
@@ -340,13 +340,13 @@ def advtrain_lr_find(
     argv:list|None=None, # Arguments; `None` takes those of the shell
 )->int: # Exit code
     "Suggest a learning rate, and draw its curve"
-    p = _Parser('advtrain_lr_find', 'Raise the learning rate over 100 steps from tiny to huge, watch the loss, and suggest a rate '
+    p = Parser('advtrain_lr_find', 'Raise the learning rate over 100 steps from tiny to huge, watch the loss, and suggest a rate '
         'from where it falls. Nothing is trained.', 'PRESET or FILE.toml')
-    _add_preset(p)
-    p.add_argument('--out', type=_out, default=Path('lr_find.png'), help='picture to write; default: lr_find.png')
+    add_preset(p)
+    p.add_argument('--out', type=out_folder, default=Path('lr_find.png'), help='picture to write; default: lr_find.png')
     args = p.parse_args(argv)
-    exp, = _experiments(args, p)
-    return _guarded(args, p.prog, lambda: _lr_find(args, exp))
+    exp, = experiments_of(args, p)
+    return run_guarded(args, p.prog, lambda: _lr_find(args, exp))
 
 # %% ../../nbs/08_cli.ipynb #9667598a
 def _lr_find(args, exp):
@@ -355,7 +355,7 @@ def _lr_find(args, exp):
     import matplotlib.pyplot as plt
     own = OwnFiles(args.out.parent, 'lr_find')
     own.check(args.out.name)
-    learn = make_learner(exp, _data(args), **_loading(args))
+    learn = make_learner(exp, find_data(args), **loading_options(args))
     with learn.no_bar(): found = learn.lr_find()
     plt.gcf().savefig(picture := io.BytesIO(), dpi=110, format='png')
     plt.close()
@@ -369,16 +369,16 @@ def advtrain_predict(
 )->int: # Exit code
     "Classify images with the network of a run, and draw where it looked"
     about = 'Classify images with the network of a run, and draw where it looked.'
-    p = _Parser('advtrain_predict', about, 'RUN IMAGE …')
+    p = Parser('advtrain_predict', about, 'RUN IMAGE …')
     p.add_argument('run', metavar='RUN', type=Path, help='folder of a finished run')
     p.add_argument('images', nargs='+', metavar='IMAGE', type=Path, help='image, or folder of images')
-    p.add_argument('--out', type=_out, default=Path('heat_maps'),
+    p.add_argument('--out', type=out_folder, default=Path('heat_maps'),
         help='folder for a heat map of each image; default: heat_maps')
-    p.add_argument('--layers', type=_reader(FIELDS['layers']), metavar='NAMES',
+    p.add_argument('--layers', type=field_reader(FIELDS['layers']), metavar='NAMES',
         help='layers of the heat maps, separated by commas; default: those of the run')
     p.add_argument('--no-maps', action='store_true', help='draw no heat maps')
     args = p.parse_args(argv)
-    return _guarded(args, p.prog, lambda: _predict(args))
+    return run_guarded(args, p.prog, lambda: _predict(args))
 
 # %% ../../nbs/08_cli.ipynb #0851aac0
 def _predict(args):

@@ -39,7 +39,7 @@ class Waits:
 
 class Between(RunCallback):
     "Do something before one batch and after another, of training or of validation"
-    order,looks_on = -10_000,True
+    order,passive = -10_000,True
     in_lr_find = in_predictions = True
     def __init__(self, training, first, last, begin, end):
         self.of,self.first,self.last,self.begin,self.end = training,first,last,begin,end

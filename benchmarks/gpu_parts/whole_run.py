@@ -31,7 +31,7 @@ class Clock:
 
 class Mark(RunCallback):
     "Call functions at events, in a place of the order of callbacks"
-    looks_on = True
+    passive = True
     def __init__(self, order, **events):
         self.order,self.events = order,events
     def __call__(self, event):

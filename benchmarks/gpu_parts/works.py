@@ -73,7 +73,7 @@ def read_back(o):
 
 class Fails(RunCallback):
     "Raises an error in the second epoch"
-    looks_on = True
+    passive = True
     def before_train(self):
         if self.epoch==1: raise RuntimeError('on purpose')
 
