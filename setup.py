@@ -16,7 +16,7 @@ setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], license='Apache-2.0',
     author=cfg['author'], author_email=cfg['author_email'], url=cfg['git_url'], keywords=cfg['keywords'],
     long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
-    packages=find_packages(include=['advtrain', 'advtrain.*']), package_data={'advtrain': ['*.tar.xz', '*.j2', '*.css', '*.js']},
+    packages=find_packages(include=['advtrain', 'advtrain.*']), package_data={'advtrain.data': ['*.tar.xz'], 'advtrain.pages': ['*.j2', '*.css', '*.js']},
     python_requires='>=' + cfg['min_python'], zip_safe=False,
     install_requires=cfg['requirements'].split(), extras_require=extras,
     entry_points={'console_scripts': cfg['console_scripts'].split(),

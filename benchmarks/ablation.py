@@ -14,10 +14,11 @@ from pathlib import Path
 
 from keep import keep,with_save
 
-from advtrain.choices import EXPERIMENTS,name_after
-from advtrain.compare import compare_runs,holm,p_words
-from advtrain.data import cifar10
-from advtrain.many import run_many
+from advtrain.runs.experiment import EXPERIMENTS,name_after
+from advtrain.runs.compare import compare_runs
+from advtrain.stats import holm,p_words
+from advtrain.data.sources import cifar10
+from advtrain.launch.many import run_many
 
 NORMS = 'layer','layer2d','group','batch','instance'
 CHANGES = [*({'norm': n, 'weight_std': ws} for ws in (True,False) for n in NORMS),

@@ -8,7 +8,7 @@ What has ended is put into an archive without weights, checkpoints and figures. 
 import argparse,gzip,io,os,tarfile,time
 from pathlib import Path
 
-from advtrain.choices import EXPERIMENTS,Experiment,name_after
+from advtrain.runs.experiment import EXPERIMENTS,Experiment,name_after
 
 import apart
 

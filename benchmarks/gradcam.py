@@ -17,9 +17,9 @@ import pytorch_grad_cam
 import torch
 import torchcam.methods
 from keep import keep,over,with_save
-from advtrain.gradcam import GradCAM
+from advtrain.look.gradcam import GradCAM
 from advtrain.models import resnet18
-from advtrain.precision import DTYPES,fast_dtype
+from advtrain.train.precision import DTYPES,fast_dtype
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch.nn import functional as F
 

@@ -13,9 +13,11 @@ import argparse,contextlib,io,platform,statistics,time
 import fastai
 import torch
 from keep import keep,over,with_save
-from advtrain.data import fashion_sample,image_dls
-from advtrain.interpret import ImageInterpretation
-from advtrain.training import resnet_learner,set_seed
+from advtrain.data.sources import fashion_sample
+from advtrain.data.image_dls import image_dls
+from advtrain.look.interpret import ImageInterpretation
+from advtrain.train.resnet_learner import resnet_learner
+from advtrain.train.state import set_seed
 from fastai.interpret import ClassificationInterpretation
 
 def with_fastai(learn, dl):

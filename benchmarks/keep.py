@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from advtrain.experiment import _cpu,_version
-from advtrain.precision import cpu_instructions
+from advtrain.launch.environment import _cpu,_version
+from advtrain.train.precision import cpu_instructions
 
 RESULTS = Path(__file__).with_name('results')
 

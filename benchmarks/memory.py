@@ -10,11 +10,15 @@ Linux only.
 import argparse,tempfile,threading,time
 from pathlib import Path
 
-import advtrain.data as data
 import psutil
 from keep import keep,with_save
 import torch
-from advtrain.augment import cutout_augs
+from advtrain.data.augs import cutout_augs
+from advtrain.data.cache import decode_images
+from advtrain.data.folders import class_files
+from advtrain.data.image_dls import image_dls
+from advtrain.data.sources import cifar10
+from advtrain.files import once
 
 class Peak:
     "Peak of this process's memory above where it started, and the most that its children held for themselves, bytes"
@@ -43,8 +47,8 @@ def main():
     p.add_argument('--data', help='folder or archive of CIFAR-10')
     o = with_save(p).parse_args()
     torch.set_num_threads(1)
-    path = data.cifar10(o.data)
-    files = data.class_files(path)
+    path = cifar10(o.data)
+    files = class_files(path)
     array = len(files)*32*32*3
     print(f'{len(files)} images, array {array/1e6:.1f} MB; 10 % of it and a batch of floats: {(.1*array+128*32*32*3*4)/1e6:.1f} MB')
     numbers = dict(images=len(files), array_MB=array/1e6, steps={})
@@ -54,13 +58,13 @@ def main():
     with tempfile.TemporaryDirectory() as home:
         class Config:
             def path(self, name): return Path(home)
-        data.fastai_cfg = Config
-        with Peak() as peak: images = data.decode_images(files)
+        once.fastai_cfg = Config
+        with Peak() as peak: images = decode_images(files)
         report('first start: decode and keep', peak, array)
         del images
-        with Peak() as peak: data.decode_images(files)
+        with Peak() as peak: decode_images(files)
         report('second start: map and check the file', peak, array)
-        dls = data.image_dls(path, cutout_augs(), bs=128, device='cpu')
+        dls = image_dls(path, cutout_augs(), bs=128, device='cpu')
         with Peak() as peak: dls.train.images.pixels.view(-1)[::2048].sum()
         print(f'the array, once it is touched: {peak.above/1e6:.1f} MB')
         with Peak() as peak:

@@ -14,9 +14,11 @@ import cv2
 import numpy as np
 import torch
 from keep import keep,over,with_save
-from advtrain.augment import AlbumentationsTransform
-from advtrain.batched import A,augment_batch
-from advtrain.data import CIFAR10_STATS,cifar10,image_dls
+from advtrain.data.augment import AlbumentationsTransform
+from advtrain.lazy import A
+from advtrain.data.augment import augment_batch
+from advtrain.data.sources import CIFAR10_STATS,cifar10
+from advtrain.data.image_dls import image_dls
 from albumentations.pytorch import ToTensorV2
 from fastai.data.block import CategoryBlock,DataBlock
 from fastai.data.transforms import GrandparentSplitter,Normalize,get_image_files,parent_label

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from keep import keep,over,with_save
 from advtrain import experiment
-from advtrain.choices import EXPERIMENTS
-from advtrain.data import cifar10,data_folder
-from advtrain.experiment import run_experiment
-from advtrain.report import write_report
-from advtrain.runs import Run
+from advtrain.runs.experiment import EXPERIMENTS
+from advtrain.data.sources import cifar10,data_folder
+from advtrain.launch.runner import run_experiment
+from advtrain.pages.report import write_report
+from advtrain.runs.run import Run
 
 def some_images(source, out, n):
     "A folder of links to all test images and `n` training images of each class"

@@ -11,9 +11,11 @@ import argparse,contextlib,io,platform,time
 import numpy as np
 import torch
 from keep import keep,with_save
-from advtrain.augment import cutout_augs
-from advtrain.data import fashion_sample,image_dls
-from advtrain.training import resnet_learner,set_seed
+from advtrain.data.augs import cutout_augs
+from advtrain.data.sources import fashion_sample
+from advtrain.data.image_dls import image_dls
+from advtrain.train.resnet_learner import resnet_learner
+from advtrain.train.state import set_seed
 from scipy.stats import ttest_ind
 
 def accuracy(seed, fast, epochs, width):

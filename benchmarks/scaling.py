@@ -22,8 +22,8 @@ import torch
 import torch.distributed as dist
 
 from advtrain.all import A,augment_batch,cutout_augs,fashion_sample,image_dls,resnet18,resnet_learner,set_seed
-from advtrain.callbacks import RunCallback
-from advtrain.ranks import all_gather,run_forked,ranks_together
+from advtrain.train.callbacks import RunCallback
+from advtrain.dist import all_gather,run_forked,ranks_together
 
 AUGS = A.Compose([A.HorizontalFlip(), *cutout_augs().transforms])
 PARAMETERS = sum(p.numel() for p in resnet18().parameters())

@@ -50,24 +50,24 @@ def device(request):
 @pytest.fixture(scope='session')
 def sample():
     "The embedded sample"
-    from advtrain.data import fashion_sample
+    from advtrain.data.sources import fashion_sample
     return fashion_sample()
 
 @pytest.fixture(scope='session')
 def few():
     "Three classes of the sample with 50 images each, and 5 for the test"
-    from advtrain.data import fashion_sample
+    from advtrain.data.sources import fashion_sample
     return fashion_sample(few=True)
 
 def tiny(**changes):
     "A small experiment, which no preset changes"
-    from advtrain.choices import Experiment
+    from advtrain.runs.experiment import Experiment
     small = dict(width=4, size=16, augs='flip_cutout', hole=4, epochs=2, bs=50, lr=.02, n_images=6, layers=['layer2','layer4'])
     return Experiment(**dict(name='tiny') | small | changes)
 
 def quiet_run(exp, data, out):
     "Run an experiment without its lines, unless it has been run"
-    from advtrain.experiment import run_experiment
+    from advtrain.launch.runner import run_experiment
     with contextlib.redirect_stdout(io.StringIO()): return run_experiment(exp, data, out, resume=True)
 
 @pytest.fixture(scope='session')
@@ -92,7 +92,7 @@ def some(sample, shared_folder):
 @contextlib.contextmanager
 def little_drawn():
     "Runs draw one picture, for tests that look at none"
-    from advtrain.pictures import DRAW
+    from advtrain.runs.pictures import DRAW
     before = dict(DRAW)
     for o in before.keys()-{'curves'}: del DRAW[o]
     try: yield
@@ -125,7 +125,7 @@ def compared_runs(tiny_run, some, shared):
 
 @pytest.fixture(scope='session')
 def comparison_page(compared_runs, tmp_path_factory):
-    from advtrain.report import write_comparison
+    from advtrain.pages.comparison import write_comparison
     return write_comparison(compared_runs, tmp_path_factory.mktemp('comparison')/'comparison.html')
 
 @pytest.fixture(scope='session')
@@ -152,7 +152,7 @@ def hostile_page(hostile_names, sample, tmp_path_factory):
 def shell(capsys):
     "Call `advtrain_run` with the words of a command line; gives exit code, output lines and error lines"
     import advtrain.all # pytest shows what its packages warn of when they are imported, which a shell does not
-    from advtrain.cli import advtrain_run
+    from advtrain.cli.commands import advtrain_run
     def call(*words):
         try: code = advtrain_run([str(o) for o in words])
         except SystemExit as e: code = e.code

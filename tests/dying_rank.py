@@ -2,9 +2,9 @@
 import os,signal,sys
 
 import advtrain.all
-from advtrain.cli import advtrain_run
-from advtrain.distributed import SharedTraining
-from advtrain.ranks import rank
+from advtrain.cli.commands import advtrain_run
+from advtrain.train.ddp import SharedTraining
+from advtrain.dist import rank
 from conftest import little_drawn
 
 def after_step(self):

@@ -12,9 +12,9 @@ from pathlib import Path
 if __name__=='__main__': os.environ['OMP_NUM_THREADS'] = '1'
 from fastai.callback.core import Callback
 
-import advtrain.files as files
+from advtrain.files import atomic,own
 from advtrain.all import A,Checkpoint,image_dls,load_tensors,resnet_learner,save_tensors,set_seed
-from advtrain.checkpoint import checkpoints
+from advtrain.train.checkpoint import checkpoints
 from advtrain.models import ResNet
 
 EPOCHS = 5
@@ -62,8 +62,8 @@ class FusedOS:
 
 def train(data, folder, fuse):
     "Start the run in `folder`, or go on with it"
-    files.open = lambda file,mode: SlowFile(open(file, mode), fuse) if mode=='xb' else open(file, mode)
-    files.os = FusedOS(fuse)
+    atomic.open = lambda file,mode: SlowFile(open(file, mode), fuse) if mode=='xb' else open(file, mode)
+    for module in (atomic, own): module.os = FusedOS(fuse)
     Watch.fuse = fuse
     set_seed(3)
     dls = image_dls(data, AUGS, size=16, bs=34)

@@ -7,7 +7,7 @@ import pytest
 
 from conftest import little_drawn
 
-PRELOADED = '''advtrain.search albumentations scipy.stats sklearn.metrics torch._dynamo matplotlib.backends.backend_agg
+PRELOADED = '''advtrain.launch.search albumentations scipy.stats sklearn.metrics torch._dynamo matplotlib.backends.backend_agg
 optuna.visualization.matplotlib pg8000'''.split()
 HANGS = 600 # seconds that nothing takes, however busy the machine is
 

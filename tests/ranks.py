@@ -22,10 +22,10 @@ from torch import nn
 
 from advtrain import ranks
 from advtrain.all import Checkpoint,Precision,cutout_augs,image_dls,load_tensors,resnet_learner,set_seed
-from advtrain.callbacks import RunCallback
-from advtrain.checkpoint import checkpoints
+from advtrain.train.callbacks import RunCallback
+from advtrain.train.checkpoint import checkpoints
 from advtrain.models import ResNet
-from advtrain.ranks import all_gather,run_forked,on_rank0,rank,ranks_together
+from advtrain.dist import all_gather,run_forked,on_rank0,rank,ranks_together
 
 class Steps(Callback):
     "Note the loss of each step; compute in double precision, if asked to"

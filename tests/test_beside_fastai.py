@@ -14,7 +14,9 @@ from fastai.metrics import F1Score
 from torch import nn
 
 from advtrain.all import OPTS,Checkpoint,EpochLog,FiniteLoss,PlateauLR,Precision,RunCallback,RunLearner,image_dls,resnet_learner,set_seed
-from advtrain.checkpoint import checkpoints,load_tensors,pack,save_tensors,unpack
+from advtrain.train.checkpoint import checkpoints
+from advtrain.files.tensors import load_tensors,save_tensors
+from advtrain.train.state import pack,unpack
 
 @pytest.fixture(scope='module')
 def make(few):

@@ -13,7 +13,7 @@ from fastai.callback.core import Callback
 
 from advtrain.all import (A,Checkpoint,GradCAM,Run,augment_batch,cutout_augs,image_dls,resnet_learner,run_experiment,
                           run_many,set_seed,write_report)
-from advtrain.callbacks import RunCallback
+from advtrain.train.callbacks import RunCallback
 from advtrain.models import LayerNorm,LayerNorm2d
 from conftest import tiny
 
@@ -127,7 +127,7 @@ def test_an_error_while_a_checkpoint_is_written(few, device, tmp_path, monkeypat
     "The checkpoint is there for whoever goes on at once, and the learner can be exported"
     whole = fitted(learner(few, device), 3)
     fsync = os.fsync
-    monkeypatch.setattr('advtrain.files.os.fsync', lambda fd: (time.sleep(.5), fsync(fd)))
+    monkeypatch.setattr('advtrain.files.atomic.os.fsync', lambda fd: (time.sleep(.5), fsync(fd)))
     learn = learner(few, device).add_cb(Checkpoint(tmp_path/'run'))
     with pytest.raises(ZeroDivisionError): fitted(learn, 3, cbs=Stop(2))
     with (resumed := learner(few, device)).no_bar(): resumed.resume(3, tmp_path/'run')
@@ -149,13 +149,13 @@ def test_ctrl_c_while_a_checkpoint_is_written(few, device, tmp_path, monkeypatch
         if len(written)==1: ctrl_c()
         time.sleep(.5)
         fsync(fd)
-    monkeypatch.setattr('advtrain.files.os.fsync', _interrupted)
+    monkeypatch.setattr('advtrain.files.atomic.os.fsync', _interrupted)
     with pytest.raises(KeyboardInterrupt) as raised: fitted(learner(few, device), 1, cbs=Checkpoint(tmp_path))
     assert 'The checkpoint of epoch 1' in str(raised.value) and 'go on with learn.resume(1' in str(raised.value)
 
 def test_what_could_not_be_written_is_said_with_the_error(few, device, tmp_path, monkeypatch):
     def _full(*args): raise OSError(28, 'No space left on device')
-    monkeypatch.setattr('advtrain.files.os.fsync', _full)
+    monkeypatch.setattr('advtrain.files.atomic.os.fsync', _full)
     with pytest.raises((ZeroDivisionError,OSError)) as raised: fitted(learner(few, device), 3, cbs=[Checkpoint(tmp_path), Stop(1)])
     assert 'No space left on device' in ' '.join([str(raised.value), *getattr(raised.value, '__notes__', [])])
 
@@ -236,7 +236,7 @@ def test_a_run_read_back(device, run):
     assert is_on(Run(run.folder).learner().model, device) # also without its data
 
 def test_another_image_is_predicted(device, run, few, tmp_path, capsys):
-    from advtrain.cli import advtrain_predict
+    from advtrain.cli.commands import advtrain_predict
     file = next((few/'test').glob('*/*'))
     advtrain_predict([str(run.folder), str(file), '--out', str(tmp_path/'heat_maps')])
     assert file.name in capsys.readouterr().out

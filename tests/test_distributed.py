@@ -74,7 +74,8 @@ def test_fastai_is_told_of_one_process_while_they_act_together():
 @pytest.mark.skipif(not Path('/proc/self/smaps').exists(), reason='the memory of a process is read from /proc')
 def test_one_copy_of_the_images(sample):
     "Two processes map the same file: together they have it in memory once, and no page of their own"
-    from advtrain.data import cifar10,data_home,writable_home
+    from advtrain.data.sources import cifar10
+    from advtrain.files.once import data_home,writable_home
     if writable_home()!=data_home(): pytest.skip('nothing can be written at home, where the file would be')
     res = found(start('memory', cifar10() if os.environ.get('ADVTRAIN_CIFAR10') else sample))
     for o in res: assert o['Rss'] > .9*o['array'] and o['Private_Dirty']==0
@@ -91,7 +92,7 @@ def launched(few, tmp_path, *launcher):
 
 def check(lines, out, pictures):
     "Everything is said once, and the run is whole"
-    from advtrain.runs import Run
+    from advtrain.runs.run import Run
     assert [o.split(':')[0] for o in lines if o.startswith('Epoch')]==['Epoch 1/2','Epoch 2/2']
     assert sum('test accuracy' in o for o in lines)==1
     run = Run(out)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from advtrain.choices import EXPERIMENTS,Experiment
+from advtrain.runs.experiment import EXPERIMENTS,Experiment
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), ROOT/'benchmarks/README.md']

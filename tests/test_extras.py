@@ -12,9 +12,9 @@ from processes import Started
 
 from advtrain import extras
 from advtrain.all import Checkpoint,Run,make_learner,run_experiment
-from advtrain.files import OwnFiles
-from advtrain.callbacks import RunCallback
-from advtrain.extras import LOGS,WandbLog
+from advtrain.files.own import OwnFiles
+from advtrain.train.callbacks import RunCallback
+from advtrain.runs.logs import LOGS,WandbLog
 from advtrain.models import resnet18,resnet34
 
 EXP = tiny(name='small', bs=15, epochs=5, precision='fp32')

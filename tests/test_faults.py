@@ -41,7 +41,7 @@ def test_corrupt_image(shell, tmp_path, two_classes):
 
 def test_no_network(shell, tmp_path, monkeypatch):
     def offline(*args): raise URLError('no network')
-    monkeypatch.setattr('advtrain.data.untar_data', offline)
+    monkeypatch.setattr('advtrain.data.sources.untar_data', offline)
     monkeypatch.delenv('ADVTRAIN_CIFAR10', raising=False)
     fails(shell, tmp_path, 'Three ways out', 'layernorm-40')
 

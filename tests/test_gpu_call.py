@@ -42,7 +42,7 @@ STAND_INS = dict(
     runs="""
         import os,pathlib,time
         def run_one(text, data, folder, threads):
-            from advtrain.choices import Experiment
+            from advtrain.runs.experiment import Experiment
             exp,folder = Experiment.from_toml(text),pathlib.Path(folder)
             folder.mkdir(parents=True)
             if exp.name=='crashing': os.abort()

@@ -24,7 +24,7 @@ def lines_of(n, loss=1.):
 
 def copy_of(source, root, name, seed, correct):
     "A finished run under another name, with another seed and another accuracy"
-    from advtrain.choices import Experiment
+    from advtrain.runs.experiment import Experiment
     shutil.copytree(source, folder := root/name, ignore=shutil.ignore_patterns('*.safetensors','figures'))
     exp = Experiment.from_toml(folder/'experiment.toml').replace(name=name, seed=seed)
     metrics = json.loads((folder/'metrics.json').read_text(encoding='utf-8'))
@@ -71,14 +71,15 @@ def live(compared_runs, tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def live_page(live):
-    from advtrain.overview import Runs,write_index
-    from advtrain.files import run_lock
+    from advtrain.runs.folder import Runs
+    from advtrain.pages.index import write_index
+    from advtrain.files.run_lock import run_lock
     root,exps = live
     with run_lock(root/'running'): return write_index(Runs(root, exps))
 
 @pytest.fixture(scope='session')
 def done_page(done):
-    from advtrain.overview import write_index
+    from advtrain.pages.index import write_index
     return write_index(done)
 
 STATES = dict.fromkeys(ODD, 'finished') | {'failed #1': 'failed', 'trained': 'trained', 'diverged': 'trained', 'no history': 'damaged', 'cut history': 'damaged', 'empty metrics': 'damaged', 'garbage': 'damaged'} \
@@ -88,8 +89,8 @@ STATES = dict.fromkeys(ODD, 'finished') | {'failed #1': 'failed', 'trained': 'tr
 
 @pytest.fixture(scope='session')
 def runs(live):
-    from advtrain.overview import Runs
-    from advtrain.files import run_lock
+    from advtrain.runs.folder import Runs
+    from advtrain.files.run_lock import run_lock
     root,exps = live
     with run_lock(root/'running'): return Runs(root, exps)
 
@@ -101,7 +102,7 @@ def test_states(runs):
     assert runs.failed=={'failed #1': runs.table.reason['failed #1']}
 
 def test_table_is_what_the_files_say(runs, live):
-    from advtrain.interpret import wilson
+    from advtrain.stats import wilson
     for name in ODD:
         m,row = json.loads((live[0]/name/'metrics.json').read_text(encoding='utf-8')),runs.table.loc[name]
         with open(live[0]/name/'history.csv', encoding='utf-8', newline='') as f: rows = list(csv.DictReader(f))
@@ -126,8 +127,8 @@ def test_configurations_by_hand(runs):
     assert f'{name}: {100*mean:.1f} % ± {100*sd:.1f} (sd over 3 seeds; 95 % interval of the mean {interval})' in runs.sentences()
 
 def test_iterates_over_finished_runs(compared_runs, tmp_path):
-    from advtrain.compare import compare_runs
-    from advtrain.overview import Runs
+    from advtrain.runs.compare import compare_runs
+    from advtrain.runs.folder import Runs
     for o in compared_runs: shutil.copytree(o, tmp_path/o.name)
     write(tmp_path/'begun', experiment_toml='')
     runs = Runs(tmp_path)
@@ -138,7 +139,8 @@ def test_iterates_over_finished_runs(compared_runs, tmp_path):
 @pytest.mark.parametrize('how', ['gone','empty','half','binary','nested','folder'])
 def test_no_damage_is_raised(compared_runs, tmp_path, name, how):
     "Whatever one file holds, the other run is as it was, and the page is written"
-    from advtrain.overview import Runs,write_index
+    from advtrain.runs.folder import Runs
+    from advtrain.pages.index import write_index
     for k in ('good','bad'): copy_of(compared_runs[0], tmp_path, k, 1, 400)
     file = tmp_path/'bad'/name
     data = file.read_bytes() if file.exists() else b'{"state": "failed"}'
@@ -152,14 +154,15 @@ def test_no_damage_is_raised(compared_runs, tmp_path, name, how):
 
 @pytest.mark.skipif(os.name=='nt', reason='names are Unicode there')
 def test_names_that_are_no_text(compared_runs, tmp_path):
-    from advtrain.overview import write_index
+    from advtrain.pages.index import write_index
     copy_of(compared_runs[0], tmp_path, 'good', 1, 400)
     os.rename(tmp_path/'good', os.fsencode(tmp_path)+b'/b\xffd')
     assert 'href="b%FFd/report.html"' in write_index(tmp_path).read_text(encoding='utf-8')
 
 def test_readers_see_a_whole_page(done):
     "The page is exchanged, not written over; nothing else is left behind"
-    from advtrain.overview import Runs,write_index
+    from advtrain.runs.folder import Runs
+    from advtrain.pages.index import write_index
     page = write_index(done)
     with open(page, encoding='utf-8') as old:
         before = old.read(100)
@@ -169,7 +172,7 @@ def test_readers_see_a_whole_page(done):
     assert sorted(o.name for o in (done/'.advtrain').iterdir())==['files.json','files.lock']
 
 def test_a_hundred_runs_are_a_small_page(tmp_path):
-    from advtrain.overview import write_index
+    from advtrain.pages.index import write_index
     from conftest import tiny
     for i in range(100):
         exp = tiny(name=f'trial-{i}', lr=.01+i/1000, epochs=40)
@@ -429,8 +432,9 @@ def test_nothing_is_lost_when_it_reads_anew(visit, live_page):
     assert page.evaluate('document.activeElement.textContent')=='plain-10'
 
 def test_what_is_new_is_shown(visit, done, tmp_path):
-    from advtrain.choices import Experiment
-    from advtrain.overview import Runs,write_index
+    from advtrain.runs.experiment import Experiment
+    from advtrain.runs.folder import Runs
+    from advtrain.pages.index import write_index
     shutil.copytree(done/'run 1', tmp_path/'run 1')
     exps = [Experiment.from_toml(tmp_path/'run 1/experiment.toml').replace(name=f'run {i}') for i in (1,2)]
     page = visit(write_index(Runs(tmp_path, exps)), clock=True)

@@ -7,10 +7,10 @@ from conftest import little_drawn,tiny
 from PIL import Image
 
 from advtrain.all import Run,run_experiment,run_many
-from advtrain.checkpoint import load_tensors,save_tensors
-from advtrain.overview import write_index
-from advtrain.report import write_report
-from advtrain.runs import write_checksums
+from advtrain.files.tensors import load_tensors,save_tensors
+from advtrain.pages.index import write_index
+from advtrain.pages.report import write_report
+from advtrain.runs.checksums import write_checksums
 
 ODD = ['=cmd|calc', 'a\rb', 'quote" and, comma', '\x1b[2J\x1b]0;owned\x07', "'quoted", '@home']
 EXP = tiny(name='run', size=8, augs='none', hole=None, bs=4, epochs=1, n_images=1, layers=['layer4'])
@@ -37,7 +37,7 @@ def test_a_spreadsheet_computes_no_name(finished):
 
 def test_no_name_gives_orders_to_a_terminal(odd, finished, tmp_path, shell, capsys):
     "In lines of a run, a grid and predictions, in warnings and errors"
-    from advtrain.cli import advtrain_predict
+    from advtrain.cli.commands import advtrain_predict
     small = '--width 4 --size 8 --bs 4 --epochs 1 --augs none --n-images 1 --layers layer4'.split()
     victim = sorted((odd/'test'/ODD[1]).iterdir())[0]
     with little_drawn():
@@ -51,7 +51,7 @@ def test_no_name_gives_orders_to_a_terminal(odd, finished, tmp_path, shell, caps
     assert r'\x1b[2J' in said and r'\x9b2J' in said and not {'\x1b','\x9b','\x07'} & set(said)
 
 def test_json_stays_json(capsys):
-    from advtrain.cli import _as_json
+    from advtrain.cli.options import _as_json
     assert json.loads(_as_json({'a': 'é\x9b\udce9\x1b"'}))=={'a': 'é\x9b\udce9\x1b"'} and '\x9b' not in _as_json('\x9b')
 
 @pytest.mark.parametrize('place', ['absolute','above','link'])
@@ -74,7 +74,7 @@ def test_a_strangers_run_opens_no_picture_of_this_machine(odd, finished, tmp_pat
     assert '"url": null' in page and '"n": 0' in page
 
 def test_a_password_of_a_storage_is_never_told(odd, tmp_path, capsys):
-    from advtrain.cli import advtrain_search
+    from advtrain.cli.commands import advtrain_search
     pytest.importorskip('pg8000')
     for url in ('postgresql+pg8000://bob:s3cret@127.0.0.1:1/x', 'postgresql+pg8000://127.0.0.1:1/x?user=bob&password=s3cret'):
         words = ['quickstart', '--data', str(odd), '--size', '8', '--bs', '4', '--space', 'norm=layer,batch', '--storage', url, '--out', str(tmp_path/'search')]

@@ -18,12 +18,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from advtrain.all import GradCAM,ImageInterpretation,deletion_insertion,image_dls,image_grid,overlay,resnet_learner
-from advtrain.checkpoint import load_tensors,save_tensors
-from advtrain.gallery import report_gallery
-from advtrain.interpret import weights_id
+from advtrain.files.tensors import load_tensors,save_tensors
+from advtrain.pages.report import report_gallery
+from advtrain.look.predict import weights_id
 from advtrain.models import find_layer
-from advtrain.runs import Run,write_checksums
-from advtrain.training import set_seed
+from advtrain.runs.run import Run
+from advtrain.runs.checksums import write_checksums
+from advtrain.train.state import set_seed
 
 def one_line(error):
     "Is it one line that advtrain itself raised?"
@@ -474,7 +475,7 @@ def test_figures_of_many_classes_stay_small(n):
     assert bars.get_supxlabel()==('' if n<=100 else f'the 100 of {n:,} classes with the lowest accuracy')
 
 def test_cells_are_of_several_classes_where_there_are_too_many(monkeypatch):
-    monkeypatch.setattr('advtrain.interpret._MOST_CELLS', 60)
+    monkeypatch.setattr('advtrain.look.scores._MOST_CELLS', 60)
     fig,cm = (interp := many(170)).plot_confusion_matrix(),interp.confusion_matrix()
     blocks = np.pad(cm, (0,1)).reshape(57, 3, 57, 3).sum((1,3))
     assert np.array_equal(fig.axes[0].images[0].get_array(), blocks)
@@ -488,8 +489,8 @@ def test_the_most_confused_pairs_are_right():
     assert interp.plot_confusion_matrix().get_supxlabel().startswith('nothing is confused')
 
 def test_figures_of_many_images_stay_small(interp, monkeypatch):
-    monkeypatch.setattr('advtrain.interpret.MOST_IMAGES', 8)
-    monkeypatch.setattr('advtrain.gradcam.MOST_IMAGES', 8)
+    monkeypatch.setattr('advtrain.look.interpret.MOST_IMAGES', 8)
+    monkeypatch.setattr('advtrain.look.heatmaps.MOST_IMAGES', 8)
     rows = [1,3]*1000
     asked,pixels = [],ImageInterpretation.pixels
     monkeypatch.setattr(ImageInterpretation, 'pixels', lambda self, rows: asked.append(len(rows)) or pixels(self, rows))

@@ -10,12 +10,12 @@ SMALL = dict(bs=15, epochs=3, n_images=1, layers=['layer4'])
 EXPS = [tiny(name=n, **SMALL | changes) for n,changes in dict(layer={}, batch=dict(norm='batch'), broken=dict(layers=['layer9']), group=dict(norm='group')).items()]
 
 def start_grid(data, out, jobs=1, retry=False, exps=EXPS, hold=None):
-    from advtrain.many import run_many
+    from advtrain.launch.many import run_many
     return Started(run_many, exps, data, out, jobs, retry, hold=hold)
 
 def results(out, exps=EXPS):
     "What runs came to, without how long it took"
-    from advtrain.overview import Runs
+    from advtrain.runs.folder import Runs
     return Runs(out, exps).table.drop(columns='seconds')
 
 def changed_at(out): return {o: o.stat().st_mtime_ns for o in out.rglob('*') if o.is_file() and o.name!='index.html' and '.advtrain' not in o.parts}

@@ -8,11 +8,13 @@ import torch
 from PIL import Image
 from conftest import little_drawn,tiny
 
-import advtrain.files as files
 from advtrain.all import ARCHS,Checkpoint,Run,image_dls,resnet18,resnet_learner,run_experiment,run_many,set_seed,write_comparison,write_index,write_report
-from advtrain.checkpoint import checkpoints
-from advtrain.files import HOME,OwnFiles,is_locked
-from advtrain.runs import CHECKSUMS,PAGES
+from advtrain.train.checkpoint import checkpoints
+from advtrain.files import atomic,own as own_files
+from advtrain.files.atomic import HOME
+from advtrain.files.own import OwnFiles
+from advtrain.files.run_lock import is_locked
+from advtrain.runs.checksums import CHECKSUMS,PAGES
 
 EXP = tiny(name='run', size=8, augs='none', hole=None, bs=4, epochs=1, n_images=1, layers=['layer4'])
 
@@ -117,11 +119,12 @@ def test_power_cuts_while_overwriting_lose_nothing(run, monkeypatch):
     "After each change of the disk; then it is overwritten again, or completed"
     old,own,cuts = contents(run),OwnFiles(run),0
     while True:
-        monkeypatch.setattr(files, 'os', Power(cuts))
+        power = Power(cuts)
+        for module in (atomic, own_files): monkeypatch.setattr(module, 'os', power)
         try: own.set_aside()
         except SystemExit: pass
-        done = files.os.left>0
-        monkeypatch.setattr(files, 'os', os)
+        done = power.left>0
+        for module in (atomic, own_files): monkeypatch.setattr(module, 'os', os)
         assert old.items() <= (contents(run) | contents(own.replaced.folder)).items()
         own.set_aside()
         assert contents(own.replaced.folder)==old and not contents(run)
@@ -146,7 +149,7 @@ def test_a_file_that_is_written_stays_own_through_a_power_cut(tmp_path, monkeypa
 
 def test_heat_maps_and_photos(shell, few, finished, tmp_path, capsys):
     "A photo is never replaced by its heat map, nor one heat map by another"
-    from advtrain.cli import advtrain_predict
+    from advtrain.cli.commands import advtrain_predict
     photos = [tmp_path/o for o in ('a/cat.png','b/cat.png','b/CAT.png','cat-2.png')]
     for o,image in zip(photos, sorted((few/'test').glob('*/*.png'))):
         o.parent.mkdir(exist_ok=True)
@@ -198,7 +201,7 @@ def test_grids_leave_a_folder_that_is_no_run(few, tmp_path):
 
 def test_pages_and_files_of_others_are_said_before_any_work(few, finished, run, tmp_path):
     "An index, a comparison, a network, a database"
-    from advtrain.search import search
+    from advtrain.launch.search import search
     for name in ('index.html','comparison.html','study.db','network.onnx'): (tmp_path/name).write_text('mine')
     before = contents(tmp_path)
     calls = [lambda: run_many([EXP], few, tmp_path), lambda: search(EXP, dict(norm=['layer','batch']), few, tmp_path, trials=1), lambda: write_comparison([finished, run], tmp_path/'comparison.html'),
@@ -215,7 +218,7 @@ def test_pages_and_files_of_others_are_said_before_any_work(few, finished, run, 
     assert contents(tmp_path)=={k: v for k,v in before.items() if k!='index.html'}
 
 def test_an_output_has_a_name_and_is_no_input(shell, few, run, tmp_path, capsys):
-    from advtrain.cli import advtrain_lr_find
+    from advtrain.cli.commands import advtrain_lr_find
     code,out,err = shell('quickstart', '--data', few, '--out', '')
     assert (code,len(err))==(2,1) and 'an output needs a name' in err[0]
     with pytest.raises(ValueError, match='out is a path'): run_experiment(EXP, few, '')
@@ -275,7 +278,7 @@ def test_your_words_are_no_part_of_a_page(few, run, text):
     assert (run/'README.md').read_text()==text
 
 def test_tensors_of_another_kind_replace_nothing_of_a_run(few, run):
-    from advtrain.checkpoint import save_tensors
+    from advtrain.files.tensors import save_tensors
     before,interp = contents(run),Run(run).interpretation
     with pytest.raises(FileExistsError, match='is in the way'): interp.save(run/'predictions.safetensors')
     with pytest.raises(ValueError, match='ends in .safetensors'): save_tensors({}, run/'metrics.json')
@@ -301,7 +304,7 @@ def test_a_finished_run_is_not_that_of_other_data(few, run, tmp_path):
     assert torch.equal(state, torch.get_rng_state()) # to find that out is no reason to seed this session anew
 
 def test_a_search_with_a_database_elsewhere_makes_its_folder(few, tmp_path):
-    from advtrain.search import search
+    from advtrain.launch.search import search
     best = search(EXP, dict(norm=['layer','batch']), few, tmp_path/'new'/'search', trials=1, storage=f"sqlite:///{tmp_path/'other.db'}")
     assert best.problems=={} and (tmp_path/'new'/'search'/'index.html').is_file() and not (tmp_path/'new'/'search'/'study.db').exists()
 
@@ -309,7 +312,7 @@ def test_a_run_goes_on_where_its_data_lie_now(few, tmp_path, monkeypatch):
     "And its page finds them"
     shutil.copytree(few, tmp_path/'data')
     with monkeypatch.context() as m:
-        m.setattr('advtrain.experiment.Runner.finish', lambda *args: 1/0)
+        m.setattr('advtrain.launch.runner.Runner.finish', lambda *args: 1/0)
         with pytest.raises(ZeroDivisionError): run_experiment(EXP, tmp_path/'data', tmp_path/'run')
     (tmp_path/'data').rename(tmp_path/'moved')
     run_experiment(EXP, tmp_path/'moved', tmp_path/'run', resume=True)
@@ -378,15 +381,15 @@ def test_that_nothing_can_be_written_is_said_first(shell, few, tmp_path):
 
 def test_a_colleagues_run_is_read_where_nothing_can_be_written(run, monkeypatch):
     "It is not at work, and not damaged"
-    from advtrain.overview import Runs
+    from advtrain.runs.folder import Runs
     def refused(*args, **kwargs): raise PermissionError(13, 'Permission denied')
     monkeypatch.setattr(files, 'FileLock', refused)
     assert not is_locked(run) and Runs(run.parent).table.state.tolist()==['finished']
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='a second process is forked')
 def test_a_second_training_in_a_folder_is_refused(few, tmp_path):
-    from advtrain.ranks import run_forked
-    from advtrain.callbacks import RunCallback
+    from advtrain.dist import run_forked
+    from advtrain.train.callbacks import RunCallback
     said = []
     def other():
         with (learn := resnet_learner(image_dls(few, size=8, bs=4), width=4)).no_bar(): learn.fit(1, cbs=Checkpoint(tmp_path))
@@ -401,7 +404,7 @@ def test_a_second_training_in_a_folder_is_refused(few, tmp_path):
 def test_two_trainings_of_one_process_are_refused(few, tmp_path):
     "In threads, and twice in one fit"
     from threading import Thread
-    from advtrain.files import run_lock
+    from advtrain.files.run_lock import run_lock
     said = []
     def other():
         try:
@@ -451,22 +454,22 @@ class CtrlC:
         os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, CtrlC())
 sys.argv = ['advtrain_run', 'quickstart', '--out', {out!r}]
-from advtrain.shell import advtrain_run
+from advtrain.cli.commands import advtrain_run
 sys.exit(advtrain_run())
 '''
 
-@pytest.mark.parametrize('name', ['advtrain.cli','fastcore.docments','torch','fastai.learner'])
+@pytest.mark.parametrize('name', ['advtrain.cli.commands','fastcore.docments','torch','fastai.learner'])
 def test_ctrl_c_while_modules_are_imported(tmp_path, name):
     res = subprocess.run([sys.executable, '-W', 'ignore', '-c', INTERRUPTED.format(name=name, out=str(tmp_path/'run'))], capture_output=True, text=True)
     assert (res.returncode,res.stderr.count('\n'))==(130,1) and 'advtrain_run: interrupted' in res.stderr, res.stderr
 
 def test_a_second_ctrl_c_is_one_line_as_well(monkeypatch, capsys):
-    from advtrain import cli,shell
+    from advtrain.cli import commands,shell
     def pressed_twice():
         try: raise KeyboardInterrupt
         except KeyboardInterrupt: raise KeyboardInterrupt
     before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(cli, 'advtrain_run', pressed_twice)
+    monkeypatch.setattr(commands, 'advtrain_run', pressed_twice)
     try: assert shell.advtrain_run()==130
     finally: signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err=='advtrain_run: interrupted\n'

@@ -1,13 +1,15 @@
 """What is in the package, and what it needs."""
-import ast,hashlib,json,subprocess,sys
+import ast,hashlib,json,re,subprocess,sys
+from functools import cache
 from importlib.metadata import requires
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
-ORDER = '''text arguments figures lazy convolutions devices ranks files batched augment data callbacks models record checkpoint precision learner optimisers schedules training profile distributed interpret faithfulness
-gradcam choices pictures runs compare gallery report extras overview experiment many search cli'''.split()
+ROOT = Path(__file__).parents[1]
+ORDER = re.findall(r'^          - (\S+)\.ipynb$', (ROOT/'nbs/sidebar.yml').read_text(), re.M) # rooms, from the ground up
+LIBRARY = {o: (files('advtrain')/f'{o}.py').read_text() for o in ORDER}
 PROMISED = '''AlbumentationsTransform BatchAlbumentations cutout_augs flip_cutout_augs shift_gray_augs show_augmented show_transforms
 cifar10 fashion_sample image_block image_dls CachedDL show_classes
 ResNet BasicBlock resnet18 resnet34 NORMS norm_types
@@ -22,15 +24,14 @@ def test_all_has_every_promised_name():
     assert not [n for n in PROMISED if n not in names]
     assert all(hasattr(names['RunLearner'], n) for n in ('fit','resume','distributed','interpret','lr_find','history','profile','compare_precision'))
     assert all(hasattr(names['ImageInterpretation'], n) for n in ('misclassified','correct','confused','per_class','calibration','save','load','gradcam','plot_gradcam','faithfulness','compare_methods'))
-    from advtrain.training import Checkpoint,EpochLog,Precision,plot_history,set_seed # where the design promises them
 
 @pytest.fixture(scope='module')
 def imported():
     "The modules that are there after everything of advtrain was imported"
-    code = 'import json,sys; import advtrain.all,advtrain.extras,advtrain.search; print(json.dumps(list(sys.modules)))'
+    code = 'import json,sys; import advtrain.all; print(json.dumps(list(sys.modules)))'
     return json.loads(subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True, capture_output=True, text=True).stdout)
 
-def test_importing_everything_needs_no_nbdev(imported): assert 'advtrain.training' in imported and 'nbdev' not in imported
+def test_importing_everything_needs_no_nbdev(imported): assert 'advtrain.train.resnet_learner' in imported and 'nbdev' not in imported
 
 @pytest.mark.parametrize('package', ['tensorboard','wandb','onnx','onnxscript','onnxruntime','optuna','accelerate'])
 def test_no_extra_is_imported_before_it_is_used(imported, package): assert package not in imported
@@ -39,17 +40,49 @@ def test_requirements_do_not_pull_nbdev():
     needed = [r for r in requires('advtrain') if 'extra ==' not in r]
     assert needed and not any(r.startswith(('nbdev','execnb','ghapi','pytest')) for r in needed)
 
-@pytest.mark.parametrize('module', ORDER)
-def test_a_module_imports_only_from_those_above(module):
-    tree = ast.parse((files('advtrain')/('cli/__init__.py' if module=='cli' else f'{module}.py')).read_text())
-    names = [('advtrain.' if n.level else '') + (n.module or '') for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
-    imported = {n.split('.')[1] for n in names if n.startswith('advtrain.')}
-    if module=='cli': imported.discard('all') # a command imports everything, once it knows what it is asked for
-    assert imported <= set(ORDER[:ORDER.index(module)])
-    assert imported or module in ('text','lazy','convolutions','choices')
+def imports(room):
+    "Room -> what is imported from it, also inside functions"
+    here = f'advtrain/{room}'.split('/')
+    res = {}
+    for n in ast.walk(ast.parse(LIBRARY[room])):
+        if not isinstance(n, ast.ImportFrom): continue
+        place = here[:len(here)-n.level] if n.level else []
+        module = [*place, *(n.module or '').split('.')]
+        if module[0]=='advtrain': res.setdefault('/'.join(module[1:]), []).extend(o.name for o in n.names)
+    if 'all' in res: # a command imports everything, once it knows what it is asked for
+        for name in res.pop('all'): res.setdefault(defining(name), []).append(name)
+    return res
+
+def defining(name): return next(o for o in ORDER if re.search(rf'^(def|class) {name}\b|^{name} =', LIBRARY[o], re.M))
+
+@cache
+def chain(room):
+    "The longest chain of imports that ends in a room"
+    return max((chain(o) for o in imports(room)), key=len, default=()) + (room,)
+
+def test_every_room_is_in_the_list():
+    there = {o.relative_to(ROOT/'nbs').with_suffix('').as_posix() for o in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in o.parts}
+    assert {o for o in there if not o.startswith('tutorials/')} == {*ORDER, 'index'}
+
+@pytest.mark.parametrize('room', ORDER)
+def test_a_room_imports_only_from_those_above(room):
+    assert imports(room).keys() <= set(ORDER[:ORDER.index(room)])
+
+@pytest.mark.parametrize('room', ORDER)
+def test_nobody_imports_a_private_name(room):
+    assert not [f'{o}.{name}' for o,names in imports(room).items() for name in names if name.startswith('_')]
+
+def test_chains_of_imports_are_short():
+    longest = max(map(chain, ORDER), key=len)
+    assert len(longest)<=10, longest
+
+@pytest.mark.parametrize('room', ORDER)
+def test_a_room_has_one_idea(room):
+    body = LIBRARY[room].split('\n# %% ', 2)[-1] # without the header
+    assert body.count('\n')<=450
 
 def test_sample_is_small_and_has_its_licence(sample):
-    assert (files('advtrain')/'fashion_sample.tar.xz').stat().st_size < 2e6
+    assert (files('advtrain.data')/'fashion_sample.tar.xz').stat().st_size < 2e6
     assert 'MIT' in (sample/'LICENSE').read_text() and 'Zalando' in (sample/'LICENSE').read_text()
 
 def test_sample_is_made_the_same_each_time(tmp_path):
@@ -57,4 +90,4 @@ def test_sample_is_made_the_same_each_time(tmp_path):
     if not source.is_dir(): pytest.skip('the Debian package dataset-fashion-mnist is not installed')
     subprocess.run([sys.executable, tool, '--out', tmp_path/'again.tar.xz'], check=True, stdout=subprocess.DEVNULL)
     digest = lambda b: hashlib.sha256(b).hexdigest()
-    assert digest((tmp_path/'again.tar.xz').read_bytes()) == digest((files('advtrain')/'fashion_sample.tar.xz').read_bytes())
+    assert digest((tmp_path/'again.tar.xz').read_bytes()) == digest((files('advtrain.data')/'fashion_sample.tar.xz').read_bytes())

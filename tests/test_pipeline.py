@@ -19,7 +19,7 @@ from processes import Started,wait_for
 
 from advtrain import data
 from advtrain.all import A,CachedDL,Checkpoint,cutout_augs,decode_images,image_dls,resnet_learner
-from advtrain.data import class_files
+from advtrain.data.folders import class_files
 from advtrain.models import ResNet
 
 class TutorialTransform(RandTransform):
@@ -96,7 +96,7 @@ def test_new_files_and_export(sample, tmp_path):
 def test_too_large_for_memory(sample, monkeypatch, capsys):
     "Images that would fill more than a quarter of the free memory are read one by one, with a word about it"
     class Memory: available = 2500*32*32*3*4-1
-    monkeypatch.setattr('advtrain.data.psutil.virtual_memory', lambda: Memory)
+    monkeypatch.setattr('advtrain.data.image_dls.psutil.virtual_memory', lambda: Memory)
     assert image_dls(sample).fast is False
     assert 'because 2500 images of 32×32 pixels are 8 MB, more than a quarter of the 31 MB of free memory' in capsys.readouterr().out
     Memory.available += 1

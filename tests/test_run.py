@@ -10,11 +10,11 @@ from PIL import Image
 from processes import Started
 
 from advtrain.all import CIFAR10_STATS,Checkpoint,EXPERIMENTS,Experiment,FIGURES,Run,cifar10,class_files,image_dls,image_stats,make_learner,run_experiment,scan_images
-from advtrain.cli import advtrain_compare,advtrain_run
-from advtrain.runs import CHECKSUMS
+from advtrain.cli.commands import advtrain_compare,advtrain_run
+from advtrain.runs.checksums import CHECKSUMS
 
 def test_page_and_readme_show_every_figure(tiny_run):
-    from advtrain.report import AFTER_GALLERY,BEFORE_GALLERY
+    from advtrain.pages.report import AFTER_GALLERY,BEFORE_GALLERY
     page,readme = ((tiny_run.folder/n).read_text() for n in ('report.html','README.md'))
     assert all(f'id="{n}"' in page for names in (BEFORE_GALLERY | AFTER_GALLERY).values() for n in names)
     assert not re.search(r'(src|href)="https?:', page)
@@ -157,7 +157,7 @@ def test_json_and_quiet(few, tmp_path, shell):
 
 def test_help_is_quick_and_complete():
     "No module that takes seconds; every choice is an option"
-    code = "import sys; from advtrain.cli import advtrain_run\ntry: advtrain_run(['--help'])\nexcept SystemExit: sys.exit(any(o in sys.modules for o in ('torch','fastai','albumentations','matplotlib')))"
+    code = "import sys; from advtrain.cli.commands import advtrain_run\ntry: advtrain_run(['--help'])\nexcept SystemExit: sys.exit(any(o in sys.modules for o in ('torch','fastai','albumentations','matplotlib')))"
     out = subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True).stdout
     assert all(f"--{f.name.replace('_','-')}" in out for f in fields(Experiment)) and 'Weight decay (L2)' in out
 
@@ -167,7 +167,7 @@ def test_damaged_checkpoint(some, tmp_path):
     def _resume(how, folder):
         with little_drawn(), contextlib.redirect_stdout(io.StringIO()): return run_experiment(exp, some, folder, resume=how)
     with pytest.MonkeyPatch.context() as m: # it is killed before the end
-        m.setattr('advtrain.experiment.Runner.finish', lambda *args: 1/0)
+        m.setattr('advtrain.launch.runner.Runner.finish', lambda *args: 1/0)
         with pytest.raises(ZeroDivisionError): _resume(False, tmp_path/'killed')
     shutil.copytree(tmp_path/'killed', folder := tmp_path/'a')
     whole,lost = folder/'checkpoint-0002.safetensors',folder/'checkpoint-0003.safetensors'
@@ -193,7 +193,7 @@ def test_cifar10_copy():
 
 def test_a_damaged_file_is_not_taken_for_a_pickle(tmp_path):
     "The length of its header may begin with the byte that a pickle begins with"
-    from advtrain.checkpoint import load_tensors,save_tensors
+    from advtrain.files.tensors import load_tensors,save_tensors
     for n in range(400):
         save_tensors({'a': torch.arange(9)}, file := tmp_path/'a.safetensors', {'text': 'x'*n})
         if (data := bytearray(file.read_bytes()))[0]==0x80: break

@@ -13,7 +13,7 @@ SPACE = dict(lr=(1e-3,1e-1,'log'), norm=['layer','batch'])
 
 def search(data, out, storage):
     "Search in five trials, and print where the best one is"
-    from advtrain.search import search
+    from advtrain.launch.search import search
     print(search(EXP, SPACE, data, out, 5, storage, pruner='NopPruner', heartbeat=1).folder)
 
 def search_with_a_death(data, out, storage=None):

@@ -10,12 +10,12 @@ from fastai.callback.core import Callback
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from advtrain.augment import cutout_augs
-from advtrain.batched import A
-from advtrain.callbacks import RunCallback
-from advtrain.data import image_dls
+from advtrain.data.augs import cutout_augs
+from advtrain.lazy import A
+from advtrain.train.callbacks import RunCallback
+from advtrain.data.image_dls import image_dls
 from advtrain.models import ResNet
-from advtrain.training import resnet_learner
+from advtrain.train.resnet_learner import resnet_learner
 
 aten = torch.ops.aten
 META = torch.device('meta')
@@ -94,7 +94,7 @@ def trained(sample, steps, change=lambda learn: learn, bars=False, **kwargs):
         learn = change(resnet_learner(image_dls(sample, augs, bs=1800//steps, device=META), on_meta, width=4, **kwargs))
         assert len(learn.dls.train)==steps
         with learn.no_bar(): pass # fastai puts its own bars back
-        if bars: stack.enter_context(patch('advtrain.learner.is_interactive', lambda stream: True))
+        if bars: stack.enter_context(patch('advtrain.train.learner.is_interactive', lambda stream: True))
         for o in (nullcontext() if bars else learn.no_bar(), learn.added_cbs(Inside(asked)), asked, Made(asked)): stack.enter_context(o)
         learn.fit(1)
     assert len(learn.recorder.losses)==steps and not any(o.is_meta for o in learn.recorder.losses) # curves are drawn on the CPU

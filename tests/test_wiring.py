@@ -4,7 +4,7 @@ import inspect,json,subprocess,sys
 import pytest
 
 from advtrain.all import ARCHS,AUGS,OPTS,SCHEDULES,image_dls,resnet_learner
-from advtrain.choices import FIELDS
+from advtrain.runs.experiment import FIELDS
 
 ELSEWHERE = { # choices that are no parameter of these functions, and where they go
     'name': 'the folder of a run', 'epochs': 'learn.fit', 'lr_scaling': 'Experiment.scaled_lr', 'hole': 'a function in AUGS',
@@ -54,7 +54,7 @@ def look():
                 seen.update({f'{module.__name__}.{k}.{a}': b for a,b in vars(v).items() if not a.startswith('__')})
     return seen
 before = look()
-import advtrain.all, advtrain.search, advtrain.cli
+import advtrain.all
 after = look()
 changed = [k for k,v in before.items() if after.get(k) is not v]
 new = [k for k in after.keys()-before.keys() if k.rpartition('.')[0].startswith('fastai.learner.Learner')]

@@ -6,7 +6,7 @@
 import argparse,json,shutil
 from pathlib import Path
 
-from advtrain.runs import Run
+from advtrain.runs.run import Run
 
 RUNS = Path(__file__).parents[1]/'benchmarks/results/runs'
 ABOUT = 'python advtrain fastai torch torchvision albumentations numpy cpu instructions cores threads gpu device'.split()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make `advtrain/fashion_sample.tar.xz` from the Debian package `dataset-fashion-mnist` (MIT licence).
+"""Make `advtrain/data/fashion_sample.tar.xz` from the Debian package `dataset-fashion-mnist` (MIT licence).
 
 Takes the first 200 training and 50 test images of each class, sets each in the middle of a black
 32x32 square, and packs them as RGB PNGs. The PNGs are stored uncompressed, because xz then finds what the
@@ -58,7 +58,7 @@ def members(source):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--source', type=Path, default='/usr/share/datasets/fashion-mnist', help='folder of the IDX files')
-    parser.add_argument('--out', type=Path, default=Path(__file__).parents[1]/'advtrain/fashion_sample.tar.xz', help='archive to write')
+    parser.add_argument('--out', type=Path, default=Path(__file__).parents[1]/'advtrain/data/fashion_sample.tar.xz', help='archive to write')
     args = parser.parse_args()
     with lzma.open(args.out, 'wb') as f, tarfile.open(fileobj=f, mode='w') as tar:
         for name,data in sorted(members(args.source)):

@@ -1,6 +1,6 @@
 """`advtrain_run` as a module, for launchers of several processes: `torchrun --nproc_per_node 2 -m advtrain.cli.run quickstart`."""
 import sys
 
-from advtrain.shell import advtrain_run
+from advtrain.cli.shell import advtrain_run
 
 if __name__=='__main__': sys.exit(advtrain_run())

@@ -10,7 +10,7 @@ from pathlib import Path
 import advtrain
 import fastai
 import torch
-from advtrain.callbacks import RunCallback
+from advtrain.train.callbacks import RunCallback
 from step import Few,fitted,seconds
 from advtrain.all import resnet_learner
 from torch.profiler import ProfilerActivity,profile

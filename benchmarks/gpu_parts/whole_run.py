@@ -7,7 +7,7 @@ import sys,time
 from contextlib import contextmanager
 
 from advtrain.all import run_experiment
-from advtrain.callbacks import RunCallback
+from advtrain.train.callbacks import RunCallback
 from step import synchronize
 
 import forty

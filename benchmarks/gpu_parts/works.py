@@ -8,7 +8,7 @@ import pytest
 import torch
 from advtrain.all import AUGS,EXPERIMENTS,Checkpoint,Run,advtrain_predict,image_dls,make_learner,resnet_learner
 from advtrain.all import run_experiment,set_seed,write_report
-from advtrain.callbacks import RunCallback
+from advtrain.train.callbacks import RunCallback
 
 from . import loaders,path,width
 
