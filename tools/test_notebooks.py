@@ -1,6 +1,6 @@
 """Run the notebooks as tests, as `nbdev_test` does, each in a process of its own, the longest first; print the slowest cells.
 
-    python tools/test_notebooks.py [WORD ...]     # only notebooks with one of the words in their name
+    python tools/test_notebooks.py [WORD ...]     # only notebooks with one of the words in their path, such as `data/`
 """
 import json,multiprocessing,os,signal,sys,tempfile,time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,8 @@ from execnb.shell import CaptureShell
 from nbdev.config import get_config
 from nbdev.doclinks import nbglob
 
-LONGEST = 'gradcam cli experiment training extras interpret checkpoint search data overview compare report index augment'.split()
+LONGEST = '''heatmaps gradcam commands runner logs interpret checkpoint search resnet_learner folder compare comparison report image_dls
+index augment'''.split()
 HANGS = 3600 # seconds that no notebook takes, however slow the machine is
 TIMES = 'ADVTRAIN_CELL_TIMES' # environment variable: folder where each process writes how long its cells took
 
@@ -21,7 +22,7 @@ class TimedShell(CaptureShell):
     "Runs cells, notes their seconds, and draws in screen resolution"
     def __init__(self, path):
         super().__init__(path, mpl_format='png')
-        self.notebook = Path(path).name
+        self.notebook = place(Path(path))
 
     def cell(self, cell, *args, **kwargs):
         start = time.perf_counter()
@@ -45,14 +46,18 @@ def failure(context, file):
     process.join(HANGS)
     if process.exitcode is None:
         process.kill()
-        return f'{file.name} was still running after {HANGS} s'
-    if process.exitcode<0: return f'{file.name} was killed by {signal.Signals(-process.exitcode).name}'
-    if process.exitcode: return f'{file.name} failed'
+        return f'{place(file)} was still running after {HANGS} s'
+    if process.exitcode<0: return f'{place(file)} was killed by {signal.Signals(-process.exitcode).name}'
+    if process.exitcode: return f'{place(file)} failed'
+
+def place(file):
+    "Where a notebook lies, from the folder of all"
+    return file.relative_to(get_config().nbs_path).with_suffix('').as_posix()
 
 def order(file):
     "The longest notebooks first, so that at the end no process waits for another one"
-    place = next((i for i,name in enumerate(LONGEST) if name in file.stem), len(LONGEST))
-    return place,file
+    rank = next((i for i,name in enumerate(LONGEST) if name in file.stem), len(LONGEST))
+    return rank,file
 
 def slowest(folder, n=20):
     "The `n` cells that took longest, a line each"
@@ -61,9 +66,9 @@ def slowest(folder, n=20):
 
 def main(words):
     files = [o.absolute() for o in nbglob(None, as_path=True)]
-    unknown = [w for w in words if not any(w in o.stem for o in files)]
+    unknown = [w for w in words if not any(w in place(o) for o in files)]
     if unknown: sys.exit(f"no notebook is called {' or '.join(unknown)}")
-    files = sorted((o for o in files if not words or any(w in o.stem for w in words)), key=order)
+    files = sorted((o for o in files if not words or any(w in place(o) for w in words)), key=order)
     start,context = time.perf_counter(),multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(['advtrain.all','nbdev.test','torch._dynamo']) # a process is a copy of one that has imported them, and done nothing else
     with tempfile.TemporaryDirectory() as folder:
