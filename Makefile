@@ -1,5 +1,6 @@
 # make run                    train the quickstart and write its page
 # make test                   run the notebooks as tests, then pytest
+# make site                   the notebooks as pages, in _proc: what nbdev does before Quarto builds the site
 # make figures, make readme   the README's table from benchmarks/results, and the README from nbs/index.ipynb
 # The first call of each makes .venv and installs what it needs; a later call starts at once.
 # They compute with one thread: a small network gains little from a second one, and where something else uses a core,
@@ -8,7 +9,7 @@ PYTHON ?= python3
 export PYTHON
 BIN := .venv/bin
 
-.PHONY: run test notebooks pytest install figures readme
+.PHONY: run test notebooks pytest install site figures readme
 
 run: .venv/library
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/advtrain_run quickstart --overwrite
@@ -22,6 +23,10 @@ pytest: .venv/development
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -q -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS) tests
 
 install: .venv/development
+	@[ ! -d .git ] || PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_install_hooks || echo "make: the git hooks were not installed"
+
+site: .venv/development
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/make_site.py
 
 .venv/library: settings.ini setup.py
 	@tools/install.sh . 8 $@

@@ -7,7 +7,7 @@ import pytest
 from advtrain.runs.experiment import EXPERIMENTS,Experiment
 
 ROOT = Path(__file__).parents[1]
-TEXTS = [*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), ROOT/'benchmarks/README.md']
+TEXTS = [*ROOT.glob('*.md'), *ROOT.glob('nbs/docs/*.md'), ROOT/'benchmarks/README.md']
 NOTEBOOKS = sorted(o for o in ROOT.glob('nbs/**/*.ipynb') if '.ipynb_checkpoints' not in o.parts)
 
 def prose(file):

@@ -63,7 +63,7 @@ def of_memory(r):
 
 def of_scaling(r):
     n = r['numbers']
-    yield 'a step of two processes on two cores against one of one process',f"{n['two_processes_against_one']['median']:.2f} of its time ({n['two_processes_against_one']['low']:.2f} to {n['two_processes_against_one']['high']:.2f}); [the model](../docs/scaling.md) says {n['model']:.2f}"
+    yield 'a step of two processes on two cores against one of one process',f"{n['two_processes_against_one']['median']:.2f} of its time ({n['two_processes_against_one']['low']:.2f} to {n['two_processes_against_one']['high']:.2f}); [the model](docs/scaling.md) says {n['model']:.2f}"
 
 def of_ablation(r):
     n = r['numbers']

@@ -32,7 +32,7 @@ def main():
         (ROOT/name).write_bytes(data)
     for alt in ALT: text = text.replace('![png]', f'![{alt}]', 1)
     if '![png]' in text: raise SystemExit('there are more pictures than descriptions in ALT')
-    text = re.sub(r'\]\((images|tutorials|00_augment)', r'](nbs/\1', text).replace('](../', '](') # links of the notebook, as seen from the root
+    text = re.sub(r'\]\((images|tutorials|docs|data)', r'](nbs/\1', text).replace('](../', '](') # links of the notebook, as seen from the root
     (ROOT/'README.md').write_text(re.sub(r'\n{3,}', '\n\n', text).strip()+'\n', encoding='utf-8')
 
 if __name__=='__main__': main()
