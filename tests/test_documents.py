@@ -1,5 +1,5 @@
 """Documents: links lead somewhere, and the README's numbers are those of the files beside them."""
-import importlib.util,json,re
+import ast,importlib.util,json,re
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,22 @@ def test_links_lead_somewhere(file):
         assert there.exists(), f'{target} does not exist'
         if anchor: assert anchor in anchors(there), f'{there.name} has no heading {anchor}'
 
+def room(file): return file.relative_to(ROOT/'nbs').as_posix()
+
+@pytest.mark.parametrize('file', NOTEBOOKS, ids=room)
+def test_another_notebook_is_a_link(file):
+    unlinked = re.sub(r'\[[^\]]*\]\([^)]*\)', '', prose(file))
+    assert not re.findall('(?:next|previous|last) notebook', unlinked, re.I)
+
+@pytest.mark.parametrize('file', [o for o in NOTEBOOKS if '#| default_exp' in o.read_text(encoding='utf-8')], ids=room)
+def test_cells_that_import_hold_nothing_else(file):
+    "nbdev runs such a cell alone for the site"
+    for cell in json.loads(file.read_text(encoding='utf-8'))['cells']:
+        if cell['cell_type']!='code': continue
+        source = re.sub(r'^[ ]*[%!].*', '', ''.join(cell['source']), flags=re.M)
+        kinds = {isinstance(o, (ast.Import,ast.ImportFrom)) for o in ast.parse(source).body}
+        assert kinds!={True,False} or 'nbdev_export()' in source, source
+
 def test_notebooks_are_small():
     large = [o.name for o in NOTEBOOKS if o.stat().st_size>=500_000]
     assert NOTEBOOKS and not large, f'{large}: show less, or python tools/small_pictures.py'
@@ -43,7 +59,7 @@ def test_the_readme_has_the_numbers_of_the_files(make_figures):
     cell, = [''.join(c['source']) for c in json.loads(make_figures.INDEX.read_text(encoding='utf-8'))['cells'] if make_figures.BEGIN in ''.join(c['source'])]
     assert make_figures.measured(cell)==cell, 'benchmarks/results/ has changed: make readme'
     readme = (ROOT/'README.md').read_text(encoding='utf-8')
-    lines = [o.replace('](../', '](') for o in [make_figures.machine(), *make_figures.table().splitlines()]]
+    lines = [o.replace('](../', '](').replace('](docs/', '](nbs/docs/') for o in [make_figures.machine(), *make_figures.table().splitlines()]]
     assert len(lines)>5 and not [o for o in lines if o not in readme.splitlines()]
 
 @pytest.mark.parametrize('folder', sorted((ROOT/'benchmarks/results/runs').glob('*/')), ids=lambda o: o.name)
