@@ -11,7 +11,8 @@ import psutil
 CONTEXT = multiprocessing.get_context('forkserver')
 HEAVY = 'keep','advtrain.all','heavy'
 SETTINGS = dict(PYTHONUNBUFFERED='1', PYTHONFAULTHANDLER='1', MPLBACKEND='Agg', NO_ALBUMENTATIONS_UPDATE='1')
-SETTINGS['PYTORCH_NVML_BASED_CUDA_CHECK'] = '1' # who asks whether there is a GPU begins to use it otherwise, and copies cannot
+# who asks whether there is a GPU begins to use it otherwise, and copies cannot
+SETTINGS['PYTORCH_NVML_BASED_CUDA_CHECK'] = '1'
 
 def prepare(modules=HEAVY):
     "Say what processes have imported when they begin, before the first one does"

@@ -1,8 +1,9 @@
-"""Claim: on a CPU, PyTorch damages memory in the gradients of strided 1x1 convolutions with few channels, and advtrain doesn't.
+"""Claim: on a CPU, PyTorch damages memory in the gradients of strided 1x1 convolutions with few channels, and advtrain
+doesn't.
 
-Each convolution runs in a process of its own, in which the C library checks each block of memory as it is freed, and its
-gradients are compared with those in double precision and the default layout. Two columns for each: what happens with PyTorch
-alone, and after `import advtrain`. Needs Linux and the C library's `libc_malloc_debug.so.0`.
+Each convolution runs in a process of its own, in which the C library checks each block of memory as it is freed, and
+its gradients are compared with those in double precision and the default layout. Two columns for each: what happens
+with PyTorch alone, and after `import advtrain`. Needs Linux and the C library's `libc_malloc_debug.so.0`.
 
     python benchmarks/convolutions.py
     ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 python benchmarks/convolutions.py   # as an older processor would
@@ -18,7 +19,8 @@ import torch
 from torch.nn import functional as F
 
 SHAPES = [ # batch, side of the images, kernel, stride, groups, transposed
-    (3,16,1,2,1,False), (2,64,1,2,1,False), (2,128,1,2,1,False), (3,15,1,2,1,False), (3,16,1,1,1,False), (3,16,3,2,1,False),
+    (3,16,1,2,1,False), (2,64,1,2,1,False), (2,128,1,2,1,False),
+    (3,15,1,2,1,False), (3,16,1,1,1,False), (3,16,3,2,1,False),
     (3,16,1,2,2,False), (3,32,1,2,1,True)]
 
 def gradients(x, weight, stride, groups, transposed):
@@ -33,7 +35,8 @@ def right(channels, dtype, layout, shape):
     batch,side,kernel,stride,groups,transposed = shape
     for _ in range(2):
         weight = torch.randn(8*groups, channels, kernel, kernel).to(dtype)
-        x = torch.randn(batch, 8*groups if transposed else channels*groups, *[side//stride if transposed else side]*2).to(dtype)
+        x = torch.randn(
+            batch, 8*groups if transposed else channels*groups, *[side//stride if transposed else side]*2).to(dtype)
         exact = gradients(x.double(), weight.double(), stride, groups, transposed)
         ours = gradients(x.to(memory_format=layout), weight.to(memory_format=layout), stride, groups, transposed)
         close = {torch.float32: 1e-3}.get(dtype, .1)

@@ -48,7 +48,8 @@ class Call:
         for name in FILES if done.resolve()!=self.out else []:
             if (done/name).is_file(): shutil.copyfile(done/name, self.out/name)
         try: forty.unpack(self.archive, self.runs)
-        except (OSError, EOFError, tarfile.TarError) as e: self.say(f'the archive of the earlier call cannot be read, and its runs are done again: {e}')
+        except (OSError, EOFError, tarfile.TarError) as e:
+            self.say(f'the archive of the earlier call cannot be read, and its runs are done again: {e}')
 
     def say(self, line):
         print(line, flush=True)

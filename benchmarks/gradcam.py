@@ -1,4 +1,5 @@
-"""Claim: heat maps at least 5 times faster than pytorch-grad-cam's for several layers, 2.5 times for one, and no slower than torch-cam's.
+"""Claim: heat maps at least 5 times faster than pytorch-grad-cam's for several layers, 2.5 times for one, and no slower
+than torch-cam's.
 
 All compute GradCAM of the same random images with the same ResNet-18 in fp32, in batches of one size, and give maps of
 the images' size. pytorch-grad-cam is called once a layer, because a call with several layers gives only their average;
@@ -33,7 +34,8 @@ def with_grad_cam(model, layers, x, targets):
     modules,maps = dict(model.named_modules()),[]
     for layer in layers:
         with pytorch_grad_cam.GradCAM(model, [modules[layer]]) as cam:
-            maps.append(torch.cat([torch.as_tensor(cam(xb, [ClassifierOutputTarget(t) for t in tb])) for xb,tb in batches(x, targets)]))
+            maps.append(torch.cat([
+                torch.as_tensor(cam(xb, [ClassifierOutputTarget(t) for t in tb])) for xb,tb in batches(x, targets)]))
     return torch.stack(maps)
 
 def with_torch_cam(model, layers, x, targets):
@@ -42,22 +44,30 @@ def with_torch_cam(model, layers, x, targets):
     with torchcam.methods.GradCAM(model, layers) as cam:
         for xb,tb in batches(x, targets):
             maps = cam(tb, model(xb))
-            parts.append(torch.stack([F.interpolate(m[None], x.shape[2:], mode='bilinear', align_corners=False)[0] for m in maps]))
+            parts.append(torch.stack([
+                F.interpolate(m[None], x.shape[2:], mode='bilinear', align_corners=False)[0] for m in maps]))
     return torch.cat(parts, 1)
 
 def with_advtrain(model, layers, x, targets): return GradCAM(model, layers, bs=BS)(x, targets)
 
 def as_trained(model, layers, x, targets):
     "advtrain in the precision and layout that its learners train in"
-    with torch.autocast(x.device.type, DTYPES[fast_dtype(x.device)], enabled=fast_dtype(x.device)!='fp32'): return with_advtrain(model, layers, x, targets)
+    with torch.autocast(x.device.type, DTYPES[fast_dtype(x.device)], enabled=fast_dtype(x.device)!='fp32'):
+        return with_advtrain(model, layers, x, targets)
 
-PEERS = {'pytorch-grad-cam': with_grad_cam, 'torch-cam': with_torch_cam, 'advtrain, fp32': with_advtrain, 'advtrain, as trained': as_trained}
+PEERS = {
+    'pytorch-grad-cam': with_grad_cam,
+    'torch-cam': with_torch_cam,
+    'advtrain, fp32': with_advtrain,
+    'advtrain, as trained': as_trained,
+}
 
 def make(n, device):
     "A model, the same with channels last, images, and targets"
     torch.manual_seed(0)
     model = resnet18().eval().to(device)
-    return model,copy.deepcopy(model).to(memory_format=torch.channels_last),torch.randn(n, 3, 32, 32, device=device),torch.randint(10, (n,)).tolist()
+    return (model, copy.deepcopy(model).to(memory_format=torch.channels_last),
+        torch.randn(n, 3, 32, 32, device=device), torch.randint(10, (n,)).tolist())
 
 def timed(f, device):
     start = time.perf_counter()
@@ -68,13 +78,16 @@ def timed(f, device):
 def race(n, layers, rounds, device):
     "Seconds of each peer in each round, and its maps"
     model,last,x,targets = make(n, device)
-    call = lambda name: timed(lambda: PEERS[name](last if name=='advtrain, as trained' else model, layers, x, targets), device)
+    def call(name):
+        net = last if name=='advtrain, as trained' else model
+        return timed(lambda: PEERS[name](net, layers, x, targets), device)
     maps = {name: call(name)[1].cpu() for name in PEERS} # the first call warms up
     return [{name: call(name)[0] for name in PEERS} for _ in range(rounds)],maps
 
 def peak(name, n, device):
     "MB that a call takes beyond what the process needs before, in a process of its own"
-    out = subprocess.run([sys.executable, '-W', 'ignore', __file__, '--device', device, '--peak', name, str(n)], check=True, capture_output=True, text=True).stdout
+    out = subprocess.run([sys.executable, '-W', 'ignore', __file__, '--device', device, '--peak', name, str(n)],
+        check=True, capture_output=True, text=True).stdout
     return float(out.split()[-1])
 
 def measure_peak(name, n, device):
@@ -83,7 +96,8 @@ def measure_peak(name, n, device):
     model,run = (last if name=='advtrain, as trained' else model),PEERS[name]
     def _high():
         if device=='cuda': return torch.cuda.max_memory_allocated()/1e6
-        return next(int(o.split()[1])/1e3 for o in Path('/proc/self/status').read_text().splitlines() if o.startswith('VmHWM'))
+        return next(
+            int(o.split()[1])/1e3 for o in Path('/proc/self/status').read_text().splitlines() if o.startswith('VmHWM'))
     run(model, ['layer4'], x[:2], targets[:2])
     torch.cuda.reset_peak_memory_stats() if device=='cuda' else Path('/proc/self/clear_refs').write_text('5')
     before = _high()
@@ -105,20 +119,25 @@ def report(title, rounds, maps):
     return dict(ms={name: over(1e3*r[name] for r in rounds) for name in PEERS}, ratios=ratios)
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    p = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     p.add_argument('--rounds', type=int, default=5)
     p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     p.add_argument('--peak', nargs=2, help=argparse.SUPPRESS)
     o = with_save(p).parse_args()
     if o.peak: return measure_peak(o.peak[0], int(o.peak[1]), o.device)
-    print(f"{torch.cuda.get_device_name() if o.device=='cuda' else platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-          f"grad-cam {version('grad-cam')}, torchcam {version('torchcam')}, {o.rounds} rounds, as trained: {fast_dtype(torch.device(o.device))}, channels-last")
+    print(f"{torch.cuda.get_device_name() if o.device=='cuda' else platform.processor() or platform.machine()}, "
+          f"{torch.get_num_threads()} threads, torch {torch.__version__}, "
+          f"grad-cam {version('grad-cam')}, torchcam {version('torchcam')}, {o.rounds} rounds, "
+          f"as trained: {fast_dtype(torch.device(o.device))}, channels-last")
     numbers = {}
-    for name,title,n,layers,rounds in (('four_layers','20 images, 4 layers',20,LAYERS,o.rounds), ('one_layer','1,000 images, layer4',1000,LAYERS[-1:],max(1, o.rounds//2))):
+    for name,title,n,layers,rounds in (
+            ('four_layers','20 images, 4 layers',20,LAYERS,o.rounds),
+            ('one_layer','1,000 images, layer4',1000,LAYERS[-1:],max(1, o.rounds//2))):
         numbers[name] = report(title, *race(n, layers, rounds, o.device))
     print(f'\nPeak memory of a call at layer4 in batches of {BS}, MB')
     numbers['peak_MB'] = {name: {n: peak(name, n, o.device) for n in (256,1000)} for name in PEERS}
-    for name,peaks in numbers['peak_MB'].items(): print(f'  {name:24} ' + ', '.join(f'{n:,} images {v:,.0f}' for n,v in peaks.items()))
+    for name,peaks in numbers['peak_MB'].items():
+        print(f'  {name:24} ' + ', '.join(f'{n:,} images {v:,.0f}' for n,v in peaks.items()))
     keep(o.save, numbers, 'grad-cam', 'torchcam')
 
 if __name__=='__main__': main()

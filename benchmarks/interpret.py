@@ -33,7 +33,8 @@ def with_advtrain(learn, dl):
     "The same"
     interp = ImageInterpretation.from_learner(learn, dl=dl)
     interp.print_classification_report()
-    return interp.confusion_matrix(),interp.most_confused(),interp.top_losses()[0],torch.tensor(interp.misclassified().index)
+    return (interp.confusion_matrix(), interp.most_confused(), interp.top_losses()[0],
+        torch.tensor(interp.misclassified().index))
 
 def timed(f, learn, dl):
     start = time.perf_counter()
@@ -42,7 +43,8 @@ def timed(f, learn, dl):
 
 def same(ours, theirs, losses):
     "Are the answers equal? Images of one loss may come in another order"
-    return (ours[0]==theirs[0]).all() and ours[1]==theirs[1] and torch.equal(ours[2], theirs[2]) and torch.equal(losses[ours[3]], losses[theirs[3]])
+    return ((ours[0]==theirs[0]).all() and ours[1]==theirs[1] and torch.equal(ours[2], theirs[2])
+        and torch.equal(losses[ours[3]], losses[theirs[3]]))
 
 def race(learn, dl, rounds):
     "Seconds of either in each round, and whether the last answers are equal"
@@ -70,10 +72,17 @@ def main():
     learn = resnet_learner(image_dls(o.data or fashion_sample()), width=o.width)
     rounds,equal = race(learn, many(learn, o.images), o.rounds)
     ratio = over(slow/fast for fast,slow in rounds)
-    print(f'{platform.processor() or platform.machine()}, torch {torch.__version__}, fastai {fastai.__version__}, {learn.precision.used} on {learn.dls.device}, '
+    print(f'{platform.processor() or platform.machine()}, torch {torch.__version__}, fastai {fastai.__version__}, '
+          f'{learn.precision.used} on {learn.dls.device}, '
           f'ResNet-18 of width {o.width}, {o.images:,} images, {o.rounds} rounds')
-    print(f'fastai {statistics.median(r[1] for r in rounds):.1f} s, advtrain {statistics.median(r[0] for r in rounds):.1f} s, '
-          f"{ratio['median']:.2f} times as fast (from {ratio['low']:.2f} to {ratio['high']:.2f}); the same answers: {equal}")
-    keep(o.save, dict(images=o.images, seconds=dict(advtrain=over(r[0] for r in rounds), fastai=over(r[1] for r in rounds)), ratio=ratio, same_answers=equal), 'fastai')
+    print(f'fastai {statistics.median(r[1] for r in rounds):.1f} s, '
+          f'advtrain {statistics.median(r[0] for r in rounds):.1f} s, '
+          f"{ratio['median']:.2f} times as fast (from {ratio['low']:.2f} to {ratio['high']:.2f}); "
+          f'the same answers: {equal}')
+    keep(o.save, dict(
+        images=o.images,
+        seconds=dict(advtrain=over(r[0] for r in rounds), fastai=over(r[1] for r in rounds)),
+        ratio=ratio,
+        same_answers=equal), 'fastai')
 
 if __name__=='__main__': main()

@@ -1,6 +1,7 @@
 """What a benchmark measured becomes a file in `benchmarks/results/`, with the command and the machine that made it.
 
-A script gives its parser to `with_save` and its numbers to `keep`. The README's table is made from those files, by `make figures`.
+A script gives its parser to `with_save` and its numbers to `keep`. The README's table is made from those files, by
+`make figures`.
 """
 import json,os,platform,re,shlex,statistics,sys
 from datetime import date
@@ -26,10 +27,11 @@ def over(values):
 def machine():
     "What the numbers depend on"
     gpu = dict(gpu=torch.cuda.get_device_name()) if torch.cuda.is_available() else {}
-    return dict(cpu=_cpu(), instructions=cpu_instructions(), cores=os.cpu_count(), threads=torch.get_num_threads(), **gpu, python=platform.python_version())
+    return dict(cpu=_cpu(), instructions=cpu_instructions(), cores=os.cpu_count(), threads=torch.get_num_threads(),
+        **gpu, python=platform.python_version())
 
 def command():
-    "The command that was given, data and folders by their names alone, and what made the processor compute as an older one"
+    "The command as given, data and folders by their names alone, and what made the processor compute as an older one"
     words = ' '.join(shlex.quote(o) for o in sys.argv[1:] if o!='--save')
     words = re.sub(r'(--(?:data|out|done))[ =]\S*/', r'\1 ', words)
     older = ''.join(f'{o}={os.environ[o]} ' for o in ('ATEN_CPU_CAPABILITY','ONEDNN_MAX_CPU_ISA') if o in os.environ)
@@ -61,7 +63,8 @@ def keep(
     if not asked: return
     made = about(*packages)
     RESULTS.mkdir(exist_ok=True)
-    kind = '' if 'gpu' in made['machine'] or made['machine']['instructions'].endswith('BF16') else f"-{made['machine']['instructions'].lower()}"
+    kind = ('' if 'gpu' in made['machine'] or made['machine']['instructions'].endswith('BF16') else
+        f"-{made['machine']['instructions'].lower()}")
     file = RESULTS/f'{name or Path(sys.argv[0]).stem}{kind}.json'
     write(file, made | dict(numbers=numbers))
     print(f'kept in benchmarks/results/{file.name}')

@@ -1,9 +1,10 @@
-"""Claim: decoding all images, and training from them, needs little more memory than their array, and the second start reads it at once.
+"""Claim: decoding all images, and training from them, needs little more memory than their array, and the second start
+reads it at once.
 
-Each step is measured against what the process held before it: the peak of its resident memory, less the array where the
-step makes or maps it. What is mapped is read once, to check it. The promise is a peak above the array of less than 10 % of
-it and one batch of floats. The processes that decode come on top while they run; what they hold for themselves is printed.
-Linux only.
+Each step is measured against what the process held before it: the peak of its resident memory, less the array where
+the step makes or maps it. What is mapped is read once, to check it. The promise is a peak above the array of less
+than 10 % of it and one batch of floats. The processes that decode come on top while they run; what they hold for
+themselves is printed. Linux only.
 
     python benchmarks/memory.py --data cifar10.tgz
 """
@@ -32,7 +33,9 @@ class Peak:
         self.seconds,self.running = time.perf_counter()-self.seconds,False
         self.thread.join()
         self.above = self._read('VmHWM')-self.start
-    def _read(self, key): return next(int(l.split()[1])*1024 for l in Path('/proc/self/status').read_text().splitlines() if l.startswith(key))
+    def _read(self, key):
+        return next(
+            int(o.split()[1])*1024 for o in Path('/proc/self/status').read_text().splitlines() if o.startswith(key))
     def _watch(self):
         while self.running:
             held = 0
@@ -43,18 +46,21 @@ class Peak:
             time.sleep(.2)
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    p = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     p.add_argument('--data', help='folder or archive of CIFAR-10')
     o = with_save(p).parse_args()
     torch.set_num_threads(1)
     path = cifar10(o.data)
     files = class_files(path)
     array = len(files)*32*32*3
-    print(f'{len(files)} images, array {array/1e6:.1f} MB; 10 % of it and a batch of floats: {(.1*array+128*32*32*3*4)/1e6:.1f} MB')
+    print(f'{len(files)} images, array {array/1e6:.1f} MB; '
+          f'10 % of it and a batch of floats: {(.1*array+128*32*32*3*4)/1e6:.1f} MB')
     numbers = dict(images=len(files), array_MB=array/1e6, steps={})
     def report(what, peak, less=0):
-        numbers['steps'][what] = dict(seconds=peak.seconds, above_MB=(peak.above-less)/1e6, workers_MB=peak.children/1e6)
-        print(f'{what:40} {peak.seconds:6.2f} s, {(peak.above-less)/1e6:6.1f} MB above' + (f', and {peak.children/1e6:.1f} MB in worker processes' if peak.children else ''))
+        numbers['steps'][what] = dict(
+            seconds=peak.seconds, above_MB=(peak.above-less)/1e6, workers_MB=peak.children/1e6)
+        print(f'{what:40} {peak.seconds:6.2f} s, {(peak.above-less)/1e6:6.1f} MB above'
+              + (f', and {peak.children/1e6:.1f} MB in worker processes' if peak.children else ''))
     with tempfile.TemporaryDirectory() as home:
         class Config:
             def path(self, name): return Path(home)

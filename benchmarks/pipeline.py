@@ -1,10 +1,11 @@
-"""Claim: decoded once and augmented as a batch, images reach the network 20 times faster than through fastai and albumentations.
+"""Claim: decoded once and augmented as a batch, images reach the network 20 times faster than through fastai and
+albumentations.
 
-Every peer reads the same CIFAR-10 files, applies the same transforms (pad and random crop, flip, rotation, cutout) and
-normalises. They take turns for some rounds, each for some seconds after its first batch, so that starting workers is
-not counted; figures are medians over the rounds, ratios are within a round. Torch and OpenCV run on one thread, and peers
-with two workers have a second core. With `--always` every transform meets every image; otherwise flip, rotation and
-cutout meet a half, as is usual.
+Every peer reads the same CIFAR-10 files, applies the same transforms (pad and random crop, flip, rotation, cutout)
+and normalises. They take turns for some rounds, each for some seconds after its first batch, so that starting workers
+is not counted; figures are medians over the rounds, ratios are within a round. Torch and OpenCV run on one thread,
+and peers with two workers have a second core. With `--always` every transform meets every image; otherwise flip,
+rotation and cutout meet a half, as is usual.
 
     python benchmarks/pipeline.py --data cifar10.tgz [--always] [--rounds 3] [--seconds 2]
 """
@@ -33,7 +34,8 @@ BS = 128
 def transforms(always):
     "The transforms of every peer"
     p = 1 if always else .5
-    return [A.PadIfNeeded(40, 40, border_mode=0), A.RandomCrop(32, 32), A.HorizontalFlip(p=p), A.Rotate((-5,5), border_mode=0, p=p),
+    return [A.PadIfNeeded(40, 40, border_mode=0), A.RandomCrop(32, 32),
+            A.HorizontalFlip(p=p), A.Rotate((-5,5), border_mode=0, p=p),
             A.CoarseDropout((1,1), (16,16), (16,16), fill=128, p=p)]
 
 class TutorialTransform(RandTransform):
@@ -47,13 +49,15 @@ class TutorialTransform(RandTransform):
         return PILImage.create(self.train_aug(image=np.array(x))['image']) if self.idx==0 else x
 
 def with_fastai(path, tfm, workers):
-    block = DataBlock((ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label, splitter=GrandparentSplitter(valid_name='test'),
+    block = DataBlock((ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label,
+                      splitter=GrandparentSplitter(valid_name='test'),
                       item_tfms=tfm, batch_tfms=Normalize.from_stats(*CIFAR10_STATS))
     return block.dataloaders(path, bs=BS, num_workers=workers, device='cpu').train
 
 def with_torchvision(path, always, workers):
     aug = A.Compose([*transforms(always), A.Normalize(*CIFAR10_STATS), ToTensorV2()])
-    return DataLoader(ImageFolder(path/'train', lambda x: aug(image=np.array(x))['image']), BS, shuffle=True, num_workers=workers)
+    return DataLoader(ImageFolder(path/'train', lambda x: aug(image=np.array(x))['image']), BS,
+        shuffle=True, num_workers=workers)
 
 def peers(path, always):
     "Name and loader of each"
@@ -105,7 +109,7 @@ def stages(dl):
     return res,copy
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    p = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     p.add_argument('--data', help='folder or archive of CIFAR-10')
     p.add_argument('--always', action='store_true', help='apply every transform to every image')
     p.add_argument('--rounds', type=int, default=3)
@@ -115,22 +119,31 @@ def main():
     path = cifar10(o.data)
     dls = peers(path, o.always)
     rounds = [{k: speed(dl, o.seconds) for k,dl in dls.items()} for _ in range(o.rounds)]
-    print(f'{platform.processor() or platform.machine()}, torch {torch.__version__}, OpenCV {cv2.__version__}, albumentations {A.__version__}, '
+    print(f'{platform.processor() or platform.machine()}, torch {torch.__version__}, '
+          f'OpenCV {cv2.__version__}, albumentations {A.__version__}, '
           f"{o.rounds} rounds of {o.seconds} s, transforms meet {'every image' if o.always else 'half of the images'}")
     for k in dls: print(f'{k:40} {statistics.median(r[k] for r in rounds):9,.0f} images/s')
     ratios = {}
     def ratio(what, of, to):
         r = ratios[what] = over(of(r)/to(r) for r in rounds)
         print(f"{what:40} {r['median']:9.1f}  (from {r['low']:.1f} to {r['high']:.1f})")
-    fast = lambda r: r['advtrain, fast']
-    ratio('fast / fastai with 0 workers', fast, lambda r: r['fastai, tutorial transform, 0 workers'])
-    ratio('fast / best of the others with 2 workers', fast, lambda r: max(v for k,v in r.items() if k.endswith('2 workers')))
-    for n in (0,2): ratio(f'AlbumentationsTransform / tutorial, {n}', lambda r: r[f'AlbumentationsTransform, {n} workers'], lambda r: r[f'fastai, tutorial transform, {n} workers'])
+    def rate(name): return lambda r: r[name]
+    fast = rate('advtrain, fast')
+    ratio('fast / fastai with 0 workers', fast, rate('fastai, tutorial transform, 0 workers'))
+    ratio('fast / best of the others with 2 workers', fast,
+        lambda r: max(v for k,v in r.items() if k.endswith('2 workers')))
+    for n in (0,2):
+        ratio(f'AlbumentationsTransform / tutorial, {n}',
+            rate(f'AlbumentationsTransform, {n} workers'), rate(f'fastai, tutorial transform, {n} workers'))
     res,copy = stages(dls['advtrain, fast'])
     whole = 1e6/statistics.median(r['advtrain, fast'] for r in rounds)
-    res['the rest: shuffling, splitting, calls'] = whole - sum(v for k,v in res.items() if k in ('gather','augmentation in all','IntToFloatTensor','NormalizeInPlace'))
+    res['the rest: shuffling, splitting, calls'] = whole - sum(
+        v for k,v in res.items() if k in ('gather','augmentation in all','IntToFloatTensor','NormalizeInPlace'))
     print(f'\nfast path, {whole:.1f} µs an image: ' + ', '.join(f'{k} {v:.2f}' for k,v in res.items()))
-    print(f'copying the 3,072 bytes of an image takes {copy:.2f} µs; reading them once and writing 12,288 bytes of floats would take {copy*2.5:.2f} µs')
-    keep(o.save, dict(images_per_second={k: over(r[k] for r in rounds) for k in dls}, ratios=ratios, us_an_image=res), 'fastai', 'albumentations', 'opencv-python-headless')
+    print(f'copying the 3,072 bytes of an image takes {copy:.2f} µs; '
+          f'reading them once and writing 12,288 bytes of floats would take {copy*2.5:.2f} µs')
+    keep(o.save,
+        dict(images_per_second={k: over(r[k] for r in rounds) for k in dls}, ratios=ratios, us_an_image=res),
+        'fastai', 'albumentations', 'opencv-python-headless')
 
 if __name__=='__main__': main()

@@ -1,13 +1,14 @@
 """Claim: the page of a run with 10,000 test predictions is written from its folder in under 30 seconds, has less
 than 5 MB, and opens in a browser in under 2 seconds.
 
-A network is trained for one epoch on some images of each class, so that most of what it predicts is wrong, which is the
-most that a page can have to show. Then, for some rounds, in turn: the inference of the test set, and everything that
-`run_experiment` does after it (figures, files, page), and `write_report` from the folder alone (it makes the learner,
-reads the images and draws the maps again). The page is opened in headless Chromium with the network cut, until its first
-cards are drawn. Figures are medians; the ratio is the page's time over that of the inference.
+A network is trained for one epoch on some images of each class, so that most of what it predicts is wrong, which is
+the most that a page can have to show. Then, for some rounds, in turn: the inference of the test set, and everything
+that `run_experiment` does after it (figures, files, page), and `write_report` from the folder alone (it makes the
+learner, reads the images and draws the maps again). The page is opened in headless Chromium with the network cut,
+until its first cards are drawn. Figures are medians; the ratio is the page's time over that of the inference.
 
-    python benchmarks/report.py [--data cifar10.tgz] [--train 500] [--width 64] [--rounds 3] [--chromium /usr/bin/chromium]
+    python benchmarks/report.py [--data cifar10.tgz] [--train 500] [--width 64] [--rounds 3]
+                                [--chromium /usr/bin/chromium]
 """
 import argparse,contextlib,io,platform,shutil,statistics,tempfile,time
 from pathlib import Path
@@ -40,7 +41,9 @@ def open_times(page, chromium, rounds):
     from playwright.sync_api import sync_playwright
     seconds = []
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args='--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split())
+        browser = p.chromium.launch(executable_path=chromium, args=(
+            '--no-sandbox --disable-gpu --no-first-run '
+            '--disable-background-networking --disable-component-update --disable-sync').split())
         for _ in range(rounds):
             tab = browser.new_context(offline=True).new_page()
             start = time.perf_counter()
@@ -58,7 +61,8 @@ def main():
     p.add_argument('--rounds', type=int, default=3)
     p.add_argument('--chromium', default='/usr/bin/chromium')
     args = with_save(p).parse_args()
-    print(f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, {args.rounds} rounds')
+    print(f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, '
+          f'PyTorch {torch.__version__}, {args.rounds} rounds')
     with tempfile.TemporaryDirectory() as tmp:
         data = some_images(data_folder(args.data) if args.data else cifar10(), Path(tmp)/'data', args.train)
         train,trained_at = experiment.Runner.train,[]
@@ -66,9 +70,11 @@ def main():
             train(runner, *args, **kwargs)
             trained_at.append(time.perf_counter())
         experiment.Runner.train = _train
-        _,run = timed(lambda: run_experiment(EXPERIMENTS['layernorm-40'].replace(epochs=1, width=args.width), data, Path(tmp)/'run'))
+        _,run = timed(lambda: run_experiment(
+            EXPERIMENTS['layernorm-40'].replace(epochs=1, width=args.width), data, Path(tmp)/'run'))
         after = time.perf_counter()-trained_at[0]
-        print(f"{run.metrics['test_images']} predictions, {run.metrics['test_images']-run.metrics['test_correct']} misclassified, {run.metrics['precision']}")
+        print(f"{run.metrics['test_images']} predictions, "
+              f"{run.metrics['test_images']-run.metrics['test_correct']} misclassified, {run.metrics['precision']}")
         learn,infer,write = run.interpretation.learn,[],[]
         for _ in range(args.rounds):
             with learn.no_bar(): infer.append(timed(lambda: learn.interpret('test'))[0])
@@ -77,12 +83,20 @@ def main():
         inference,report = statistics.median(infer),statistics.median(write)
         print(f'inference                              {inference:6.1f} s  ({min(infer):.1f} to {max(infer):.1f})')
         print(f'all of a run after training, beyond it {after-inference:6.1f} s  (once)')
-        print(f'write_report from the folder           {report:6.1f} s  ({min(write):.1f} to {max(write):.1f}), {report/inference:.2f} times the inference')
+        print(f'write_report from the folder           {report:6.1f} s  '
+              f'({min(write):.1f} to {max(write):.1f}), {report/inference:.2f} times the inference')
         opened = open_times(page, args.chromium, args.rounds) if shutil.which(args.chromium) else []
         print(f'page                                   {page.stat().st_size/1e6:6.2f} MB, opens in '
-              + (f'{statistics.median(opened):.2f} s ({min(opened):.2f} to {max(opened):.2f})' if opened else f'not measured: no {args.chromium}'))
+              + (f'{statistics.median(opened):.2f} s ({min(opened):.2f} to {max(opened):.2f})'
+                 if opened else f'not measured: no {args.chromium}'))
         m = run.metrics
-        keep(args.save, dict(predictions=m['test_images'], misclassified=m['test_images']-m['test_correct'], inference_s=over(infer), after_training_beyond_inference_s=after-inference,
-            write_report_s=over(write), page_MB=page.stat().st_size/1e6, opens_s=over(opened) if opened else None))
+        keep(args.save, dict(
+            predictions=m['test_images'],
+            misclassified=m['test_images']-m['test_correct'],
+            inference_s=over(infer),
+            after_training_beyond_inference_s=after-inference,
+            write_report_s=over(write),
+            page_MB=page.stat().st_size/1e6,
+            opens_s=over(opened) if opened else None))
 
 if __name__=='__main__': main()

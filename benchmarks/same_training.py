@@ -1,8 +1,9 @@
 """Claim: a network trains the same on the fast path as item by item.
 
-ResNet-18 on the embedded Fashion-MNIST sample, some seeds on either path, in turn. The weights and the order of the images
-are the same for the same seed; the augmentations are drawn from the same distributions, in another order. What is compared
-is the accuracy on the validation images after the last epoch: mean, standard deviation, and Welch's t-test.
+ResNet-18 on the embedded Fashion-MNIST sample, some seeds on either path, in turn. The weights and the order of the
+images are the same for the same seed; the augmentations are drawn from the same distributions, in another order. What
+is compared is the accuracy on the validation images after the last epoch: mean, standard deviation, and Welch's
+t-test.
 
     python benchmarks/same_training.py [--seeds 5] [--epochs 15] [--width 16]
 """
@@ -33,15 +34,19 @@ def main():
     p.add_argument('--epochs', type=int, default=15)
     p.add_argument('--width', type=int, default=16)
     o = with_save(p).parse_args()
-    print(f'{platform.processor() or platform.machine()}, torch {torch.__version__}, ResNet-18 of width {o.width}, {o.epochs} epochs, {o.seeds} seeds')
+    print(f'{platform.processor() or platform.machine()}, torch {torch.__version__}, '
+          f'ResNet-18 of width {o.width}, {o.epochs} epochs, {o.seeds} seeds')
     found = {True: [], False: []}
     for seed in range(o.seeds):
         for fast in found: found[fast].append(accuracy(seed, fast, o.epochs, o.width))
     for fast,runs in found.items():
         acc,seconds = np.array(runs).T
-        print(f"{'fast path' if fast else 'item by item':13} {acc.mean():.1%} ± {acc.std(ddof=1):.1%}  ({', '.join(f'{a:.1%}' for a in acc)}), {seconds.mean():.0f} s a run")
+        print(f"{'fast path' if fast else 'item by item':13} {acc.mean():.1%} ± {acc.std(ddof=1):.1%}  "
+              f"({', '.join(f'{a:.1%}' for a in acc)}), {seconds.mean():.0f} s a run")
     p = float(ttest_ind(*[[a for a,_ in r] for r in found.values()], equal_var=False).pvalue)
     print(f'Welch t-test: p = {p:.2f}')
-    keep(o.save, dict(accuracies={'fast path' if k else 'item by item': [a for a,_ in r] for k,r in found.items()}, p=p), 'fastai', 'albumentations')
+    keep(o.save,
+        dict(accuracies={'fast path' if k else 'item by item': [a for a,_ in r] for k,r in found.items()}, p=p),
+        'fastai', 'albumentations')
 
 if __name__=='__main__': main()

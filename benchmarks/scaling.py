@@ -1,4 +1,5 @@
-"""Claim: a step of n processes takes as long as a model of five measured constants says; and what it says for other machines.
+"""Claim: a step of n processes takes as long as a model of five measured constants says; and what it says for other
+machines.
 
 ResNet-18, LayerNorm, 32x32 pixels, pad-and-crop, flip, rotation and cutout. The constants, each measured in one thread:
 
@@ -11,7 +12,7 @@ ResNet-18, LayerNorm, 32x32 pixels, pad-and-crop, flip, rotation and cutout. The
 The model: step = draws*batch + (loader + compute)*batch/n + fixed + 2(n-1)/n*bytes/link.
 
     python benchmarks/scaling.py                       # measure, predict two processes, and measure those
-    python benchmarks/scaling.py --compute 25 --loader 2 --draws 1.5 --fixed 4 --link 450 --n 1 2 4 8   # another machine
+    python benchmarks/scaling.py --compute 25 --loader 2 --draws 1.5 --fixed 4 --link 450 --n 1 2 4 8  # another machine
 """
 import argparse,contextlib,os,platform,statistics,time
 
@@ -90,11 +91,13 @@ def table(c, ns, bs, images=45000, epochs=40):
     for b in (bs, 1024, 4096):
         for n in ns:
             ms = model(c, n, b)
-            print(f'{n:9} {b:6} {ms:9.2f} {1000*b/ms:9.0f} {model(c, 1, b)/ms/n:10.0%} {epochs*images/b*ms/60000:6.1f} min')
+            print(f'{n:9} {b:6} {ms:9.2f} {1000*b/ms:9.0f} {model(c, 1, b)/ms/n:10.0%} '
+                  f'{epochs*images/b*ms/60000:6.1f} min')
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    for k,unit in dict(draws='µs an image', loader='µs an image', compute='µs an image', fixed='ms a step', link='GB/s').items():
+    p = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
+    for k,unit in dict(
+            draws='µs an image', loader='µs an image', compute='µs an image', fixed='ms a step', link='GB/s').items():
         p.add_argument(f'--{k}', type=float, help=f'{unit}; default: measured here')
     p.add_argument('--n', type=int, nargs='+', default=[1,2,4,8])
     p.add_argument('--bs', type=int, default=128)
@@ -102,14 +105,18 @@ def main():
     o = with_save(p).parse_args()
     given = {k: v for k in ('draws','loader','compute','fixed','link') if (v := getattr(o, k)) is not None}
     if len(given)==5: return table(given, o.n, o.bs)
-    print(f'{platform.processor() or platform.machine()}, {os.cpu_count()} cores, one thread a process, torch {torch.__version__}, {PARAMETERS:,} parameters')
+    print(f'{platform.processor() or platform.machine()}, {os.cpu_count()} cores, one thread a process, '
+          f'torch {torch.__version__}, {PARAMETERS:,} parameters')
     constants, = run_forked(measured, 1, timeout=600)
     seconds = run_forked(exchange, 2)[0]
     constants |= dict(link=PARAMETERS*4/seconds/1e9) | given
     print(', '.join(f'{k} {v:.3g}' for k,v in constants.items()))
-    ratio = over(run_forked(lambda: steps(o.bs), 2, timeout=600)[0]/run_forked(lambda: steps(o.bs), 1, timeout=600)[0] for _ in range(o.rounds))
+    ratio = over(
+        run_forked(lambda: steps(o.bs), 2, timeout=600)[0]/run_forked(lambda: steps(o.bs), 1, timeout=600)[0]
+        for _ in range(o.rounds))
     says = model(constants, 2, o.bs)/model(constants, 1, o.bs)
-    print(f"two processes / one, ms a step at a batch of {o.bs}: measured {ratio['median']:.3f} (from {ratio['low']:.3f} to {ratio['high']:.3f}), the model {says:.3f}")
+    print(f"two processes / one, ms a step at a batch of {o.bs}: measured {ratio['median']:.3f} "
+          f"(from {ratio['low']:.3f} to {ratio['high']:.3f}), the model {says:.3f}")
     keep(o.save, dict(constants=constants, two_processes_against_one=ratio, model=says))
     table(constants, o.n, o.bs)
 

@@ -1,8 +1,9 @@
-"""Claim: `learn.fit` takes a step about 3 times as fast as fastai's defaults on a processor with bf16, 1.2 times without, and as fast as a bare PyTorch loop, in as much memory.
+"""Claim: `learn.fit` takes a step about 3 times as fast as fastai's defaults on a processor with bf16, 1.2 times
+without, and as fast as a bare PyTorch loop, in as much memory.
 
-ResNet-18, LayerNorm, batches of 128 images of 32x32 pixels, pad-and-crop, flip, rotation and cutout. Three peers, each in
-a process of its own, do the same work in turn, a few batches a round; the figures to quote are the ratios of a round, their
-median and their range, and the ratio of the peaks of memory:
+ResNet-18, LayerNorm, batches of 128 images of 32x32 pixels, pad-and-crop, flip, rotation and cutout. Three peers,
+each in a process of its own, do the same work in turn, a few batches a round; the figures to quote are the ratios of
+a round, their median and their range, and the ratio of the peaks of memory:
 
     fastai     files and albumentations item by item, fastai's SGD, fp32: what `Learner` does unasked
     bare       a loop in plain PyTorch with the precision, layout, optimiser, loader and augmentation that advtrain has
@@ -26,7 +27,9 @@ from fastai.vision.data import ImageBlock
 
 from keep import keep,over,with_save
 
-from advtrain.all import A,AlbumentationsTransform,CIFAR10_STATS,Precision,class_files,cutout_augs,data_folder,fashion_sample,image_dls,resnet18,resnet_learner,set_seed
+from advtrain.all import (
+    A,AlbumentationsTransform,CIFAR10_STATS,Precision,class_files,cutout_augs,data_folder,fashion_sample,image_dls,
+    resnet18,resnet_learner,set_seed)
 
 BS = 128
 AUGS = A.Compose([A.HorizontalFlip(), *cutout_augs().transforms])
@@ -59,15 +62,19 @@ def fitted(learn, steps):
     return _fit
 
 def fastai_peer(path, steps, bs=BS, **kwargs):
-    block = DataBlock((ImageBlock,CategoryBlock), get_items=class_files, get_y=parent_label, item_tfms=AlbumentationsTransform(AUGS), batch_tfms=Normalize.from_stats(*CIFAR10_STATS))
-    workers = {} if torch.cuda.is_available() else dict(num_workers=0) # fastai's own choice; on a CPU training needs the cores
-    learn = Learner(block.dataloaders(path, bs=bs, **workers), resnet18(**kwargs), CrossEntropyLossFlat(), opt_func=partial(SGD, mom=.9), lr=.01, metrics=accuracy)
+    block = DataBlock((ImageBlock,CategoryBlock), get_items=class_files, get_y=parent_label,
+        item_tfms=AlbumentationsTransform(AUGS), batch_tfms=Normalize.from_stats(*CIFAR10_STATS))
+    # fastai's own choice; on a CPU training needs the cores
+    workers = {} if torch.cuda.is_available() else dict(num_workers=0)
+    learn = Learner(block.dataloaders(path, bs=bs, **workers), resnet18(**kwargs), CrossEntropyLossFlat(),
+        opt_func=partial(SGD, mom=.9), lr=.01, metrics=accuracy)
     return fitted(learn, steps)
 
-def ours(path, steps, bs=BS, dls=None, **kwargs): return fitted(resnet_learner(dls or image_dls(path, AUGS, bs=bs), **kwargs), steps)
+def ours(path, steps, bs=BS, dls=None, **kwargs):
+    return fitted(resnet_learner(dls or image_dls(path, AUGS, bs=bs), **kwargs), steps)
 
 def bare(path, steps, bs=BS, dls=None, fixed=False, change=lambda model, x: model, **kwargs):
-    "A call that trains in a plain loop, with what `resnet_learner` trains with; `fixed` repeats one batch, `change` makes another model of the model"
+    "A plain loop with what `resnet_learner` trains with; `fixed` repeats one batch, `change` makes another model of it"
     dl = Few((dls or image_dls(path, AUGS, bs=bs)).train, steps)
     model = resnet18(**kwargs).to(dl.device)
     dtype,channels_last = Precision().choice(model)
@@ -103,12 +110,14 @@ def serve(name, path, steps, **kwargs):
     train()
     print('ready', flush=True)
     for _ in sys.stdin: print(seconds(train), flush=True)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*1024/1e6, torch.cuda.max_memory_allocated()/1e6 if torch.cuda.is_available() else 0, flush=True)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*1024/1e6,
+        torch.cuda.max_memory_allocated()/1e6 if torch.cuda.is_available() else 0, flush=True)
 
 class Peer:
     "A process that trains when asked"
     def __init__(self, name, path, steps, bs=BS, width=64):
-        call = [sys.executable, '-W', 'ignore', __file__, '--data', str(path), '--steps', str(steps), '--bs', str(bs), '--width', str(width), '--only', name]
+        call = [sys.executable, '-W', 'ignore', __file__, '--data', str(path), '--steps', str(steps), '--bs', str(bs),
+            '--width', str(width), '--only', name]
         self.process = subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         while self.process.stdout.readline().strip()!='ready':
             if self.process.poll() is not None: raise RuntimeError(f'the process of {name} ended')
@@ -127,15 +136,20 @@ def compare(path, steps, rounds, bs=BS, width=64):
     rates = [{name: bs*steps/o.round() for name,o in peers.items()} for _ in range(rounds)]
     peaks = {name: o.end() for name,o in peers.items()}
     for name in PEERS:
-        print(f'{name:10} {statistics.median(r[name] for r in rates):8.0f} images/s, {peaks[name][0]:6.0f} MB' + (f', {peaks[name][1]:.0f} MB on the GPU' if peaks[name][1] else ''))
+        print(f'{name:10} {statistics.median(r[name] for r in rates):8.0f} images/s, {peaks[name][0]:6.0f} MB'
+              + (f', {peaks[name][1]:.0f} MB on the GPU' if peaks[name][1] else ''))
     res = {}
     for peer in ('fastai','bare'):
-        res[peer] = dict(speed=over(r['advtrain']/r[peer] for r in rates), memory=[a/b for a,b in zip(peaks['advtrain'], peaks[peer]) if b])
-        print(f"advtrain / {peer:8} speed {res[peer]['speed']['median']:6.3f}  (from {res[peer]['speed']['low']:.3f} to {res[peer]['speed']['high']:.3f}), memory {' and '.join(f'{v:.3f}' for v in res[peer]['memory'])}")
+        res[peer] = dict(
+            speed=over(r['advtrain']/r[peer] for r in rates),
+            memory=[a/b for a,b in zip(peaks['advtrain'], peaks[peer]) if b])
+        print(f"advtrain / {peer:8} speed {res[peer]['speed']['median']:6.3f}  "
+              f"(from {res[peer]['speed']['low']:.3f} to {res[peer]['speed']['high']:.3f}), "
+              f"memory {' and '.join(f'{v:.3f}' for v in res[peer]['memory'])}")
     return dict(images_per_second={name: over(r[name] for r in rates) for name in PEERS}, ratios=res)
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    p = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     p.add_argument('--data', help='folder or archive of a data set; default: the sample of Fashion-MNIST')
     p.add_argument('--steps', type=int, default=4, help='steps a round')
     p.add_argument('--bs', type=int, default=BS, help='batch size')
@@ -146,7 +160,8 @@ def main():
     o = with_save(p).parse_args()
     path = data_folder(o.data) if o.data else fashion_sample()
     if o.only: return serve(o.only, path, o.steps, bs=o.bs, width=o.width)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads'
+    device = (torch.cuda.get_device_name() if torch.cuda.is_available() else
+        f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads')
     print(f'{device}, torch {torch.__version__}, {o.rounds} rounds of {o.steps} steps of {o.bs} images')
     if o.profile: return print(resnet_learner(image_dls(path, AUGS, bs=o.bs), width=o.width).profile(o.steps).round(3))
     keep(o.save, compare(path, o.steps, o.rounds, o.bs, o.width), 'fastai', 'albumentations')
