@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Keep the numbers of a finished run in `benchmarks/results/runs/`: its choices, history, metrics and predictions, and what it was made with.
+"""Keep the numbers of a finished run in `benchmarks/results/runs/`: its choices, history, metrics and predictions, and
+what it was made with.
 
     python tools/keep_run.py runs/layernorm-40-ws
 """
@@ -9,7 +10,8 @@ from pathlib import Path
 from advtrain.runs.run import Run
 
 RUNS = Path(__file__).parents[1]/'benchmarks/results/runs'
-ABOUT = 'python advtrain fastai torch torchvision albumentations numpy cpu instructions cores threads gpu device'.split()
+ABOUT = ('python advtrain fastai torch torchvision albumentations numpy '
+    'cpu instructions cores threads gpu device').split()
 
 def keep_run(run):
     "Copy what says something about a run, but no images, weights or paths of this machine"
@@ -17,12 +19,13 @@ def keep_run(run):
     out.mkdir(parents=True, exist_ok=True)
     for name in ('experiment.toml','history.csv','metrics.json','model.csv'): shutil.copyfile(run.folder/name, out/name)
     run.predictions.drop(columns='path').round(4).to_csv(out/'predictions.csv')
-    about = {k: v for k in ABOUT if (v := run.environment.get(k)) is not None} | dict(data=run.environment['data']['name'], fingerprint=run.environment['data']['fingerprint'])
+    about = {k: v for k in ABOUT if (v := run.environment.get(k)) is not None} | dict(
+        data=run.environment['data']['name'], fingerprint=run.environment['data']['fingerprint'])
     (out/'about.json').write_text(json.dumps(about, indent=2, ensure_ascii=False)+'\n', encoding='utf-8')
     return out
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    p = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     p.add_argument('runs', nargs='+', help='folders of finished runs')
     for o in p.parse_args().runs:
         run = Run(o)

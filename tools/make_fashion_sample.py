@@ -57,8 +57,10 @@ def members(source):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--source', type=Path, default='/usr/share/datasets/fashion-mnist', help='folder of the IDX files')
-    parser.add_argument('--out', type=Path, default=Path(__file__).parents[1]/'advtrain/data/fashion_sample.tar.xz', help='archive to write')
+    parser.add_argument('--source', type=Path, default='/usr/share/datasets/fashion-mnist',
+        help='folder of the IDX files')
+    parser.add_argument('--out', type=Path, default=Path(__file__).parents[1]/'advtrain/data/fashion_sample.tar.xz',
+        help='archive to write')
     args = parser.parse_args()
     with lzma.open(args.out, 'wb') as f, tarfile.open(fileobj=f, mode='w') as tar:
         for name,data in sorted(members(args.source)):

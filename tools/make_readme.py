@@ -25,14 +25,16 @@ def main():
     nb.metadata.language_info = {'name': 'python'}
     for cell in nb.cells:
         if cell.cell_type=='code': cell.outputs = [o for o in map(plain, cell.outputs) if o]
-    text,resources = MarkdownExporter().from_notebook_node(nb, {'output_files_dir': 'nbs/images', 'unique_key': 'index'})
+    text,resources = MarkdownExporter().from_notebook_node(
+        nb, {'output_files_dir': 'nbs/images', 'unique_key': 'index'})
     for old in (ROOT/'nbs/images').glob('index_*.png'): old.unlink()
     for name,data in resources['outputs'].items():
         (ROOT/name).parent.mkdir(exist_ok=True)
         (ROOT/name).write_bytes(data)
     for alt in ALT: text = text.replace('![png]', f'![{alt}]', 1)
     if '![png]' in text: raise SystemExit('there are more pictures than descriptions in ALT')
-    text = re.sub(r'\]\((images|tutorials|docs|data)', r'](nbs/\1', text).replace('](../', '](') # links of the notebook, as seen from the root
+    # links of the notebook, as seen from the root
+    text = re.sub(r'\]\((images|tutorials|docs|data)', r'](nbs/\1', text).replace('](../', '](')
     (ROOT/'README.md').write_text(re.sub(r'\n{3,}', '\n\n', text).strip()+'\n', encoding='utf-8')
 
 if __name__=='__main__': main()

@@ -10,7 +10,9 @@ def main():
     refresh_quarto_yml()
     made = Path(proc_nbs(force=True))
     source = get_config().nbs_path
-    names = [o.relative_to(source) for o in source.rglob('*') if o.suffix in ('.ipynb','.md') and '.ipynb_checkpoints' not in o.parts]
+    names = [
+        o.relative_to(source) for o in source.rglob('*')
+        if o.suffix in ('.ipynb','.md') and '.ipynb_checkpoints' not in o.parts]
     lost = [str(o) for o in names if not (made/o).is_file()]
     print(f'{len(names)-len(lost)} of {len(names)} pages in {made}')
     if lost: sys.exit(f"not in {made}: {', '.join(lost)}")

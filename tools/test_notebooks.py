@@ -1,4 +1,5 @@
-"""Run the notebooks as tests, as `nbdev_test` does, each in a process of its own, the longest first; print the slowest cells.
+"""Run the notebooks as tests, as `nbdev_test` does, each in a process of its own, the longest first; print the slowest
+cells.
 
     python tools/test_notebooks.py [WORD ...]     # only notebooks with one of the words in their path, such as `data/`
 """
@@ -7,14 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-os.environ.setdefault('OMP_NUM_THREADS', '1') # several notebooks run at once, and threads of two processes would spin against each other
+# several notebooks run at once, and threads of two processes would spin against each other
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 import fastai.torch_core,nbdev.test
 from execnb.shell import CaptureShell
 from nbdev.config import get_config
 from nbdev.doclinks import nbglob
 
-LONGEST = '''heatmaps gradcam commands runner logs interpret checkpoint search resnet_learner folder compare comparison report image_dls
-index augment'''.split()
+LONGEST = '''heatmaps gradcam commands runner logs interpret checkpoint search resnet_learner folder compare comparison
+report image_dls index augment'''.split()
 HANGS = 3600 # seconds that no notebook takes, however slow the machine is
 TIMES = 'ADVTRAIN_CELL_TIMES' # environment variable: folder where each process writes how long its cells took
 
@@ -29,7 +31,8 @@ class TimedShell(CaptureShell):
         try: return super().cell(cell, *args, **kwargs)
         finally:
             row = [time.perf_counter()-start, self.notebook, cell.idx_, cell.source.strip().split('\n')[0][:70]]
-            with open(Path(os.environ[TIMES])/str(os.getpid()), 'a', encoding='utf-8') as f: f.write(json.dumps(row)+'\n')
+            with open(Path(os.environ[TIMES])/str(os.getpid()), 'a', encoding='utf-8') as f:
+                f.write(json.dumps(row)+'\n')
 
 def test(file):
     "Run one notebook in this process, and end it with 0 if it passes"
@@ -62,7 +65,9 @@ def order(file):
 def slowest(folder, n=20):
     "The `n` cells that took longest, a line each"
     rows = [json.loads(line) for f in Path(folder).iterdir() for line in f.read_text(encoding='utf-8').splitlines()]
-    return [f'{seconds:6.1f} s  {notebook}, cell {i}: {first}' for seconds,notebook,i,first in sorted(rows, reverse=True)[:n]]
+    return [
+        f'{seconds:6.1f} s  {notebook}, cell {i}: {first}'
+        for seconds,notebook,i,first in sorted(rows, reverse=True)[:n]]
 
 def main(words):
     files = [o.absolute() for o in nbglob(None, as_path=True)]
@@ -70,13 +75,15 @@ def main(words):
     if unknown: sys.exit(f"no notebook is called {' or '.join(unknown)}")
     files = sorted((o for o in files if not words or any(w in place(o) for w in words)), key=order)
     start,context = time.perf_counter(),multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['advtrain.all','nbdev.test','torch._dynamo']) # a process is a copy of one that has imported them, and done nothing else
+    # a process is a copy of one that has imported them, and done nothing else
+    context.set_forkserver_preload(['advtrain.all','nbdev.test','torch._dynamo'])
     with tempfile.TemporaryDirectory() as folder:
         os.environ[TIMES] = folder
         with ThreadPoolExecutor(min(os.cpu_count(), 8)) as pool: failures = pool.map(partial(failure, context), files)
         print('The slowest cells:', *slowest(folder), sep='\n')
     failures = [o for o in failures if o]
-    print(f'{len(files)-len(failures)} notebooks passed, {len(failures)} failed, in {time.perf_counter()-start:.0f} s', *failures, sep='\n  ')
+    print(f'{len(files)-len(failures)} notebooks passed, {len(failures)} failed, in {time.perf_counter()-start:.0f} s',
+        *failures, sep='\n  ')
     sys.exit(bool(failures))
 
 if __name__=='__main__': main(sys.argv[1:])
