@@ -13,7 +13,8 @@ if 'PYTEST_XDIST_WORKER' in os.environ: os.environ.setdefault('OMP_NUM_THREADS',
 LONGEST = 'many index distributed page run search extras gradcam kill pipeline'.split()
 
 def pytest_addoption(parser):
-    parser.addoption('--device', default='cuda', choices=('cuda','cpu'), help="where tests marked `cuda` run: 'cpu' rehearses them")
+    parser.addoption('--device', default='cuda', choices=('cuda','cpu'),
+        help="where tests marked `cuda` run: 'cpu' rehearses them")
 
 def pytest_configure(config): config.addinivalue_line('markers', 'cuda: needs a GPU, or --device cpu')
 
@@ -62,7 +63,8 @@ def few():
 def tiny(**changes):
     "A small experiment, which no preset changes"
     from advtrain.runs.experiment import Experiment
-    small = dict(width=4, size=16, augs='flip_cutout', hole=4, epochs=2, bs=50, lr=.02, n_images=6, layers=['layer2','layer4'])
+    small = dict(width=4, size=16, augs='flip_cutout', hole=4, epochs=2, bs=50, lr=.02, n_images=6,
+        layers=['layer2','layer4'])
     return Experiment(**dict(name='tiny') | small | changes)
 
 def quiet_run(exp, data, out):
@@ -120,7 +122,8 @@ def report_page(tiny_run): return tiny_run.folder/'report.html'
 @pytest.fixture(scope='session')
 def compared_runs(tiny_run, some, shared):
     "Folders of three runs that differ in their norm"
-    others = [shared(tiny(name=f'tiny, {norm}', norm=norm, bs=30), some, norm, drawn=False) for norm in ('batch','group')]
+    others = [
+        shared(tiny(name=f'tiny, {norm}', norm=norm, bs=30), some, norm, drawn=False) for norm in ('batch','group')]
     return [o.folder for o in (tiny_run, *others)]
 
 @pytest.fixture(scope='session')
@@ -131,8 +134,8 @@ def comparison_page(compared_runs, tmp_path_factory):
 @pytest.fixture(scope='session')
 def hostile_names():
     "Class names that a page must show as they are"
-    return ["<script>document.title='owned'<script>", '"quoted" & \'single\' &amp;', '日本語のクラス', 'صنف عربي', 'x'*200,
-        r'$\frac$ {{ 7*7 }} `code`', '👟 shoe\\back']
+    return ["<script>document.title='owned'<script>", '"quoted" & \'single\' &amp;', '日本語のクラス', 'صنف عربي',
+        'x'*200, r'$\frac$ {{ 7*7 }} `code`', '👟 shoe\\back']
 
 @pytest.fixture(scope='session')
 def hostile_page(hostile_names, sample, tmp_path_factory):
@@ -172,7 +175,8 @@ def browser(tmp_path_factory):
     try: from playwright.sync_api import sync_playwright
     except ImportError: missing('Playwright is not installed')
     if not Path(CHROMIUM).exists(): missing(f'no browser at {CHROMIUM}')
-    args = ['--no-sandbox','--no-first-run'] + [f'--disable-{o}' for o in ('gpu','background-networking','component-update','sync')]
+    args = ['--no-sandbox','--no-first-run'] + [
+        f'--disable-{o}' for o in ('gpu','background-networking','component-update','sync')]
     env = os.environ | dict(HOME=str(tmp_path_factory.mktemp('chromium')))
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=args, env=env, timeout=300_000)

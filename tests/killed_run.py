@@ -115,7 +115,8 @@ def main(data, folder, kills):
     while res['kills']<kills or not res['finished']:
         run = folder/f"run{res['finished']}"
         moment = None
-        if res['kills']<kills: moment = min(moments, key=lambda m: (moments[m], rng.random())) # where there were the fewest so far
+        # where there were the fewest so far
+        if res['kills']<kills: moment = min(moments, key=lambda m: (moments[m], rng.random()))
         most = 3 if moment=='validation' else 12 # an epoch validates in one batch
         how = dict(delay=rng.uniform(0, seconds)) if moment=='any' else dict(moment=moment, count=rng.randint(1, most))
         if attempt(data, run, **how):

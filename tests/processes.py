@@ -7,8 +7,8 @@ import pytest
 
 from conftest import little_drawn
 
-PRELOADED = '''advtrain.launch.search albumentations scipy.stats sklearn.metrics torch._dynamo matplotlib.backends.backend_agg
-optuna.visualization.matplotlib pg8000'''.split()
+PRELOADED = '''advtrain.launch.search albumentations scipy.stats sklearn.metrics torch._dynamo
+matplotlib.backends.backend_agg optuna.visualization.matplotlib pg8000'''.split()
 HANGS = 600 # seconds that nothing takes, however busy the machine is
 
 def _context():
@@ -19,7 +19,7 @@ def _context():
     return context
 
 def hold(name, tell):
-    "Let this process tell that it is in the second epoch of a run in a folder like `name`, and wait there to be stopped"
+    "Let this process tell that it is in the second epoch of a run in a folder like `name`, and wait to be stopped"
     from advtrain import experiment
     class Held(experiment.KeepHistory):
         def before_batch(self):

@@ -71,11 +71,17 @@ def same(data):
         failed = [o for ranks in runs.values() for o in ranks if not isinstance(o, dict)]
         if failed: raise RuntimeError(f'{name}: {failed}')
         one = runs[1][0]
-        res[name] = dict(steps=len(one['losses']), moved=one['losses'][0]-one['losses'][-1], valid_n=one['rows'][0]['valid_n'],
+        res[name] = dict(
+            steps=len(one['losses']),
+            moved=one['losses'][0]-one['losses'][-1],
+            valid_n=one['rows'][0]['valid_n'],
             difference=max(float(np.abs(np.array(o['losses'])/one['losses']-1).max()) for n in (2,4) for o in runs[n]),
-            counts_equal=all([r[k] for r in o['rows']]==[r[k] for r in one['rows']] for n in (2,4) for o in runs[n] for k in ('train_n','valid_n','valid_correct','lr')),
+            counts_equal=all(
+                [r[k] for r in o['rows']]==[r[k] for r in one['rows']]
+                for n in (2,4) for o in runs[n] for k in ('train_n','valid_n','valid_correct','lr')),
             ranks_equal=all(o['rows']==runs[n][0]['rows'] for n in (2,4) for o in runs[n]),
-            confusion_equal=all(o[k]==one['confusion'] for n in (2,4) for o in runs[n] for k in ('confusion','outside')),
+            confusion_equal=all(
+                o[k]==one['confusion'] for n in (2,4) for o in runs[n] for k in ('confusion','outside')),
             predicted=one['n'],
             own_images={n: [o['own_images'] for o in runs[n]] for n in (2,4)})
     return res

@@ -13,7 +13,8 @@ from fastai.losses import BCEWithLogitsLossFlat,MSELossFlat
 from fastai.metrics import F1Score
 from torch import nn
 
-from advtrain.all import OPTS,Checkpoint,EpochLog,FiniteLoss,PlateauLR,Precision,RunCallback,RunLearner,image_dls,resnet_learner,set_seed
+from advtrain.all import (
+    OPTS,Checkpoint,EpochLog,FiniteLoss,PlateauLR,Precision,RunCallback,RunLearner,image_dls,resnet_learner,set_seed)
 from advtrain.train.checkpoint import checkpoints
 from advtrain.files.tensors import load_tensors,save_tensors
 from advtrain.train.state import pack,unpack

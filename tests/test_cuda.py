@@ -50,12 +50,14 @@ class Conv(Callback):
     def after_backward(self): self.scale = self.learn.scaler.get_scale()
     def after_fit(self): self.hook.remove()
 
-@pytest.mark.parametrize('precision,options', [('bf16',{}), ('fp16',dict(grad_clip=1.)), ('fp32',{})], ids=['bf16','fp16','fp32'])
+@pytest.mark.parametrize('precision,options', [('bf16',{}), ('fp16',dict(grad_clip=1.)), ('fp32',{})],
+    ids=['bf16','fp16','fp32'])
 def test_each_precision(few, device, precision, options):
     learn = learner(few, device, precision=precision, **options)
     before = learn.model.conv1.weight.detach().cpu().clone()
     fitted(learn, 2, cbs=(seen := Conv()))
-    assert seen.last and str(seen.dtype)=={'bf16': 'torch.bfloat16', 'fp16': 'torch.float16', 'fp32': 'torch.float32'}[precision]
+    assert seen.last
+    assert str(seen.dtype)=={'bf16': 'torch.bfloat16', 'fp16': 'torch.float16', 'fp32': 'torch.float32'}[precision]
     assert (seen.scale>1)==(precision=='fp16')
     after = learn.model.conv1.weight.detach().cpu()
     assert after.isfinite().all() and not torch.equal(before, after)
@@ -70,14 +72,16 @@ def test_image_by_image_with_workers(few, device):
         assert (x-x2).abs().max()<1e-5
     assert np.isfinite(record(fitted(learner(few, device, fast=False, num_workers=2)))).all()
 
-EXACT = [A.HorizontalFlip(), A.RandomCrop(16, 16, pad_if_needed=True), A.CoarseDropout((1,1), (4,4), (4,4), fill=128), A.ToGray(p=.3)]
+EXACT = [A.HorizontalFlip(), A.RandomCrop(16, 16, pad_if_needed=True), A.CoarseDropout((1,1), (4,4), (4,4), fill=128),
+    A.ToGray(p=.3)]
 ROUNDED = [A.Rotate((-15,15)), A.Affine(scale=(.8,1.2)), A.RandomBrightnessContrast()]
 
 @pytest.mark.parametrize('transforms,off', [(EXACT,0),(ROUNDED,.02)], ids=['exact','rounded'])
 def test_augmentation_is_that_of_the_cpu(device, transforms, off):
     "The same draws give the same pixels; where they are interpolated, a few are a level off for each transform"
     x = torch.randint(256, (200,20,20,3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    cpu,gpu = [augment_batch(A.Compose(transforms), x.to(d), np.random.default_rng(1)).cpu().int() for d in ('cpu',device)]
+    cpu,gpu = [
+        augment_batch(A.Compose(transforms), x.to(d), np.random.default_rng(1)).cpu().int() for d in ('cpu',device)]
     difference = (cpu-gpu).abs()
     assert (difference>0).float().mean()<=off and difference.max()<=(8 if off else 0)
 
@@ -99,10 +103,13 @@ def test_average_plateau_and_warm_up(few, device):
     assert learn.history.lr.iloc[-1]<learn.history.lr.max()
 
 def test_a_loss_that_is_nan_stops_training(few, device, tmp_path):
-    spoil = Callback(before_batch=lambda cb: cb.model.conv1.weight.data.fill_(math.inf) if cb.training and (cb.epoch,cb.iter)==(1,2) else None)
-    with pytest.raises(FloatingPointError, match=r'training loss became nan in epoch 2, batch 3 of 9.*checkpoint of epoch 1'):
+    spoil = Callback(before_batch=lambda cb: (
+        cb.model.conv1.weight.data.fill_(math.inf) if cb.training and (cb.epoch,cb.iter)==(1,2) else None))
+    with pytest.raises(FloatingPointError,
+            match=r'training loss became nan in epoch 2, batch 3 of 9.*checkpoint of epoch 1'):
         fitted(learner(few, device), 3, cbs=[spoil, Checkpoint(tmp_path)])
-    assert [o.name for o in sorted(tmp_path.glob('*.safetensors'))]==['checkpoint-0001.safetensors','weights.safetensors']
+    assert [o.name for o in sorted(tmp_path.glob('*.safetensors'))]==[
+        'checkpoint-0001.safetensors','weights.safetensors']
 
 def test_a_full_disk_is_told(few, device, tmp_path, monkeypatch):
     "Also where a thread writes; weights without their checkpoint do not become the best"
@@ -156,7 +163,8 @@ def test_ctrl_c_while_a_checkpoint_is_written(few, device, tmp_path, monkeypatch
 def test_what_could_not_be_written_is_said_with_the_error(few, device, tmp_path, monkeypatch):
     def _full(*args): raise OSError(28, 'No space left on device')
     monkeypatch.setattr('advtrain.files.atomic.os.fsync', _full)
-    with pytest.raises((ZeroDivisionError,OSError)) as raised: fitted(learner(few, device), 3, cbs=[Checkpoint(tmp_path), Stop(1)])
+    with pytest.raises((ZeroDivisionError,OSError)) as raised:
+        fitted(learner(few, device), 3, cbs=[Checkpoint(tmp_path), Stop(1)])
     assert 'No space left on device' in ' '.join([str(raised.value), *getattr(raised.value, '__notes__', [])])
 
 def test_the_curve_of_losses(few, device):
@@ -191,7 +199,8 @@ def test_predictions_and_maps_are_those_of_the_cpu(device, both):
     assert (ours.logits-theirs.logits).norm()/theirs.logits.norm()<1e-3
     layers = ['layer1','layer4']
     maps = [o.gradcam(o.table, layers, raw=True) for o in (ours,theirs)]
-    assert (maps[0]-maps[1]).norm()/maps[1].norm()<1e-2 # a ReLU that is nearly 0 may be open in one and not in the other
+    # a ReLU that is nearly 0 may be open in one and not in the other
+    assert (maps[0]-maps[1]).norm()/maps[1].norm()<1e-2
     x = theirs.inputs(theirs.table).double()
     for method in ('gradcam','eigencam'):
         a,b = [GradCAM(o.model.double(), layers, method)(x.to(o.dls.device)).cpu() for o in both]
@@ -210,8 +219,10 @@ def test_norms_are_those_of_the_cpu(device, norm):
         y = norm(a)
         (y*weights.to(device)).sum().backward()
         return [o.detach().cpu() for o in (y, a.grad, norm.weight.grad, norm.bias.grad)]
-    for a,b in zip(_outcome(here, 'cpu'), _outcome(there, device)): torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-    with torch.autocast(device.type, torch.bfloat16): y = there(x.to(device, torch.bfloat16, memory_format=torch.channels_last))
+    for a,b in zip(_outcome(here, 'cpu'), _outcome(there, device)):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    with torch.autocast(device.type, torch.bfloat16):
+        y = there(x.to(device, torch.bfloat16, memory_format=torch.channels_last))
     assert y.dtype==torch.bfloat16 and y.is_contiguous(memory_format=torch.channels_last)
 
 @pytest.fixture(scope='module')
@@ -258,7 +269,8 @@ def test_no_step_waits(only_gpu, few, device):
     class Strict(RunCallback):
         order,passive = -1000,True
         in_lr_find = in_predictions = True
-        def before_batch(self): torch.cuda.set_sync_debug_mode('error' if self.training and 1<=self.train_iter<=20 else 'default')
+        def before_batch(self):
+            torch.cuda.set_sync_debug_mode('error' if self.training and 1<=self.train_iter<=20 else 'default')
     learn = learner(few, device, precision='auto', ema=.9, warmup=1, grad_clip=1.)
     learn.dls.train.bs,learn.dls.train.at_once = 5,20 # batches are augmented four at a time
     try: fitted(learn, 1, cbs=Strict())
@@ -293,7 +305,8 @@ def test_two_processes_on_one_card(few, device):
     one = record(fitted(learner(few, device, False), 2))
     launcher = [sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
     here = Path(__file__)
-    env = os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=os.pathsep.join([str(here.parents[1]), *filter(None, [os.environ.get('PYTHONPATH')])]))
+    env = os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=os.pathsep.join(
+        [str(here.parents[1]), *filter(None, [os.environ.get('PYTHONPATH')])]))
     res = subprocess.run([*launcher, here, few, device.type], capture_output=True, text=True, env=env)
     assert res.returncode==0, res.stderr
     rows = np.array(json.loads([o for o in res.stdout.splitlines() if o.startswith('[[')][0]))

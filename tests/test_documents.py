@@ -13,7 +13,10 @@ NOTEBOOKS = sorted(o for o in ROOT.glob('nbs/**/*.ipynb') if '.ipynb_checkpoints
 def prose(file):
     "The Markdown of a text or a notebook, without blocks of code"
     if file.suffix=='.md': text = file.read_text(encoding='utf-8')
-    else: text = '\n\n'.join(''.join(c['source']) for c in json.loads(file.read_text(encoding='utf-8'))['cells'] if c['cell_type']=='markdown')
+    else:
+        text = '\n\n'.join(
+            ''.join(c['source']) for c in json.loads(file.read_text(encoding='utf-8'))['cells']
+            if c['cell_type']=='markdown')
     return re.sub('```.*?```', '', text, flags=re.S)
 
 def anchors(file):
@@ -56,7 +59,9 @@ def make_figures():
     return module
 
 def test_the_readme_has_the_numbers_of_the_files(make_figures):
-    cell, = [''.join(c['source']) for c in json.loads(make_figures.INDEX.read_text(encoding='utf-8'))['cells'] if make_figures.BEGIN in ''.join(c['source'])]
+    cell, = [
+        ''.join(c['source']) for c in json.loads(make_figures.INDEX.read_text(encoding='utf-8'))['cells']
+        if make_figures.BEGIN in ''.join(c['source'])]
     assert make_figures.measured(cell)==cell, 'benchmarks/results/ has changed: make readme'
     readme = (ROOT/'README.md').read_text(encoding='utf-8')
     lines = [o.replace('](../', '](').replace('](docs/', '](nbs/docs/') for o in [make_figures.machine(), *make_figures.table().splitlines()]]
@@ -77,10 +82,16 @@ def test_a_number_that_changes_changes_the_table(make_figures, tmp_path, monkeyp
     assert '123.4 times as fast' in make_figures.table()
     assert 'without a GPU' in make_figures.machine() and 'anything on a GPU' in make_figures.table()
     (tmp_path/'step.json').write_text(json.dumps(old | dict(machine=dict(cores=16, cpu='Xeon', gpu='H200'))))
-    assert 'On 16 cores of Xeon, H200, shared' in make_figures.machine() and 'anything on a GPU' not in make_figures.table()
+    assert 'On 16 cores of Xeon, H200, shared' in make_figures.machine()
+    assert 'anything on a GPU' not in make_figures.table()
     (tmp_path/'step.json').unlink()
     (tmp_path/'gpu').mkdir()
-    about = dict(command='python benchmarks/gpu.py', versions=dict(torch='2.11.0'), machine=dict(cores=16, cpu='Xeon', gpu='H100'))
-    (tmp_path/'gpu/step.json').write_text(json.dumps(about | dict(figures={'learn.fit / bare loop, batch 128': '0.98 (0.97 to 0.99)'})))
+    about = dict(
+        command='python benchmarks/gpu.py',
+        versions=dict(torch='2.11.0'),
+        machine=dict(cores=16, cpu='Xeon', gpu='H100'))
+    (tmp_path/'gpu/step.json').write_text(json.dumps(
+        about | dict(figures={'learn.fit / bare loop, batch 128': '0.98 (0.97 to 0.99)'})))
     assert '| on a GPU, learn.fit / bare loop, batch 128 | 0.98 (0.97 to 0.99) | H100 |' in make_figures.table()
-    assert 'On 16 cores of Xeon, H100, shared' in make_figures.machine() and 'anything on a GPU' not in make_figures.table()
+    assert 'On 16 cores of Xeon, H100, shared' in make_figures.machine()
+    assert 'anything on a GPU' not in make_figures.table()

@@ -18,11 +18,14 @@ def fails(shell, tmp_path, contains, *words, code=1):
     assert contains in err[0], err[0]
     assert not (tmp_path/'out').exists()
 
-def test_wrong_path(shell, tmp_path): fails(shell, tmp_path, 'no such folder', 'quickstart', '--data', tmp_path/'nowhere')
+def test_wrong_path(shell, tmp_path):
+    fails(shell, tmp_path, 'no such folder', 'quickstart', '--data', tmp_path/'nowhere')
 def test_unknown_preset(shell, tmp_path): fails(shell, tmp_path, 'choose from layernorm-40', 'quickstop', code=2)
-def test_unknown_norm(shell, tmp_path): fails(shell, tmp_path, 'choose from layer, layer2d', 'quickstart', '--norm', 'leyer', code=2)
+def test_unknown_norm(shell, tmp_path):
+    fails(shell, tmp_path, 'choose from layer, layer2d', 'quickstart', '--norm', 'leyer', code=2)
 def test_unknown_layer(shell, tmp_path): fails(shell, tmp_path, "no layer 'layer9'", 'quickstart', '--layers', 'layer9')
-def test_batch_larger_than_data(shell, tmp_path): fails(shell, tmp_path, 'choose bs from 1 to 1800', 'quickstart', '--bs', 4000)
+def test_batch_larger_than_data(shell, tmp_path):
+    fails(shell, tmp_path, 'choose bs from 1 to 1800', 'quickstart', '--bs', 4000)
 
 def test_empty_folder(shell, tmp_path):
     (tmp_path/'empty').mkdir()
@@ -36,7 +39,8 @@ def test_corrupt_image(shell, tmp_path, two_classes):
     victim = sorted((two_classes/'Bag').iterdir())[3]
     victim.write_bytes(victim.read_bytes()[:300])
     fails(shell, tmp_path, str(victim), 'quickstart', '--data', two_classes, '--bs', 4)
-    code,out,_ = shell('quickstart', '--data', two_classes, '--bs', 4, '--epochs', 1, *'--width 4 --size 16 --n-images 1 --skip-unreadable'.split(), '--out', tmp_path/'skipped')
+    code,out,_ = shell('quickstart', '--data', two_classes, '--bs', 4, '--epochs', 1,
+        *'--width 4 --size 16 --n-images 1 --skip-unreadable'.split(), '--out', tmp_path/'skipped')
     assert code==0 and any('skipped 1 of 24 images' in o for o in out)
 
 def test_no_network(shell, tmp_path, monkeypatch):

@@ -209,7 +209,8 @@ def test_copies_after_an_interrupted_forward(make, whole):
     with in_forward(learn, Nth(2, KeyboardInterrupt)): stops(learn, KeyboardInterrupt, learn.fit, 1)
     x = torch.randn(2, 3, 8, 8)
     y = learn.model.eval()(x)
-    for same in (copy.deepcopy(learn.model), torch.compile(learn.model, backend='eager')): assert torch.equal(same(x), y)
+    for same in (copy.deepcopy(learn.model), torch.compile(learn.model, backend='eager')):
+        assert torch.equal(same(x), y)
     quiet((learn := make()).fit, 1)
     twin = copy.deepcopy(learn)
     state = torch.get_rng_state()

@@ -1,4 +1,5 @@
-"""The call for a machine with a GPU: a part that fails or hangs costs only itself, and nothing that was measured is lost.
+"""The call for a machine with a GPU: a part that fails or hangs costs only itself, and nothing that was measured is
+lost.
 
 The parts here are stand-ins of a few lines, and so are the runs of the queue.
 """
@@ -83,10 +84,12 @@ def ends(pid):
 def test_a_part_that_fails_or_crashes_costs_only_itself(tmp_path):
     c = call(tmp_path, part('failing'), part('crashing'), part('good'))
     assert [o.split(' after')[0] for o in c.ended.values()]==['failed with exit code 1','ended by SIGABRT','ok']
-    for name in ('failing','crashing'): assert noted(c, name)['numbers']=={'before': 'kept'} and not noted(c, name)['complete']
+    for name in ('failing','crashing'):
+        assert noted(c, name)['numbers']=={'before': 'kept'} and not noted(c, name)['complete']
     assert 'ValueError: on purpose' in noted(c, 'failing')['error'] and 'on purpose' in c.log.read_text()
     good = noted(c, 'good')
-    assert good['complete'] and good['numbers']=={'answer': 42} and {'command','date','machine','versions'} <= good.keys()
+    assert good['complete'] and good['numbers']=={'answer': 42}
+    assert {'command','date','machine','versions'} <= good.keys()
     assert [f'{k} {v}' for k,v in good['figures'].items()]==['the answer 42 images/s']
 
 def test_a_part_that_hangs_costs_its_time_alone(tmp_path):
@@ -129,7 +132,8 @@ def test_an_archive_that_cannot_be_read_or_written_stops_nothing(tmp_path, monke
     said = capsys.readouterr().out
     assert 'cannot be read' in said and 'could not be written' in said and c.ended['good'].startswith('ok')
 
-@pytest.mark.parametrize('words,reason', [(['--done','missing'],'no folder'), (['--data','missing.tgz'],'there is no'), (['--done','other'],'earlier call')])
+@pytest.mark.parametrize('words,reason', [
+    (['--done','missing'],'no folder'), (['--data','missing.tgz'],'there is no'), (['--done','other'],'earlier call')])
 def test_wrong_words_are_refused(tmp_path, monkeypatch, capsys, words, reason):
     monkeypatch.chdir(tmp_path)
     for o in ('out','other'): Path(o).mkdir()
@@ -141,7 +145,8 @@ def test_wrong_words_are_refused(tmp_path, monkeypatch, capsys, words, reason):
 def run(runs, name, page=1000):
     "A finished run's folder, as far as the archive cares"
     (runs/name/'figures').mkdir(parents=True)
-    files = 'weights.safetensors','checkpoint-0002.safetensors','figures/curves.png','README.md','history.csv','predictions.safetensors'
+    files = ('weights.safetensors','checkpoint-0002.safetensors','figures/curves.png','README.md',
+        'history.csv','predictions.safetensors')
     for file in files: (runs/name/file).write_bytes(b'0')
     (runs/name/'report.html').write_bytes(os.urandom(page))
     (runs/name/'metrics.json').write_text('{"test_accuracy": 0.5, "epochs": 2, "seconds": 3}')
@@ -157,7 +162,8 @@ def test_the_archive_has_no_weights_and_stays_small(tmp_path):
     (tmp_path/'runs/unfinished').mkdir()
     forty.pack(tmp_path/'runs', archive := tmp_path/'runs.tar.gz')
     small = ['SHA256SUMS','history.csv','metrics.json','predictions.safetensors']
-    assert sorted(names(archive))==sorted([f'{o}/{f}' for o in ('first','second') for f in small] + ['first/report.html'])
+    assert sorted(names(archive))==sorted(
+        [f'{o}/{f}' for o in ('first','second') for f in small] + ['first/report.html'])
     (tmp_path/'runs/first/report.html').write_bytes(os.urandom(100_000))
     forty.pack(tmp_path/'runs', archive, limit=50_000)
     assert archive.stat().st_size<50_000 and len(names(archive))==8 and 'first/report.html' not in names(archive)
@@ -173,7 +179,8 @@ def queue(tmp_path, *names, n=None, **kwargs):
     def _done():
         ended.append(1)
         if len(ended)==n: q.ends = 0
-    q = forty.Queue(experiments(*names), None, tmp_path/'runs', log=tmp_path/'log.txt', say=lines.append, done=_done, **kwargs)
+    q = forty.Queue(experiments(*names), None, tmp_path/'runs',
+        log=tmp_path/'log.txt', say=lines.append, done=_done, **kwargs)
     q.function = 'stand_in_runs:run_one'
     q.run()
     return lines
@@ -185,7 +192,8 @@ def test_a_run_that_crashes_or_hangs_does_not_stop_the_queue(tmp_path):
 
 def test_the_queue_begins_what_can_end_in_time(tmp_path):
     run(tmp_path/'runs', 'done')
-    assert queue(tmp_path, 'done', 'a', seconds=ENOUGH, estimate=ENOUGH)==['a: not begun, it would not have ended in time']
+    assert queue(tmp_path, 'done', 'a', seconds=ENOUGH, estimate=ENOUGH)==[
+        'a: not begun, it would not have ended in time']
     assert any(o.startswith('a: ok') for o in queue(tmp_path, 'done', 'a', seconds=ENOUGH))
 
 def test_a_fresh_python_takes_the_place_of_a_copy_that_cannot_use_the_gpu(tmp_path):
@@ -201,10 +209,12 @@ def test_the_table_and_the_number_of_files(tmp_path, capsys):
     for name in ('.works.json.tmp','.mine.tmp'): (c.out/name).write_text('{')
     c.log.write_bytes(b'x'*(gpu.LOG_LIMIT+1000))
     c.tidy()
-    assert sorted(o.name for o in c.out.iterdir())==['.mine.tmp','good.json','log.txt','other.json','runs.tar.gz'] and len(gpu.FILES)==8
+    assert sorted(o.name for o in c.out.iterdir())==['.mine.tmp','good.json','log.txt','other.json','runs.tar.gz']
+    assert len(gpu.FILES)==8
     assert c.log.stat().st_size < gpu.LOG_LIMIT+100
     table = c.table([part('good'), part('crashing')])
-    assert 'the answer' in table and '42 images/s' in table and 'crashing: not begun' in table and '50.00% of the test images' in table
+    assert 'the answer' in table and '42 images/s' in table
+    assert 'crashing: not begun' in table and '50.00% of the test images' in table
 
 def test_every_part_has_its_module():
     for o in gpu.PARTS: assert (BENCHMARKS/f"{o.module.replace('.', '/')}.py").is_file()

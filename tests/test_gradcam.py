@@ -12,15 +12,19 @@ from torchvision.models import vgg
 
 from advtrain.all import METHODS,GradCAM,find_layer,resnet18
 
-PEERS = {'gradcam': 'GradCAM', 'gradcam++': 'GradCAMPlusPlus', 'hirescam': 'HiResCAM', 'layercam': 'LayerCAM', 'xgradcam': 'XGradCAM'}
+PEERS = {
+    'gradcam': 'GradCAM', 'gradcam++': 'GradCAMPlusPlus', 'hirescam': 'HiResCAM',
+    'layercam': 'LayerCAM', 'xgradcam': 'XGradCAM'}
 STAGES = ['layer1','layer2','layer3','layer4']
 
 def vgg11(batch_norm=False):
     "torchvision's VGG-11 with a small head: its own has 120 million weights"
     features = vgg.make_layers(vgg.cfgs['A'], batch_norm)
     for m in features:
-        if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu') # as torchvision does
-    head = dict(pool=nn.AdaptiveAvgPool2d(7), flat=nn.Flatten(), hidden=nn.Linear(512*49, 64), relu=nn.ReLU(True), out=nn.Linear(64, 10))
+        # as torchvision does
+        if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')
+    head = dict(pool=nn.AdaptiveAvgPool2d(7), flat=nn.Flatten(), hidden=nn.Linear(512*49, 64), relu=nn.ReLU(True),
+        out=nn.Linear(64, 10))
     return nn.Sequential(OrderedDict(features=features, **head))
 
 MODELS = { # a model with random weights, its layers, and the side of its images
@@ -28,10 +32,13 @@ MODELS = { # a model with random weights, its layers, and the side of its images
     'layer norm, stride 1': (lambda: resnet18(width=16, last_stride=1), STAGES, 32),
     'batch norm, stride 2': (lambda: resnet18(norm='batch', width=16), STAGES, 32),
     'batch norm, stride 1': (lambda: resnet18(norm='batch', width=16, last_stride=1), STAGES, 32),
-    'standardised weights, norms before convolutions': (lambda: resnet18(width=16, weight_std=True, pre_act=True), STAGES, 32),
+    'standardised weights, norms before convolutions': (
+        lambda: resnet18(width=16, weight_std=True, pre_act=True), STAGES, 32),
     'torchvision resnet18': (lambda: torchvision.models.resnet18(num_classes=10), STAGES, 96),
     'torchvision vgg11_bn': (lambda: vgg11(batch_norm=True), ['features.14','features.21','features.28'], 64),
-    'torchvision mobilenet_v2': (lambda: torchvision.models.mobilenet_v2(num_classes=10), ['features.3.conv.1','features.10.conv.1','features.18'], 96),
+    'torchvision mobilenet_v2': (
+        lambda: torchvision.models.mobilenet_v2(num_classes=10),
+        ['features.3.conv.1','features.10.conv.1','features.18'], 96),
 }
 
 @cache
@@ -41,7 +48,9 @@ def made(name):
     torch.manual_seed(0)
     model = make()
     x,last = torch.randn(4, 3, side, side),[m for m in model.modules() if isinstance(m, nn.Linear)][-1]
-    with torch.no_grad(): # batch norms and logits on the scale of a trained network: at initialisation MobileNet's maps are below 1e-7, which pytorch-grad-cam takes for 0
+    # batch norms and logits on the scale of a trained network: at initialisation MobileNet's maps are below 1e-7,
+    # which pytorch-grad-cam takes for 0
+    with torch.no_grad():
         for m in model.modules():
             if isinstance(m, nn.BatchNorm2d): m.momentum = 1
         model(torch.randn(32, 3, side, side))
@@ -53,19 +62,24 @@ def case(request): return made(request.param)
 
 def peer_maps(name, model, layers, x, targets):
     "Maps by pytorch-grad-cam, if it is installed"
-    peer = pytest.importorskip('pytorch_grad_cam', reason='pytorch-grad-cam, a development dependency, is not installed')
+    peer = pytest.importorskip('pytorch_grad_cam',
+        reason='pytorch-grad-cam, a development dependency, is not installed')
     targets = [peer.utils.model_targets.ClassifierOutputTarget(t) for t in targets] if targets else None
-    with getattr(peer, name)(model, [find_layer(model, o) for o in layers]) as cam: return torch.as_tensor(cam(x, targets))
+    with getattr(peer, name)(model, [find_layer(model, o) for o in layers]) as cam:
+        return torch.as_tensor(cam(x, targets))
 
 # GradCAM++ divides by a sum that can be 0 where activations can be negative, and two implementations then differ
-PAIRS = [(model, method) for model in MODELS for method in PEERS if (model, method)!=('standardised weights, norms before convolutions', 'gradcam++')]
+PAIRS = [
+    (model, method) for model in MODELS for method in PEERS
+    if (model, method)!=('standardised weights, norms before convolutions', 'gradcam++')]
 
 @pytest.mark.parametrize('case,method', PAIRS, indirect=['case'])
 def test_maps_equal_those_of_pytorch_grad_cam(case, method):
     model,layers,x = case
     targets = [1,5,9,5]
     ours = GradCAM(model, layers, method)(x, targets)
-    for layer,maps in zip(layers, ours): assert (maps-peer_maps(PEERS[method], model, [layer], x, targets)).abs().max() < 1e-4, layer
+    for layer,maps in zip(layers, ours):
+        assert (maps-peer_maps(PEERS[method], model, [layer], x, targets)).abs().max() < 1e-4, layer
     assert ours.std() > .05 # there is something to compare
 
 @pytest.mark.parametrize('case,method', PAIRS, indirect=['case'])
@@ -82,7 +96,9 @@ def test_eigencam_equals_that_of_pytorch_grad_cam_but_for_the_sign(case):
     "A principal component has no sign: theirs is what LAPACK gives, ours is large where activations are"
     model,layers,x = case
     acts = {}
-    hooks = [find_layer(model, o).register_forward_hook(lambda m,i,o,name=o: acts.setdefault(name, o.detach().clone())) for o in layers]
+    hooks = [
+        find_layer(model, o).register_forward_hook(lambda m,i,o,name=o: acts.setdefault(name, o.detach().clone()))
+        for o in layers]
     model(x)
     for h in hooks: h.remove()
     for layer,ours in zip(layers, GradCAM(model, layers, 'eigencam')(x)):
@@ -163,7 +179,9 @@ def test_no_gradient_of_a_weight_is_computed():
 def test_everything_is_given_back_after_an_error():
     model = resnet18(width=16, norm='batch').train()
     model.layer3.eval()
-    def state(): return [(m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()],[(id(p), p.requires_grad, p.grad) for p in model.parameters()]
+    def state():
+        return ([(m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()],
+            [(id(p), p.requires_grad, p.grad) for p in model.parameters()])
     def broken(module, args): raise RuntimeError('in the middle')
     before,x = state(),torch.randn(2, 3, 32, 32)
     handle = model.layer4[0].register_forward_pre_hook(broken)

@@ -1,4 +1,4 @@
-"""A folder of runs as a table and as a page: numbers by hand, whatever state the runs are in, and the page in a browser."""
+"""A folder of runs as a table and as a page: numbers by hand, runs in whatever state, and the page in a browser."""
 import csv,json,os,re,shutil,statistics
 from urllib.parse import quote
 
@@ -6,21 +6,26 @@ import pytest
 from scipy import stats
 from conftest import axe_faults,scroll_width
 
-ODD = ['<script>document.title="owned"<script>','"quoted" & \'single\' &amp;','日本語 👟 #1','50% off? yes.html','plain-2','plain-10','x'*120,'صنف عربي','&lt;b&gt; {{ 7*7 }}']
-TRACEBACK = 'Traceback (most recent call last):\n  File "train.py", line 1\nRuntimeError: <script>alert(1)</script> at batch 17\n'
+ODD = ['<script>document.title="owned"<script>','"quoted" & \'single\' &amp;','日本語 👟 #1','50% off? yes.html',
+    'plain-2','plain-10','x'*120,'صنف عربي','&lt;b&gt; {{ 7*7 }}']
+TRACEBACK = ('Traceback (most recent call last):\n  File "train.py", line 1\n'
+    'RuntimeError: <script>alert(1)</script> at batch 17\n')
 PAGES = ['live_page','done_page']
 ROWS = '#runs tbody tr'
 
 def write(folder, **files):
     "Write texts into a folder; `_` in a name stands for a dot"
     folder.mkdir(parents=True, exist_ok=True)
-    for name,text in files.items(): (folder/name.replace('_', '.')).write_text(text if isinstance(text, str) else json.dumps(text), encoding='utf-8')
+    for name,text in files.items():
+        (folder/name.replace('_', '.')).write_text(
+            text if isinstance(text, str) else json.dumps(text), encoding='utf-8')
     return folder
 
 def lines_of(n, loss=1.):
     "A history of `n` epochs"
     rows = [f'{e},{loss},50,100,{e/100},{loss/e},40,100,{e/100},0.01,2\n' for e in range(1, n+1)]
-    return 'epoch,train_loss,train_correct,train_n,train_acc,valid_loss,valid_correct,valid_n,valid_acc,lr,seconds\n' + ''.join(rows)
+    return ('epoch,train_loss,train_correct,train_n,train_acc,'
+        'valid_loss,valid_correct,valid_n,valid_acc,lr,seconds\n') + ''.join(rows)
 
 def copy_of(source, root, name, seed, correct):
     "A finished run under another name, with another seed and another accuracy"
@@ -54,10 +59,13 @@ def live(compared_runs, tmp_path_factory):
     root = tmp_path_factory.mktemp('live')/'a <b> "grid" 実験'
     exps = copy_grid(compared_runs, root, ODD)
     def _add(name, epochs=4, **files):
-        exps.append(exp := tiny(name=name, norm='none', lr='find' if name=='pruned' else .1, seed=len(exps), epochs=epochs))
+        exps.append(exp := tiny(
+            name=name, norm='none', lr='find' if name=='pruned' else .1, seed=len(exps), epochs=epochs))
         if files or name=='running': write(root/name, **dict(experiment_toml=exp.to_toml()) | files)
-    _add('failed #1', history_csv=lines_of(1), stopped_json=dict(state='failed', reason='RuntimeError: <script>alert(1)</script> at\nbatch 17', traceback=TRACEBACK))
-    _add('pruned', history_csv=lines_of(3), stopped_json=dict(state='pruned', reason='worse than the median', traceback=''))
+    _add('failed #1', history_csv=lines_of(1), stopped_json=dict(
+        state='failed', reason='RuntimeError: <script>alert(1)</script> at\nbatch 17', traceback=TRACEBACK))
+    _add('pruned', history_csv=lines_of(3), stopped_json=dict(
+        state='pruned', reason='worse than the median', traceback=''))
     _add('interrupted', history_csv=lines_of(2), environment_json={})
     _add('trained', history_csv=lines_of(4))
     _add('diverged', history_csv=lines_of(4, 1e30))
@@ -82,8 +90,10 @@ def done_page(done):
     from advtrain.pages.index import write_index
     return write_index(done)
 
-STATES = dict.fromkeys(ODD, 'finished') | {'failed #1': 'failed', 'trained': 'trained', 'diverged': 'trained', 'no history': 'damaged', 'cut history': 'damaged', 'empty metrics': 'damaged', 'garbage': 'damaged'} \
-    | {k: k for k in ('pruned','interrupted','running','waiting')}
+STATES = dict.fromkeys(ODD, 'finished') | {
+    'failed #1': 'failed', 'trained': 'trained', 'diverged': 'trained', 'no history': 'damaged',
+    'cut history': 'damaged', 'empty metrics': 'damaged', 'garbage': 'damaged',
+} | {k: k for k in ('pruned','interrupted','running','waiting')}
 
 # The table
 
@@ -96,9 +106,13 @@ def runs(live):
 
 def test_states(runs):
     assert runs.table.state.to_dict()==STATES
-    assert runs.table.reason.to_dict()=={k: '' for k in STATES} | {'failed #1': 'RuntimeError: <script>alert(1)</script> at batch 17', 'pruned': 'worse than the median',
-        'cut history': 'history.csv cannot be read: it was cut', 'empty metrics': 'metrics.json cannot be read: Expecting value: line 1 column 1 (char 0)',
-        'garbage': "experiment.toml cannot be read: this is no TOML: Unexpected character: '=' at line 1 col 10", 'no history': 'history.csv is missing'}
+    assert runs.table.reason.to_dict()=={k: '' for k in STATES} | {
+        'failed #1': 'RuntimeError: <script>alert(1)</script> at batch 17',
+        'pruned': 'worse than the median',
+        'cut history': 'history.csv cannot be read: it was cut',
+        'empty metrics': 'metrics.json cannot be read: Expecting value: line 1 column 1 (char 0)',
+        'garbage': "experiment.toml cannot be read: this is no TOML: Unexpected character: '=' at line 1 col 10",
+        'no history': 'history.csv is missing'}
     assert runs.failed=={'failed #1': runs.table.reason['failed #1']}
 
 def test_table_is_what_the_files_say(runs, live):
@@ -106,25 +120,33 @@ def test_table_is_what_the_files_say(runs, live):
     for name in ODD:
         m,row = json.loads((live[0]/name/'metrics.json').read_text(encoding='utf-8')),runs.table.loc[name]
         with open(live[0]/name/'history.csv', encoding='utf-8', newline='') as f: rows = list(csv.DictReader(f))
-        assert row[['test_accuracy','test_correct','test_images','best_epoch']].tolist()==[m[k] for k in ('test_accuracy','test_correct','test_images','best_epoch')]
+        assert row[['test_accuracy','test_correct','test_images','best_epoch']].tolist()==[
+            m[k] for k in ('test_accuracy','test_correct','test_images','best_epoch')]
         assert row.best_watched_accuracy==max(float(r['valid_acc']) for r in rows)==m['best_watched_accuracy']
         assert (row.low,row.high)==wilson(m['test_correct'], m['test_images'])
         assert row.epochs==row.of==len(rows) and row.seconds==pytest.approx(sum(float(r['seconds']) for r in rows))
-    assert runs.table.loc['pruned',['epochs','of','best_epoch','best_watched_accuracy','lr']].tolist()==[3,4,3,.03,'find']
-    assert runs.table.loc['waiting',['epochs','of']].tolist()==[0,4] and runs.table.loc['waiting',['best_epoch','test_accuracy','seconds']].isna().all()
+    assert runs.table.loc[
+        'pruned',['epochs','of','best_epoch','best_watched_accuracy','lr']].tolist()==[3,4,3,.03,'find']
+    assert runs.table.loc['waiting',['epochs','of']].tolist()==[0,4]
+    assert runs.table.loc['waiting',['best_epoch','test_accuracy','seconds']].isna().all()
     assert runs.table.columns[1:5].tolist()==['norm','bs','lr','seed']
 
 def test_configurations_by_hand(runs):
     t = stats.t(2).ppf(.975)
     for i,norm in enumerate(('layer','batch','group')):
-        row = runs.configurations.loc[name := f'norm {norm}, epochs 2, bs {30 if i else 50}, lr {runs.table.lr[ODD[0]]:g}']
+        row = runs.configurations.loc[
+            name := f'norm {norm}, epochs 2, bs {30 if i else 50}, lr {runs.table.lr[ODD[0]]:g}']
         accuracies = [(300+40*i+5*k*k)/500 for k in range(3)]
         mean,sd = statistics.mean(accuracies),statistics.stdev(accuracies)
-        assert row[['mean','sd','low','high']].tolist()==pytest.approx([mean,sd,mean-t*sd/3**.5,mean+t*sd/3**.5], abs=1e-12)
-        assert (row.runs,row.seeds)==(3,'0, 1, 2') and row.best_watched_accuracy==pytest.approx(runs.table.best_watched_accuracy[ODD[3*i]])
-    assert [k[:10] for k in runs.configurations.index[:3]]==['norm group','norm batch','norm layer'] and runs.configurations['mean'].isna()[3:].all()
+        assert row[['mean','sd','low','high']].tolist()==pytest.approx(
+            [mean,sd,mean-t*sd/3**.5,mean+t*sd/3**.5], abs=1e-12)
+        assert (row.runs,row.seeds)==(3,'0, 1, 2')
+        assert row.best_watched_accuracy==pytest.approx(runs.table.best_watched_accuracy[ODD[3*i]])
+    assert [k[:10] for k in runs.configurations.index[:3]]==['norm group','norm batch','norm layer']
+    assert runs.configurations['mean'].isna()[3:].all()
     interval = f'{100*(mean-t*sd/3**.5):.1f} to {100*(mean+t*sd/3**.5):.1f}'
-    assert f'{name}: {100*mean:.1f} % ± {100*sd:.1f} (sd over 3 seeds; 95 % interval of the mean {interval})' in runs.sentences()
+    assert (f'{name}: {100*mean:.1f} % ± {100*sd:.1f} '
+        f'(sd over 3 seeds; 95 % interval of the mean {interval})') in runs.sentences()
 
 def test_iterates_over_finished_runs(compared_runs, tmp_path):
     from advtrain.runs.compare import compare_runs
@@ -135,7 +157,8 @@ def test_iterates_over_finished_runs(compared_runs, tmp_path):
     assert len(runs)==3 and [o.folder.name for o in runs]==['batch','group','tiny']
     assert compare_runs(runs).table.test_correct.tolist()==runs.table.test_correct.dropna().tolist()
 
-@pytest.mark.parametrize('name', ['experiment.toml','history.csv','metrics.json','stopped.json','SHA256SUMS','environment.json','report.html'])
+@pytest.mark.parametrize('name', [
+    'experiment.toml','history.csv','metrics.json','stopped.json','SHA256SUMS','environment.json','report.html'])
 @pytest.mark.parametrize('how', ['gone','empty','half','binary','nested','folder'])
 def test_no_damage_is_raised(compared_runs, tmp_path, name, how):
     "Whatever one file holds, the other run is as it was, and the page is written"
@@ -146,10 +169,13 @@ def test_no_damage_is_raised(compared_runs, tmp_path, name, how):
     data = file.read_bytes() if file.exists() else b'{"state": "failed"}'
     file.unlink(missing_ok=True)
     if how=='folder': file.mkdir()
-    elif how!='gone': file.write_bytes({'empty': b'', 'half': data[:len(data)//2], 'binary': b'\xff\xfe\0', 'nested': b'['*100_000}[how])
+    elif how!='gone':
+        file.write_bytes({
+            'empty': b'', 'half': data[:len(data)//2], 'binary': b'\xff\xfe\0', 'nested': b'['*100_000}[how])
     table = Runs(tmp_path).table
     assert table.loc['good',['state','test_correct']].tolist()==['finished',400]
-    if name in ('metrics.json','history.csv','experiment.toml') and (name,how)!=('experiment.toml','empty'): assert table.state['bad']=='damaged' and name in table.reason['bad']
+    if name in ('metrics.json','history.csv','experiment.toml') and (name,how)!=('experiment.toml','empty'):
+        assert table.state['bad']=='damaged' and name in table.reason['bad']
     assert 'good' in write_index(tmp_path).read_text(encoding='utf-8')
 
 @pytest.mark.skipif(os.name=='nt', reason='names are Unicode there')
@@ -168,7 +194,8 @@ def test_readers_see_a_whole_page(done):
         before = old.read(100)
         assert write_index(Runs(done))==page
         assert (before+old.read()).endswith('</html>')
-    assert sorted(o.name for o in done.iterdir())==sorted([f'run {i}' for i in range(9)]+['.advtrain','figures','index.html'])
+    assert sorted(o.name for o in done.iterdir())==sorted(
+        [f'run {i}' for i in range(9)]+['.advtrain','figures','index.html'])
     assert sorted(o.name for o in (done/'.advtrain').iterdir())==['files.json','files.lock']
 
 def test_a_hundred_runs_are_a_small_page(tmp_path):
@@ -176,7 +203,8 @@ def test_a_hundred_runs_are_a_small_page(tmp_path):
     from conftest import tiny
     for i in range(100):
         exp = tiny(name=f'trial-{i}', lr=.01+i/1000, epochs=40)
-        write(tmp_path/exp.name, experiment_toml=exp.to_toml(), history_csv=lines_of(40), metrics_json=dict(test_accuracy=i/100, test_correct=i, test_images=100))
+        write(tmp_path/exp.name, experiment_toml=exp.to_toml(), history_csv=lines_of(40),
+            metrics_json=dict(test_accuracy=i/100, test_correct=i, test_images=100))
     assert write_index(tmp_path).stat().st_size<400_000
 
 # The page
@@ -209,13 +237,15 @@ def test_axe_finds_nothing_serious(visit, request, name, scheme, width):
 
 @pytest.mark.parametrize('name', PAGES)
 def test_headings_are_in_order(visit, request, name):
-    levels = visit(request.getfixturevalue(name)).evaluate("[...document.querySelectorAll('h1, h2, h3, h4')].map(o => +o.tagName[1])")
+    levels = visit(request.getfixturevalue(name)).evaluate(
+        "[...document.querySelectorAll('h1, h2, h3, h4')].map(o => +o.tagName[1])")
     assert levels[0]==1 and levels.count(1)==1 and all(b-a<=1 for a,b in zip(levels, levels[1:]))
 
 def test_readable_without_scripts(visit, live_page, live):
     page = visit(live_page, scripts=False)
     assert names(page)==[o.name for o in live[1]]
-    assert page.locator('.curve').count()>0 and not page.locator('#live label').is_visible() and not page.locator('#runs button').count()
+    assert page.locator('.curve').count()>0
+    assert not page.locator('#live label').is_visible() and not page.locator('#runs button').count()
     assert 'Load this page again' in page.locator('#live').inner_text()
 
 def test_odd_names_are_text(visit, live_page, live):
@@ -253,8 +283,10 @@ def test_headline(visit, done_page, done):
     page = visit(done_page)
     metrics = [json.loads((done/f'run {i}/metrics.json').read_text(encoding='utf-8')) for i in range(9)]
     best = max(metrics, key=lambda o: o['best_watched_accuracy']) # of equal ones, the first
-    assert page.locator('.fact b').first.inner_text()=='9 of 9' and '9 runs: 9 finished' in page.locator('main > p').first.inner_text()
-    assert page.locator('.fact b').all_inner_texts()[1:3]==[f"{best['best_watched_accuracy']:.2%}",f"{best['test_accuracy']:.2%}"]
+    assert page.locator('.fact b').first.inner_text()=='9 of 9'
+    assert '9 runs: 9 finished' in page.locator('main > p').first.inner_text()
+    assert page.locator('.fact b').all_inner_texts()[1:3]==[
+        f"{best['best_watched_accuracy']:.2%}",f"{best['test_accuracy']:.2%}"]
 
 def test_configurations_are_drawn(visit, done_page):
     page = visit(done_page)
@@ -263,7 +295,8 @@ def test_configurations_are_drawn(visit, done_page):
     for i,row in enumerate(rows.all()):
         k = 2-i
         accuracies = [(300+40*k+5*j*j)/5 for j in range(3)]
-        assert row.locator('td').nth(1).inner_text()==f'{statistics.mean(accuracies):.2f} ± {statistics.stdev(accuracies):.2f}'
+        assert row.locator('td').nth(1).inner_text()==(
+            f'{statistics.mean(accuracies):.2f} ± {statistics.stdev(accuracies):.2f}')
         assert row.locator('circle').count()==3 and row.locator('.bar-of').count()==row.locator('.mean').count()==1
     dots = page.locator('#configurations circle').evaluate_all('o => o.map(p => +p.getAttribute("cx"))')
     values = [(300+40*k+5*j*j)/5 for k in (2,1,0) for j in range(3)]
@@ -279,8 +312,13 @@ def test_pictures_in_order(visit, done_page):
 # Sorting
 
 def natural(text): return [int(o) if i%2 else o.casefold() for i,o in enumerate(re.split('([0-9]+)', text))]
-KEYS = {'run': natural, 'state': list(dict.fromkeys(['finished','running','trained','waiting','interrupted','failed','damaged','pruned'])).index, 'norm': natural,
-    'time': lambda o: float(o.split()[0])*{'s': 1, 'min': 60, 'h': 3600}[o.split()[1]], 'reason': natural}
+KEYS = {
+    'run': natural,
+    'state': list(dict.fromkeys(
+        ['finished','running','trained','waiting','interrupted','failed','damaged','pruned'])).index,
+    'norm': natural,
+    'time': lambda o: float(o.split()[0])*{'s': 1, 'min': 60, 'h': 3600}[o.split()[1]],
+    'reason': natural}
 
 def cell_texts(page, key):
     column = page.locator('#runs thead th').evaluate_all('(o, key) => o.findIndex(p => p.dataset.key === key)', key)
@@ -288,7 +326,9 @@ def cell_texts(page, key):
 
 def number(text): return (0,float(re.match(r'-?[\d.]+', text)[0])) if re.match(r'-?[\d.]', text) else (1,text)
 
-@pytest.mark.parametrize('key', ['run','state','norm','bs','lr','seed','epochs','best_epoch','watched_accuracy','test_accuracy','95_%_interval','time','reason'])
+@pytest.mark.parametrize('key', [
+    'run','state','norm','bs','lr','seed','epochs','best_epoch','watched_accuracy','test_accuracy',
+    '95_%_interval','time','reason'])
 def test_each_column_sorts(visit, live_page, key):
     page = visit(live_page)
     assert page.locator('#runs thead th').count()==13
@@ -327,15 +367,24 @@ def test_odd_addresses_do_no_harm(visit, live_page, fragment):
 
 # Curves
 
-def lit(page): return page.locator('.curve.lit title').evaluate_all('o => [...new Set(o.map(p => p.textContent.split(": best")[0]))]')
+def lit(page):
+    return page.locator('.curve.lit title').evaluate_all(
+        'o => [...new Set(o.map(p => p.textContent.split(": best")[0]))]')
 
 def test_curves_are_the_histories(visit, done_page, done):
     page = visit(done_page)
-    def path(name, chart): return page.locator(f'.chart >> nth={chart}').locator('.curve', has_text=re.compile(f'^{name}: ')).locator('path').get_attribute('d')
+    def path(name, chart):
+        return (page.locator(f'.chart >> nth={chart}')
+            .locator('.curve', has_text=re.compile(f'^{name}: ')).locator('path').get_attribute('d'))
     for chart,column in enumerate(('valid_acc','valid_loss')):
-        points = {o.name: ([float(v) for v in re.findall(r',(-?[\d.]+)', path(o.name, chart))],[float(r[column]) for r in csv.DictReader(open(o/'history.csv', encoding='utf-8'))]) for o in done.glob('run*')}
+        points = {
+            o.name: (
+                [float(v) for v in re.findall(r',(-?[\d.]+)', path(o.name, chart))],
+                [float(r[column]) for r in csv.DictReader(open(o/'history.csv', encoding='utf-8'))])
+            for o in done.glob('run*')}
         ys,values = (sum((o[k] for o in points.values()), []) for k in (0,1))
-        assert abs(stats.linregress(values, ys).rvalue)==pytest.approx(1, abs=1e-4) and stats.linregress(values, ys).slope<0 # up is more
+        assert abs(stats.linregress(values, ys).rvalue)==pytest.approx(1, abs=1e-4)
+        assert stats.linregress(values, ys).slope<0 # up is more
 
 def test_seeds_share_a_colour(visit, done_page):
     page = visit(done_page)
@@ -347,7 +396,8 @@ def test_rows_light_their_curves(visit, live_page):
     assert lit(page)==[]
     row_of(page, 'plain-10').hover()
     assert lit(page)==['plain-10'] and page.locator('#reading').text_content().startswith('plain-10: best')
-    dimmed,bright = (page.locator(o).first.evaluate('o => +getComputedStyle(o).opacity') for o in ('.curve:not(.lit)','.curve.lit'))
+    dimmed,bright = (
+        page.locator(o).first.evaluate('o => +getComputedStyle(o).opacity') for o in ('.curve:not(.lit)','.curve.lit'))
     assert dimmed<.5 and bright==1
     page.mouse.move(0, 0)
     row_of(page, 'pruned').locator('button').focus()
@@ -362,7 +412,10 @@ def test_configuration_lights_its_seeds(visit, done_page):
 def test_curve_lights_its_row(visit, live_page):
     page = visit(live_page)
     circle = page.locator('.chart').first.locator('.curve', has_text='pruned: best')
-    x,y = circle.evaluate("o => { const c = o.querySelector('circle'), p = new DOMPoint(+c.getAttribute('cx'), +c.getAttribute('cy')).matrixTransform(o.closest('.chart').getScreenCTM()); scrollTo(0, p.y - 300); return [p.x, 300] }")
+    x,y = circle.evaluate(
+        "o => { const c = o.querySelector('circle'), "
+        "p = new DOMPoint(+c.getAttribute('cx'), +c.getAttribute('cy'))"
+        ".matrixTransform(o.closest('.chart').getScreenCTM()); scrollTo(0, p.y - 300); return [p.x, 300] }")
     page.mouse.move(x, y)
     page.wait_for_selector('.curve.lit')
     assert lit(page)==['pruned'] and row_of(page, 'pruned').evaluate('o => o.classList.contains("lit")')
@@ -422,7 +475,8 @@ def test_nothing_is_lost_when_it_reads_anew(visit, live_page):
     page.locator('details summary').click()
     row_of(page, 'plain-2').locator('button').click()
     row_of(page, 'plain-10').locator('a').focus()
-    place = page.locator('.scroll:has(#runs)').evaluate('o => { o.scrollTo(40, 30); return [o.scrollLeft, o.scrollTop] }')
+    place = page.locator('.scroll:has(#runs)').evaluate(
+        'o => { o.scrollTo(40, 30); return [o.scrollLeft, o.scrollTop] }')
     page.evaluate('scrollTo(0, 700)')
     order = names(page)
     wait_until_read_anew(page)

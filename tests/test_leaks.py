@@ -22,16 +22,19 @@ def odd(tmp_path_factory):
     for split,n in (('train',4),('test',2)):
         for name in ODD:
             (root/split/name).mkdir(parents=True)
-            for i in range(n): Image.fromarray(rng.integers(0, 256, (8,8,3), np.uint8)).save(root/split/name/f'-{i}.png')
+            for i in range(n):
+                Image.fromarray(rng.integers(0, 256, (8,8,3), np.uint8)).save(root/split/name/f'-{i}.png')
     return root
 
 @pytest.fixture(scope='module')
 def finished(odd, tmp_path_factory):
-    with little_drawn(), contextlib.redirect_stdout(io.StringIO()): return run_experiment(EXP, odd, tmp_path_factory.mktemp('runs')/'run')
+    with little_drawn(), contextlib.redirect_stdout(io.StringIO()):
+        return run_experiment(EXP, odd, tmp_path_factory.mktemp('runs')/'run')
 
 def test_a_spreadsheet_computes_no_name(finished):
     "And whoever reads the predictions gets the names as they are"
-    with open(finished.folder/'predictions.csv', newline='', encoding='utf-8') as f: cells = [o for row in csv.reader(f) for o in row]
+    with open(finished.folder/'predictions.csv', newline='', encoding='utf-8') as f:
+        cells = [o for row in csv.reader(f) for o in row]
     assert not [o for o in cells if o[:1] in '=+@\t' and o]
     assert sorted(set(Run(finished.folder).predictions.actual))==sorted(ODD)
 
@@ -41,7 +44,8 @@ def test_no_name_gives_orders_to_a_terminal(odd, finished, tmp_path, shell, caps
     small = '--width 4 --size 8 --bs 4 --epochs 1 --augs none --n-images 1 --layers layer4'.split()
     victim = sorted((odd/'test'/ODD[1]).iterdir())[0]
     with little_drawn():
-        code,out,err = shell('quickstart', '--data', odd, *small, '--hole', 'none', '--name', 'a\x1b[2J', '--out', tmp_path/'run')
+        code,out,err = shell('quickstart', '--data', odd, *small,
+            '--hole', 'none', '--name', 'a\x1b[2J', '--out', tmp_path/'run')
         assert code==0 and '\x1b' not in ''.join(out+err) and r'a\x1b[2J' in ''.join(out)
         run_many([EXP.replace(name='b\x1b[2J', layers=['layer9'])], odd, tmp_path/'many')
     assert advtrain_predict([str(finished.folder), str(victim), '--no-maps'])==0
@@ -63,7 +67,8 @@ def test_a_strangers_run_opens_no_picture_of_this_machine(odd, finished, tmp_pat
     Image.new('RGB', (8,8), (11,222,77)).save(secret)
     tensors,about = load_tensors(folder/'predictions.safetensors')
     (data/'.link').symlink_to(secret.parent)
-    about['paths'][0] = {'absolute': str(secret), 'above': '../private/passport.png', 'link': '.link/passport.png'}[place]
+    about['paths'][0] = {
+        'absolute': str(secret), 'above': '../private/passport.png', 'link': '.link/passport.png'}[place]
     save_tensors(tensors, folder/'predictions.safetensors', about)
     write_checksums(folder)
     run = Run(folder, data=data)
@@ -76,8 +81,11 @@ def test_a_strangers_run_opens_no_picture_of_this_machine(odd, finished, tmp_pat
 def test_a_password_of_a_storage_is_never_told(odd, tmp_path, capsys):
     from advtrain.cli.commands import advtrain_search
     pytest.importorskip('pg8000')
-    for url in ('postgresql+pg8000://bob:s3cret@127.0.0.1:1/x', 'postgresql+pg8000://127.0.0.1:1/x?user=bob&password=s3cret'):
-        words = ['quickstart', '--data', str(odd), '--size', '8', '--bs', '4', '--space', 'norm=layer,batch', '--storage', url, '--out', str(tmp_path/'search')]
+    for url in (
+            'postgresql+pg8000://bob:s3cret@127.0.0.1:1/x',
+            'postgresql+pg8000://127.0.0.1:1/x?user=bob&password=s3cret'):
+        words = ['quickstart', '--data', str(odd), '--size', '8', '--bs', '4', '--space', 'norm=layer,batch',
+            '--storage', url, '--out', str(tmp_path/'search')]
         assert advtrain_search(words)==1
         out,err = capsys.readouterr()
         assert 'cannot be opened' in err and 's3cret' not in out+err
@@ -91,7 +99,8 @@ def test_a_strangers_figure_is_no_link_to_a_picture_of_this_machine(finished, tm
     assert list(Run(folder).figures())==['lr_find','curves']
     assert 'figure-0' not in write_index(folder.parent).read_text()
 
-@pytest.mark.parametrize('name', ['.advtrain','.advtrain/lock','.advtrain/files.lock','.advtrain/files.json','.advtrain/files.part'])
+@pytest.mark.parametrize('name', [
+    '.advtrain','.advtrain/lock','.advtrain/files.lock','.advtrain/files.json','.advtrain/files.part'])
 def test_a_strangers_folder_writes_into_no_file_of_this_machine(odd, finished, tmp_path, name):
     "Whatever its own folder links to"
     shutil.copytree(finished.folder, folder := tmp_path/'run')
@@ -122,4 +131,5 @@ def test_pipes_in_a_run_keep_nobody_waiting(odd, finished, tmp_path):
         shutil.copytree(finished.folder, folder := tmp_path/name.replace('/', '-'))
         (folder/name).unlink()
         os.mkfifo(folder/name)
-        with pytest.raises((ValueError,OSError), match='no file|is damaged|is missing|in the way'): run_experiment(EXP, odd, folder, overwrite=True)
+        with pytest.raises((ValueError,OSError), match='no file|is damaged|is missing|in the way'):
+            run_experiment(EXP, odd, folder, overwrite=True)

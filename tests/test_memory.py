@@ -1,4 +1,5 @@
-"""No gradient of a narrow, strided 1×1 convolution reaches the kernel of oneDNN that damages memory, whoever asks for it.
+"""No gradient of a narrow, strided 1×1 convolution reaches the kernel of oneDNN that damages memory, whoever asks for
+it.
 
 oneDNN itself says what it computes, so these tests know nothing of how that is prevented.
 """
@@ -15,7 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from advtrain.all import Checkpoint,GradCAM,Precision,image_dls,resnet18,resnet_learner
 
-pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason='this PyTorch was built without oneDNN')
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(),
+    reason='this PyTorch was built without oneDNN')
 LAST = torch.channels_last
 
 def convolutions(text):
@@ -38,7 +40,8 @@ def onednn(capfd):
     assert any('backward' in o for o in lines), 'oneDNN computed no gradient here'
     assert not [o for o in lines if harmful(o)]
 
-KINDS = { # shape of the wide images, of the weights, groups, transposed; would the kernel do harm in channels-last layout?
+# shape of the wide images, of the weights, groups, transposed; would the kernel do harm in channels-last layout?
+KINDS = {
     'few':        ((2,3,16,16), (8,3,1,1), 1, False, True),
     'enough':     ((2,16,16,16), (8,16,1,1), 1, False, False),
     'grouped':    ((2,8,16,16), (8,4,1,1), 2, False, True),
@@ -81,11 +84,13 @@ def test_our_networks(onednn, weight_std, pre_act, width):
         net(images().contiguous()).sum().backward()
         net.to(memory_format=LAST)(images()).sum().backward()
 
-@pytest.mark.parametrize('precision', [{}, dict(dtype='fp32'), dict(dtype='bf16'), dict(dtype='fp32', channels_last=False)])
+@pytest.mark.parametrize('precision', [
+    {}, dict(dtype='fp32'), dict(dtype='bf16'), dict(dtype='fp32', channels_last=False)])
 def test_a_users_network_in_a_learner(onednn, precision):
     batch = images(),torch.arange(3)
     net = Functional().to(memory_format=LAST)
-    learn = Learner(DataLoaders([batch], [batch]), net, CrossEntropyLossFlat(), lr=.01, cbs=Precision(**precision) if precision else None)
+    learn = Learner(DataLoaders([batch], [batch]), net, CrossEntropyLossFlat(), lr=.01,
+        cbs=Precision(**precision) if precision else None)
     with learn.no_bar(),learn.no_logging(): learn.fit(1)
 
 def test_a_run_that_is_resumed(onednn, few, tmp_path):
@@ -109,7 +114,8 @@ WAYS = {
     'exported':         lambda net: torch.export.export(net, (images(),)).module(),
     'recomputed':       lambda net: lambda x: checkpoint(net, x, use_reentrant=False),
     'each image alone': lambda net: torch.func.vmap(lambda x: net(x[None])[0]),
-    'other weights':    lambda net: lambda x: torch.func.functional_call(net, {k: 2*v for k,v in net.named_parameters()}, x),
+    'other weights':    lambda net: lambda x: torch.func.functional_call(
+        net, {k: 2*v for k,v in net.named_parameters()}, x),
 }
 @pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize('way', WAYS)

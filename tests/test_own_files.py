@@ -8,7 +8,9 @@ import torch
 from PIL import Image
 from conftest import little_drawn,tiny
 
-from advtrain.all import ARCHS,Checkpoint,Run,image_dls,resnet18,resnet_learner,run_experiment,run_many,set_seed,write_comparison,write_index,write_report
+from advtrain.all import (
+    ARCHS,Checkpoint,Run,image_dls,resnet18,resnet_learner,run_experiment,run_many,set_seed,write_comparison,
+    write_index,write_report)
 from advtrain.train.checkpoint import checkpoints
 from advtrain.files import atomic,own as own_files
 from advtrain.files.atomic import HOME
@@ -30,7 +32,9 @@ def few(tmp_path_factory):
     for split,n in (('train',8),('test',3)):
         for k,name in enumerate(('Bag','Coat')):
             (root/split/name).mkdir(parents=True)
-            for i in range(n): Image.fromarray((rng.integers(0, 60, (8,8,3))+150*k).astype(np.uint8)).save(root/split/name/f'{i}.png')
+            for i in range(n):
+                Image.fromarray((rng.integers(0, 60, (8,8,3))+150*k).astype(np.uint8)).save(
+                    root/split/name/f'{i}.png')
     return root
 
 @pytest.fixture(scope='module')
@@ -61,7 +65,8 @@ def contents(folder):
 
 # Overwriting
 
-@pytest.mark.parametrize('name', ['metrics.json',CHECKSUMS,'experiment.toml','report.html','checkpoint-0001.safetensors'])
+@pytest.mark.parametrize('name', [
+    'metrics.json',CHECKSUMS,'experiment.toml','report.html','checkpoint-0001.safetensors'])
 @pytest.mark.parametrize('resume', [False,True])
 def test_a_folder_is_no_run_because_of_a_name(few, tmp_path, name, resume):
     "A project of somebody else, with a file that is called like one of ours"
@@ -69,12 +74,15 @@ def test_a_folder_is_no_run_because_of_a_name(few, tmp_path, name, resume):
     (tmp_path/'src'/'thesis.py').write_text('years')
     (tmp_path/name).write_text(EXP.to_toml() if name.endswith('toml') else '{}')
     before = contents(tmp_path)
-    with pytest.raises(FileExistsError, match='is not empty and holds no run of advtrain'): run_experiment(EXP, few, tmp_path, overwrite=not resume, resume=resume)
+    with pytest.raises(FileExistsError, match='is not empty and holds no run of advtrain'):
+        run_experiment(EXP, few, tmp_path, overwrite=not resume, resume=resume)
     assert contents(tmp_path)==before
 
 def test_overwriting_leaves_what_is_yours(few, run, stops, finished):
     "Notes, pictures, runs and data in the folder of a run"
-    yours = {'notes.md': 'what I saw', 'figures/mine.svg': '<svg/>', 'paper/figure.png': '', 'data/train/a/1.png': 'x', 'checkpoint-best.safetensors': 'a copy'}
+    yours = {
+        'notes.md': 'what I saw', 'figures/mine.svg': '<svg/>', 'paper/figure.png': '', 'data/train/a/1.png': 'x',
+        'checkpoint-best.safetensors': 'a copy'}
     for name,text in yours.items():
         (run/name).parent.mkdir(parents=True, exist_ok=True)
         (run/name).write_text(text)
@@ -99,7 +107,8 @@ def test_an_edited_file_is_named_before_anything_moves(few, run):
         whole = (run/name).read_text()
         (run/name).write_text(f'{whole}\nmine\n')
         before = contents(run)
-        with pytest.raises(FileExistsError, match=f"{name} is in the way: it's not what advtrain wrote"): run_experiment(EXP, few, run, overwrite=True)
+        with pytest.raises(FileExistsError, match=f"{name} is in the way: it's not what advtrain wrote"):
+            run_experiment(EXP, few, run, overwrite=True)
         assert contents(run)==before
         (run/name).write_text(whole)
 
@@ -157,10 +166,12 @@ def test_heat_maps_and_photos(shell, few, finished, tmp_path, capsys):
     before = contents(tmp_path)
     assert advtrain_predict([str(finished), str(tmp_path/'cat-2.png'), '--out', str(tmp_path)])==1
     assert 'cat-2.png is in the way' in capsys.readouterr().err and contents(tmp_path)==before
-    for _ in range(2): assert advtrain_predict([str(finished), *map(str, photos), '--out', str(tmp_path/'maps')])==0 # the second time over its own
+    for _ in range(2): # the second time over its own
+        assert advtrain_predict([str(finished), *map(str, photos), '--out', str(tmp_path/'maps')])==0
     assert len({o.name.casefold() for o in (tmp_path/'maps').glob('*.png')})==4
 
-@pytest.mark.parametrize('name', ['checkpoint-backup.safetensors','checkpoint-0001 copy.safetensors','checkpoint-best-0002.safetensors'])
+@pytest.mark.parametrize('name', [
+    'checkpoint-backup.safetensors','checkpoint-0001 copy.safetensors','checkpoint-best-0002.safetensors'])
 def test_checkpoints_named_by_hand_stay(few, tmp_path, name):
     def learner():
         set_seed(1)
@@ -168,7 +179,8 @@ def test_checkpoints_named_by_hand_stay(few, tmp_path, name):
     with (learn := learner()).no_bar(): learn.fit(1, cbs=Checkpoint(tmp_path))
     (tmp_path/name).write_bytes((tmp_path/'checkpoint-0001.safetensors').read_bytes())
     with (learn := learner()).no_bar(): learn.resume(4, tmp_path)
-    assert (tmp_path/name).exists() and [o.name for o in checkpoints(tmp_path)]==['checkpoint-0003.safetensors','checkpoint-0004.safetensors']
+    assert (tmp_path/name).exists()
+    assert [o.name for o in checkpoints(tmp_path)]==['checkpoint-0003.safetensors','checkpoint-0004.safetensors']
 
 @pytest.mark.parametrize('name', ['weights.safetensors','checkpoint-0002.safetensors'])
 def test_what_is_in_the_way_of_a_checkpoint_is_said_before_training(few, tmp_path, name):
@@ -176,7 +188,8 @@ def test_what_is_in_the_way_of_a_checkpoint_is_said_before_training(few, tmp_pat
     (tmp_path/'run').mkdir()
     (tmp_path/'run'/name).symlink_to(tmp_path/'mine')
     learn = resnet_learner(image_dls(few, size=8, bs=4), width=4)
-    with learn.no_bar(), pytest.raises(FileExistsError, match='is a link|holds a run'): learn.fit(3, cbs=Checkpoint(tmp_path/'run'))
+    with learn.no_bar(), pytest.raises(FileExistsError, match='is a link|holds a run'):
+        learn.fit(3, cbs=Checkpoint(tmp_path/'run'))
     assert not len(learn.history) and (tmp_path/'mine').read_text()=='mine' and (tmp_path/'run'/name).is_symlink()
 
 @pytest.mark.parametrize('name', ['report.html','README.md','figures','figures/curves.png',CHECKSUMS,'metrics.json'])
@@ -204,8 +217,13 @@ def test_pages_and_files_of_others_are_said_before_any_work(few, finished, run, 
     from advtrain.launch.search import search
     for name in ('index.html','comparison.html','study.db','network.onnx'): (tmp_path/name).write_text('mine')
     before = contents(tmp_path)
-    calls = [lambda: run_many([EXP], few, tmp_path), lambda: search(EXP, dict(norm=['layer','batch']), few, tmp_path, trials=1), lambda: write_comparison([finished, run], tmp_path/'comparison.html'),
-             lambda: Run(run).to_onnx(tmp_path/'network.onnx'), lambda: write_index(tmp_path), lambda: write_comparison([finished, run], run/'report.html')]
+    calls = [
+        lambda: run_many([EXP], few, tmp_path),
+        lambda: search(EXP, dict(norm=['layer','batch']), few, tmp_path, trials=1),
+        lambda: write_comparison([finished, run], tmp_path/'comparison.html'),
+        lambda: Run(run).to_onnx(tmp_path/'network.onnx'),
+        lambda: write_index(tmp_path),
+        lambda: write_comparison([finished, run], run/'report.html')]
     for call in calls:
         with pytest.raises(FileExistsError, match='is in the way'): call()
     (tmp_path/'index.html').unlink()
@@ -235,7 +253,8 @@ def test_no_run_among_the_images(few, tmp_path, place):
         with pytest.raises(ValueError, match='lies among the images'): call(data/place)
     assert contents(data)==before
     shutil.copytree(few, tmp_path/'project', dirs_exist_ok=True)
-    assert run_experiment(EXP, tmp_path/'project', tmp_path/'project'/'runs'/'a').problems=={} # beside train/ and test/ it is no class
+    # beside train/ and test/ it is no class
+    assert run_experiment(EXP, tmp_path/'project', tmp_path/'project'/'runs'/'a').problems=={}
 
 # What is cut or lost is made again
 
@@ -245,7 +264,9 @@ def cut(file):
     file.write_bytes(half.rstrip(b'\n'))
 
 DAMAGE = {'lost': lambda f: f.unlink(), 'cut': cut, 'empty': lambda f: f.write_bytes(b'')}
-WRITTEN = [*PAGES, CHECKSUMS, 'metrics.json','history.csv','model.csv','predictions.csv','predictions.safetensors','environment.json','experiment.toml','lr_find.json','figures/curves.png','figures/lr_find.png']
+WRITTEN = [
+    *PAGES, CHECKSUMS, 'metrics.json','history.csv','model.csv','predictions.csv','predictions.safetensors',
+    'environment.json','experiment.toml','lr_find.json','figures/curves.png','figures/lr_find.png']
 
 @pytest.mark.parametrize('damage', DAMAGE)
 @pytest.mark.parametrize('name', WRITTEN)
@@ -305,8 +326,10 @@ def test_a_finished_run_is_not_that_of_other_data(few, run, tmp_path):
 
 def test_a_search_with_a_database_elsewhere_makes_its_folder(few, tmp_path):
     from advtrain.launch.search import search
-    best = search(EXP, dict(norm=['layer','batch']), few, tmp_path/'new'/'search', trials=1, storage=f"sqlite:///{tmp_path/'other.db'}")
-    assert best.problems=={} and (tmp_path/'new'/'search'/'index.html').is_file() and not (tmp_path/'new'/'search'/'study.db').exists()
+    best = search(EXP, dict(norm=['layer','batch']), few, tmp_path/'new'/'search', trials=1,
+        storage=f"sqlite:///{tmp_path/'other.db'}")
+    assert best.problems=={} and (tmp_path/'new'/'search'/'index.html').is_file()
+    assert not (tmp_path/'new'/'search'/'study.db').exists()
 
 def test_a_run_goes_on_where_its_data_lie_now(few, tmp_path, monkeypatch):
     "And its page finds them"
@@ -323,7 +346,8 @@ def test_one_odd_folder_stops_no_other_run(few, run, tmp_path):
     (run/HOME/'files.json').write_text('{"run": {')
     (tmp_path/'mine').mkdir()
     (tmp_path/'mine'/'experiment.toml').write_text('physics = 3')
-    with pytest.warns(UserWarning, match='files.json, the record'): runs = run_many([EXP.replace(name=o) for o in ('mine','b')] + [EXP.replace(width=5)], few, tmp_path)
+    with pytest.warns(UserWarning, match='files.json, the record'):
+        runs = run_many([EXP.replace(name=o) for o in ('mine','b')] + [EXP.replace(width=5)], few, tmp_path)
     assert runs.table.state['b']=='finished' and (tmp_path/'mine'/'experiment.toml').read_text()=='physics = 3'
     for name in ('index.html','Figures','.advtrain'):
         with pytest.raises(ValueError, match='lies beside the runs'): run_many([EXP.replace(name=name)], few, tmp_path)
@@ -376,7 +400,8 @@ def test_that_nothing_can_be_written_is_said_first(shell, few, tmp_path):
         code,lines,err = shell('quickstart', '--data', few, '--out', out)
         assert code==1 and len(err)==1 and 'nothing can be written into' in err[0] and len(lines)==1
     learn = resnet_learner(image_dls(few, size=8, bs=4), width=4)
-    with learn.no_bar(), pytest.raises(OSError, match='nothing can be written into'): learn.fit(1, cbs=Checkpoint(tmp_path/'file'))
+    with learn.no_bar(), pytest.raises(OSError, match='nothing can be written into'):
+        learn.fit(1, cbs=Checkpoint(tmp_path/'file'))
     assert not len(learn.history)
 
 def test_a_colleagues_run_is_read_where_nothing_can_be_written(run, monkeypatch):
@@ -392,14 +417,17 @@ def test_a_second_training_in_a_folder_is_refused(few, tmp_path):
     from advtrain.train.callbacks import RunCallback
     said = []
     def other():
-        with (learn := resnet_learner(image_dls(few, size=8, bs=4), width=4)).no_bar(): learn.fit(1, cbs=Checkpoint(tmp_path))
+        with (learn := resnet_learner(image_dls(few, size=8, bs=4), width=4)).no_bar():
+            learn.fit(1, cbs=Checkpoint(tmp_path))
     class Meanwhile(RunCallback):
         "Another process begins before the first epoch, and after it"
         passive = True
         def before_train(self): said.extend(run_forked(other, 1))
-    with (learn := resnet_learner(image_dls(few, size=8, bs=4), width=4)).no_bar(): learn.fit(2, cbs=[Checkpoint(tmp_path), Meanwhile()])
+    with (learn := resnet_learner(image_dls(few, size=8, bs=4), width=4)).no_bar():
+        learn.fit(2, cbs=[Checkpoint(tmp_path), Meanwhile()])
     assert len(said)==2 and all('another process is at work' in str(o) for o in said)
-    assert [o.name for o in checkpoints(tmp_path)]==['checkpoint-0001.safetensors','checkpoint-0002.safetensors'] and not is_locked(tmp_path)
+    assert [o.name for o in checkpoints(tmp_path)]==['checkpoint-0001.safetensors','checkpoint-0002.safetensors']
+    assert not is_locked(tmp_path)
 
 def test_two_trainings_of_one_process_are_refused(few, tmp_path):
     "In threads, and twice in one fit"
@@ -415,7 +443,8 @@ def test_two_trainings_of_one_process_are_refused(few, tmp_path):
         thread.join()
     assert len(said)==1
     learn = resnet_learner(image_dls(few, size=8, bs=4), width=4)
-    with pytest.raises(ValueError, match='two callbacks write checkpoints into'): learn.fit(1, cbs=[Checkpoint(tmp_path/'x'), Checkpoint(tmp_path/'x')])
+    with pytest.raises(ValueError, match='two callbacks write checkpoints into'):
+        learn.fit(1, cbs=[Checkpoint(tmp_path/'x'), Checkpoint(tmp_path/'x')])
 
 NONSENSE = [None, 5, b'a', 'a\0b', 'x'*5000, [], 1.5]
 CALLS = { # what is called with nonsense
@@ -460,7 +489,9 @@ sys.exit(advtrain_run())
 
 @pytest.mark.parametrize('name', ['advtrain.cli.commands','fastcore.docments','torch','fastai.learner'])
 def test_ctrl_c_while_modules_are_imported(tmp_path, name):
-    res = subprocess.run([sys.executable, '-W', 'ignore', '-c', INTERRUPTED.format(name=name, out=str(tmp_path/'run'))], capture_output=True, text=True)
+    res = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', INTERRUPTED.format(name=name, out=str(tmp_path/'run'))],
+        capture_output=True, text=True)
     assert (res.returncode,res.stderr.count('\n'))==(130,1) and 'advtrain_run: interrupted' in res.stderr, res.stderr
 
 def test_a_second_ctrl_c_is_one_line_as_well(monkeypatch, capsys):

@@ -8,30 +8,38 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ORDER = re.findall(r'^          - (\S+)\.ipynb$', (ROOT/'nbs/sidebar.yml').read_text(), re.M) # rooms, from the ground up
+# rooms, from the ground up
+ORDER = re.findall(r'^          - (\S+)\.ipynb$', (ROOT/'nbs/sidebar.yml').read_text(), re.M)
 LIBRARY = {o: (files('advtrain')/f'{o}.py').read_text() for o in ORDER}
-PROMISED = '''AlbumentationsTransform BatchAlbumentations cutout_augs flip_cutout_augs shift_gray_augs show_augmented show_transforms
-cifar10 fashion_sample image_block image_dls CachedDL show_classes
+PROMISED = '''AlbumentationsTransform BatchAlbumentations cutout_augs flip_cutout_augs shift_gray_augs show_augmented
+show_transforms cifar10 fashion_sample image_block image_dls CachedDL show_classes
 ResNet BasicBlock resnet18 resnet34 NORMS norm_types
-resnet_learner RunLearner RunCallback ImageDataLoaders OPTS SCHEDULES adam adamw rmsprop muon Schedule WarmUp PlateauLR Precision Checkpoint plot_history set_seed sgd EMA FiniteLoss
+resnet_learner RunLearner RunCallback ImageDataLoaders OPTS SCHEDULES adam adamw rmsprop muon Schedule WarmUp PlateauLR
+Precision Checkpoint plot_history set_seed sgd EMA FiniteLoss
 ImageInterpretation GradCAM METHODS overlay deletion_insertion Faithfulness
-Experiment EXPERIMENTS run_experiment Run compare_runs Comparison mcnemar run_many grid Runs write_index search TensorBoardLog WandbLog
-write_report write_comparison advtrain_run advtrain_grid advtrain_search advtrain_compare advtrain_lr_find advtrain_predict'''.split()
+Experiment EXPERIMENTS run_experiment Run compare_runs Comparison mcnemar run_many grid Runs write_index search
+TensorBoardLog WandbLog write_report write_comparison
+advtrain_run advtrain_grid advtrain_search advtrain_compare advtrain_lr_find advtrain_predict'''.split()
 
 def test_all_has_every_promised_name():
     names = {}
     exec('from advtrain.all import *', names)
     assert not [n for n in PROMISED if n not in names]
-    assert all(hasattr(names['RunLearner'], n) for n in ('fit','resume','distributed','interpret','lr_find','history','profile','compare_precision'))
-    assert all(hasattr(names['ImageInterpretation'], n) for n in ('misclassified','correct','confused','per_class','calibration','save','load','gradcam','plot_gradcam','faithfulness','compare_methods'))
+    assert all(hasattr(names['RunLearner'], n) for n in (
+        'fit','resume','distributed','interpret','lr_find','history','profile','compare_precision'))
+    assert all(hasattr(names['ImageInterpretation'], n) for n in (
+        'misclassified','correct','confused','per_class','calibration','save','load',
+        'gradcam','plot_gradcam','faithfulness','compare_methods'))
 
 @pytest.fixture(scope='module')
 def imported():
     "The modules that are there after everything of advtrain was imported"
     code = 'import json,sys; import advtrain.all; print(json.dumps(list(sys.modules)))'
-    return json.loads(subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True, capture_output=True, text=True).stdout)
+    return json.loads(subprocess.run([sys.executable, '-W', 'ignore', '-c', code],
+        check=True, capture_output=True, text=True).stdout)
 
-def test_importing_everything_needs_no_nbdev(imported): assert 'advtrain.train.resnet_learner' in imported and 'nbdev' not in imported
+def test_importing_everything_needs_no_nbdev(imported):
+    assert 'advtrain.train.resnet_learner' in imported and 'nbdev' not in imported
 
 @pytest.mark.parametrize('package', ['tensorboard','wandb','onnx','onnxscript','onnxruntime','optuna','accelerate'])
 def test_no_extra_is_imported_before_it_is_used(imported, package): assert package not in imported
@@ -61,7 +69,9 @@ def chain(room):
     return max((chain(o) for o in imports(room)), key=len, default=()) + (room,)
 
 def test_every_room_is_in_the_list():
-    there = {o.relative_to(ROOT/'nbs').with_suffix('').as_posix() for o in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in o.parts}
+    there = {
+        o.relative_to(ROOT/'nbs').with_suffix('').as_posix()
+        for o in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in o.parts}
     assert {o for o in there if not o.startswith('tutorials/')} == {*ORDER, 'index'}
 
 @pytest.mark.parametrize('room', ORDER)
@@ -89,5 +99,6 @@ def test_sample_is_made_the_same_each_time(tmp_path):
     tool,source = Path(__file__).parents[1]/'tools/make_fashion_sample.py',Path('/usr/share/datasets/fashion-mnist')
     if not source.is_dir(): pytest.skip('the Debian package dataset-fashion-mnist is not installed')
     subprocess.run([sys.executable, tool, '--out', tmp_path/'again.tar.xz'], check=True, stdout=subprocess.DEVNULL)
-    digest = lambda b: hashlib.sha256(b).hexdigest()
-    assert digest((tmp_path/'again.tar.xz').read_bytes()) == digest((files('advtrain.data')/'fashion_sample.tar.xz').read_bytes())
+    def digest(b): return hashlib.sha256(b).hexdigest()
+    assert digest((tmp_path/'again.tar.xz').read_bytes()) == digest(
+        (files('advtrain.data')/'fashion_sample.tar.xz').read_bytes())

@@ -30,7 +30,8 @@ def comparison(visit, comparison_page): return visit(comparison_page)
 def read_predictions(folder):
     "The rows of `predictions.csv` with numbers as numbers, by path"
     with open(Path(folder)/'predictions.csv', encoding='utf-8', newline='') as f: rows = list(csv.DictReader(f))
-    for row in rows: row.update({k: float(row[k]) for k in ('p_actual','p_predicted','loss')}, right=row['actual']==row['predicted'])
+    for row in rows:
+        row.update({k: float(row[k]) for k in ('p_actual','p_predicted','loss')}, right=row['actual']==row['predicted'])
     return {row['path']: row for row in rows}
 
 @pytest.fixture
@@ -58,7 +59,8 @@ def worst(rows): return max(rows.values(), key=lambda o: (not o['right'], o['los
 def gallery_data(page): return json.loads(page.locator('#gallery-data').text_content())
 def cell(page, actual, predicted):
     classes = gallery_data(page)['classes']
-    return page.locator(f'#confusion [data-actual="{classes.index(actual)}"][data-predicted="{classes.index(predicted)}"]')
+    return page.locator(
+        f'#confusion [data-actual="{classes.index(actual)}"][data-predicted="{classes.index(predicted)}"]')
 
 # The page as a whole
 
@@ -71,7 +73,9 @@ def test_opens_without_network(visit, request, name):
 
 def test_only_the_known_script_runs(visit, report_page, tmp_path):
     file = tmp_path/'changed.html'
-    file.write_text(report_page.read_text(encoding='utf-8').replace('</body>', "<script>document.title = 'owned'</script></body>"), encoding='utf-8')
+    file.write_text(
+        report_page.read_text(encoding='utf-8').replace('</body>', "<script>document.title = 'owned'</script></body>"),
+        encoding='utf-8')
     assert visit(file).title()!='owned'
     assert 'Content Security Policy' in visit.faults.pop()
 
@@ -92,21 +96,25 @@ def test_axe_finds_nothing_serious(visit, request, name, scheme, width):
 @pytest.mark.parametrize('name', PAGES)
 def test_pictures_have_words(visit, request, name):
     page = visit(request.getfixturevalue(name), look=True)
-    words = page.evaluate("[...document.querySelectorAll('img, [role=img]')].map(o => o.alt ?? o.getAttribute('aria-label'))")
+    words = page.evaluate(
+        "[...document.querySelectorAll('img, [role=img]')].map(o => o.alt ?? o.getAttribute('aria-label'))")
     assert len(words)>20 and all(o and o.strip() for o in words)
 
 @pytest.mark.parametrize('name', PAGES)
 def test_headings_are_in_order(visit, request, name):
-    levels = visit(request.getfixturevalue(name), look=True).evaluate("[...document.querySelectorAll('h1, h2, h3, h4')].map(o => +o.tagName[1])")
+    levels = visit(request.getfixturevalue(name), look=True).evaluate(
+        "[...document.querySelectorAll('h1, h2, h3, h4')].map(o => +o.tagName[1])")
     assert levels[0]==1 and levels.count(1)==1 and all(b-a<=1 for a,b in zip(levels, levels[1:]))
 
 @pytest.mark.parametrize('name', PAGES)
 def test_paper_has_cards_and_no_controls(visit, request, name):
     page = visit(request.getfixturevalue(name), color_scheme='dark')
-    assert page.locator('#tools').is_visible() and page.locator('body').evaluate('o => getComputedStyle(o).backgroundColor')!='rgb(255, 255, 255)'
+    assert page.locator('#tools').is_visible()
+    assert page.locator('body').evaluate('o => getComputedStyle(o).backgroundColor')!='rgb(255, 255, 255)'
     page.emulate_media(media='print')
     assert not any(page.locator(o).is_visible() for o in ('#tools','#more','.skip'))
-    assert page.locator(CARD).first.is_visible() and page.locator(f'{CARD} canvas').first.evaluate('o => getComputedStyle(o).printColorAdjust')=='exact'
+    assert page.locator(CARD).first.is_visible()
+    assert page.locator(f'{CARD} canvas').first.evaluate('o => getComputedStyle(o).printColorAdjust')=='exact'
     assert page.locator('body').evaluate('o => getComputedStyle(o).backgroundColor')=='rgb(255, 255, 255)'
 
 # Names from elsewhere
@@ -118,7 +126,8 @@ def test_hostile_names_are_text(visit, hostile_page, hostile_names):
     assert page.locator('main :is(script, img:not([src^="data:"]))').count()==0
     names = sorted(hostile_names)
     assert sorted(page.locator('#confusion tbody th').all_text_contents())==names
-    for name in ('actual','predicted'): assert sorted(control(page, name).locator('option').all_text_contents()[1:])==names
+    for name in ('actual','predicted'):
+        assert sorted(control(page, name).locator('option').all_text_contents()[1:])==names
 
 def test_hostile_names_on_cards(visit, hostile_page, hostile_names):
     page,rows = visit(hostile_page),read_predictions(hostile_page.parent)
@@ -135,7 +144,8 @@ def test_confusion_cells_are_the_counts(report, rows):
         actual,predicted = (classes[int(o.get_attribute(f'data-{k}'))] for k in ('actual','predicted'))
         n = sum((r['actual'],r['predicted'])==(actual,predicted) for r in rows.values())
         assert int(o.text_content())==n
-        assert re.match(rf'{n} images? of {re.escape(actual)} predicted as {re.escape(predicted)}:', o.get_attribute('aria-label'))
+        assert re.match(
+            rf'{n} images? of {re.escape(actual)} predicted as {re.escape(predicted)}:', o.get_attribute('aria-label'))
         total += n
     assert total==len(rows)
 
@@ -179,12 +189,15 @@ def test_report_is_sorted(report, rows, order):
     shown = files(report)
     losses = np.array([rows[o]['loss'] for o in shown])
     if order=='file name': assert shown==sorted(rows, key=lambda o: o.encode('utf-16-be'))
-    else: assert len(shown)==len(rows) and (np.diff(losses)*(-1 if order=='highest loss' else 1)>-1e-3).all() and losses.std()>0
+    else:
+        assert len(shown)==len(rows)
+        assert (np.diff(losses)*(-1 if order=='highest loss' else 1)>-1e-3).all() and losses.std()>0
 
 def test_cards_say_what_was_predicted(report, rows):
     for card in report.locator(CARD).all()[:5]:
         row,text = rows[card.locator('.file').text_content()],card.locator('h3').text_content()
-        assert card.locator('h3 bdi').all_text_contents()==[row['actual'],row['predicted']] # the first ones are misclassified
+        # the first ones are misclassified
+        assert card.locator('h3 bdi').all_text_contents()==[row['actual'],row['predicted']]
         said = [float(o) for o in re.findall(r' ([\d.]+)%', text)] + [float(re.search(r'loss ([\d.]+)', text)[1])]
         assert np.allclose(said, [100*row['p_actual'],100*row['p_predicted'],row['loss']], atol=.06)
         assert '✗ wrong' in text and '✓' not in text
@@ -217,7 +230,9 @@ def test_no_match_says_so_and_reset_helps(report):
 
 # Heat maps
 
-def looks(page, selector): return np.array(Image.open(io.BytesIO(page.locator(selector).first.screenshot())).convert('RGB')).astype(int)
+def looks(page, selector):
+    shot = page.locator(selector).first.screenshot()
+    return np.array(Image.open(io.BytesIO(shot)).convert('RGB')).astype(int)
 
 @pytest.mark.parametrize('name', ['report_page','comparison_page'])
 def test_slider_blends(visit, request, name):
@@ -239,7 +254,10 @@ def sprite(url): return np.array(Image.open(io.BytesIO(base64.b64decode(url.spli
 def tile(g, grey, number):
     y,x = divmod(number, g['maps']['columns'])
     return grey[y*g['side']:(y+1)*g['side'], x*g['side']:(x+1)*g['side']]
-def pixels(canvas): return np.array(canvas.evaluate('o => [...o.getContext("2d").getImageData(0, 0, o.width, o.height).data]')).reshape(canvas.evaluate('o => [o.height, o.width, 4]'))[...,:3]
+def pixels(canvas):
+    return np.array(
+        canvas.evaluate('o => [...o.getContext("2d").getImageData(0, 0, o.width, o.height).data]')
+    ).reshape(canvas.evaluate('o => [o.height, o.width, 4]'))[...,:3]
 def coloured(name, index): return matplotlib.colormaps[name](index)[...,:3]*255
 
 def maps_are(page, view, runs):
@@ -250,12 +268,14 @@ def maps_are(page, view, runs):
     card = page.locator(f'{CARD}:has(.map)').first
     first = g['map'][g['file'].index(card.locator('.file').text_content())]*T*sum(L)
     def number(r, target, layer): return first + T*sum(L[:r]) + g['targets'].index(target)*L[r] + layer
-    wanted = [(r,l) for r in runs for l in range(L[r])]
+    wanted = [(r,i) for r in runs for i in range(L[r])]
     shown = card.locator('.map').all()
     assert len(shown)==len(wanted)
-    for canvas,(r,l) in zip(shown, wanted):
-        if view=='difference': image = coloured('RdBu_r', (256 + tile(g, grey, number(r, 'predicted', l)) - tile(g, grey, number(r, 'actual', l)))//2)
-        else: image = coloured('inferno', tile(g, grey, number(r, view, l)))
+    for canvas,(r,i) in zip(shown, wanted):
+        if view=='difference':
+            image = coloured('RdBu_r', (
+                256 + tile(g, grey, number(r, 'predicted', i)) - tile(g, grey, number(r, 'actual', i)))//2)
+        else: image = coloured('inferno', tile(g, grey, number(r, view, i)))
         assert abs(pixels(canvas)-image).max()<16
 
 @pytest.mark.parametrize('view', ['predicted','actual','difference'])
@@ -271,7 +291,9 @@ def test_maps_are_named(report):
     card,g = report.locator(f'{CARD}:has(.map)').first,gallery_data(report)
     labels = card.locator('.stack:has(.map)').evaluate_all('o => o.map(p => p.getAttribute("aria-label"))')
     file,predicted = card.locator('.file').text_content(),card.locator('h3 bdi').last.text_content()
-    assert all(f'at {layer} for the predicted class {predicted}, image {file}' in label for layer,label in zip(g['runs'][0]['layers'], labels, strict=True))
+    layers = g['runs'][0]['layers']
+    for layer,label in zip(layers, labels, strict=True):
+        assert f'at {layer} for the predicted class {predicted}, image {file}' in label
 
 # The keyboard alone
 
@@ -291,11 +313,13 @@ def test_tab_reaches_everything(visit, request, name):
     for _ in range(n+5): page.keyboard.press('Tab')
     assert page.evaluate('[...window.missed].map(o => o.outerHTML)')==[] and n>10
 
-def test_matrix_is_one_tab_stop(report): assert report.locator('#confusion button[tabindex="0"]').count()==1<report.locator('#confusion button').count()
+def test_matrix_is_one_tab_stop(report):
+    assert report.locator('#confusion button[tabindex="0"]').count()==1<report.locator('#confusion button').count()
 
 def test_arrows_move_in_the_matrix(report):
     buttons = report.locator('#confusion button')
-    def place(): return report.evaluate('(({actual, predicted}) => [+actual, +predicted])(document.activeElement.dataset)')
+    def place():
+        return report.evaluate('(({actual, predicted}) => [+actual, +predicted])(document.activeElement.dataset)')
     report.locator('#confusion button[tabindex="0"]').focus()
     seen = [place()]
     for _ in range(buttons.count()-1):
@@ -322,13 +346,15 @@ def test_key_on_a_cell_filters(report, rows, key):
     report.keyboard.press(key)
     same_files(report, [o for o in rows.values() if (o['actual'],o['predicted'])==(row['actual'],row['predicted'])])
 
-@pytest.mark.parametrize('name,key,change', [('blend','ArrowRight',1),('blend','ArrowLeft',-1),('size','ArrowRight',16)])
+@pytest.mark.parametrize('name,key,change', [
+    ('blend','ArrowRight',1), ('blend','ArrowLeft',-1), ('size','ArrowRight',16)])
 def test_arrows_move_sliders(report, name, key, change):
     before = int(control(report, name).input_value())
     control(report, name).focus()
     report.keyboard.press(key)
     assert int(control(report, name).input_value())==before+change
-    assert report.locator('#gallery').evaluate(f'o => parseFloat(o.style.getPropertyValue("--{name}"))')==(before+change)/(100 if name=='blend' else 1)
+    assert report.locator('#gallery').evaluate(
+        f'o => parseFloat(o.style.getPropertyValue("--{name}"))')==(before+change)/(100 if name=='blend' else 1)
 
 def test_arrows_choose_the_kind(report, rows):
     report.locator('#kinds :checked').focus()
@@ -362,7 +388,9 @@ def test_predicted_class_is_that_of_b(comparison, runs):
     kind(comparison, 'still wrong')
     row = next(o for k,o in runs[2].items() if not o['right'] and not runs[0][k]['right'])
     choose(comparison, predicted=row['predicted'])
-    same_files(comparison, [o for k,o in runs[2].items() if not o['right'] and not runs[0][k]['right'] and o['predicted']==row['predicted']])
+    same_files(comparison, [
+        o for k,o in runs[2].items()
+        if not o['right'] and not runs[0][k]['right'] and o['predicted']==row['predicted']])
 
 @pytest.mark.parametrize('order', ['largest change of loss','highest loss of B','file name'])
 def test_comparison_is_sorted(comparison, runs, order):

@@ -44,13 +44,16 @@ def advtrain_rates(losses, patience):
         def after_epoch(self): rates.append(self.opt.hypers[-1]['lr'])
     rates,learn = [],synth_learner(n_trn=1)
     learn.opt_func = sgd
-    with learn.no_bar(),learn.no_logging(): learn.fit(len(losses), lr=.1, cbs=[Losses(), PlateauLR(patience=patience), Rates()])
+    with learn.no_bar(),learn.no_logging():
+        learn.fit(len(losses), lr=.1, cbs=[Losses(), PlateauLR(patience=patience), Rates()])
     return rates
 
 def torch_rates(losses, patience):
     "The same with PyTorch's scheduler, patience translated"
     opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=.1)
-    scheduler,rates = torch.optim.lr_scheduler.ReduceLROnPlateau(opt, patience=patience-1, factor=.1, threshold=0, threshold_mode='abs', eps=0),[]
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        opt, patience=patience-1, factor=.1, threshold=0, threshold_mode='abs', eps=0)
+    rates = []
     for o in losses:
         scheduler.step(o)
         rates.append(opt.param_groups[0]['lr'])

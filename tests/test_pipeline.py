@@ -1,4 +1,5 @@
-"""Loading and augmenting, item by item and whole: nothing is replayed, nothing is mixed up, and a damaged or shared cache is survived."""
+"""Loading and augmenting, item by item and whole: nothing is replayed, nothing is mixed up, and a damaged or shared
+cache is survived."""
 import contextlib,io,os,shutil
 from functools import partial
 from types import SimpleNamespace
@@ -44,7 +45,9 @@ def repeated(sample, tmp_path_factory):
         shutil.copy(image, path/'valid'/c/'0.png')
     return path
 
-AUG = A.Compose([A.PadIfNeeded(40, 40), A.RandomCrop(32, 32), A.HorizontalFlip(p=.5), A.Rotate(5), A.CoarseDropout((1,1), (16,16), (16,16), fill=128)])
+AUG = A.Compose([
+    A.PadIfNeeded(40, 40), A.RandomCrop(32, 32), A.HorizontalFlip(p=.5), A.Rotate(5),
+    A.CoarseDropout((1,1), (16,16), (16,16), fill=128)])
 
 def different_batches(dl, epochs=3):
     "How many batches there are, and how many of them differ"
@@ -65,8 +68,10 @@ def test_no_replay(repeated, fast, workers):
 @pytest.mark.parametrize('workers,expected', [(0,12),(1,4),(2,2)])
 def test_tutorial_transform_replays(repeated, workers, expected):
     "The control: the test above finds the fault in the usual way"
-    block = DataBlock((ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label, splitter=GrandparentSplitter(), item_tfms=TutorialTransform(AUG))
-    assert different_batches(block.dataloaders(repeated, bs=128, num_workers=workers, device='cpu').train)==(12,expected)
+    block = DataBlock((ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label,
+        splitter=GrandparentSplitter(), item_tfms=TutorialTransform(AUG))
+    assert different_batches(
+        block.dataloaders(repeated, bs=128, num_workers=workers, device='cpu').train)==(12,expected)
 
 @pytest.mark.parametrize('fast', [True,False])
 def test_right_file_and_right_pixels(sample, fast):
@@ -89,7 +94,8 @@ def test_new_files_and_export(sample, tmp_path):
     preds,_ = learn.get_preds(dl=learn.dls.test_dl([tmp_path/'new.png', *learn.dls.test.items[:2]]))
     learn.export(tmp_path/'learner.pkl')
     assert (tmp_path/'learner.pkl').stat().st_size < 2e6
-    again,_ = load_learner(tmp_path/'learner.pkl').get_preds(dl=learn.dls.test_dl([tmp_path/'new.png', *learn.dls.test.items[:2]]))
+    again,_ = load_learner(tmp_path/'learner.pkl').get_preds(
+        dl=learn.dls.test_dl([tmp_path/'new.png', *learn.dls.test.items[:2]]))
     assert torch.allclose(preds, again, atol=1e-5)
     assert learn.predict(tmp_path/'new.png')[0] in learn.dls.vocab
 
@@ -98,7 +104,8 @@ def test_too_large_for_memory(sample, monkeypatch, capsys):
     class Memory: available = 2500*32*32*3*4-1
     monkeypatch.setattr('advtrain.data.image_dls.psutil.virtual_memory', lambda: Memory)
     assert image_dls(sample).fast is False
-    assert 'because 2500 images of 32×32 pixels are 8 MB, more than a quarter of the 31 MB of free memory' in capsys.readouterr().out
+    assert ('because 2500 images of 32×32 pixels are 8 MB, '
+        'more than a quarter of the 31 MB of free memory') in capsys.readouterr().out
     Memory.available += 1
     assert image_dls(sample).fast and not capsys.readouterr().out
 
@@ -140,7 +147,8 @@ def test_two_processes_build_at_once(sample, home):
     pixels = np.stack([np.asarray(Image.open(f).convert('RGB')) for f in files])
     assert np.array_equal(images.pixels.numpy(), pixels)
     assert outs[0]==outs[1]==[str(int(pixels.astype(np.int64).sum())), str(float(images.sums.sum()))]
-    assert sorted(o.suffix for o in (home/'advtrain_images').iterdir())==['.lock','.safetensors'] # nothing half-written stays
+    # nothing half-written stays
+    assert sorted(o.suffix for o in (home/'advtrain_images').iterdir())==['.lock','.safetensors']
 
 def test_gathering_draws_nothing(sample, home):
     "Decoding, also in other processes, leaves the generators as they were"

@@ -14,16 +14,19 @@ from advtrain.all import PlateauLR
 VALUE = st.one_of(st.floats(-5, 5), st.floats(-1e6, 1e6), st.sampled_from([math.nan,math.inf,-math.inf,0.,1.,1.,.5]))
 PLATEAU = st.tuples(VALUE, st.integers(1, 8)).map(lambda o: [o[0]]*o[1])
 LOSSES = st.lists(st.one_of(VALUE.map(lambda v: [v]), PLATEAU), min_size=1, max_size=15).map(lambda o: sum(o, []))
-RULE = st.fixed_dictionaries(dict(patience=st.integers(1, 4), factor=st.sampled_from([2.,4.,10.,1.5]), cooldown=st.integers(0, 3), relative=st.booleans(),
-    min_delta=st.sampled_from([0.,1e-4,.1,1.]), min_lr=st.sampled_from([0.,1e-3,.02]), rising=st.booleans()))
+RULE = st.fixed_dictionaries(dict(
+    patience=st.integers(1, 4), factor=st.sampled_from([2.,4.,10.,1.5]), cooldown=st.integers(0, 3),
+    relative=st.booleans(), min_delta=st.sampled_from([0.,1e-4,.1,1.]), min_lr=st.sampled_from([0.,1e-3,.02]),
+    rising=st.booleans()))
 
 def params(): return [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
 
 def of_torch(losses, rule, lrs):
     "The rates after each epoch with PyTorch's scheduler"
     opt = torch.optim.SGD([dict(params=[p], lr=lr) for p,lr in zip(params(), lrs)])
-    scheduler = ReduceLROnPlateau(opt, 'max' if rule['rising'] else 'min', factor=1/rule['factor'], patience=rule['patience']-1, threshold=rule['min_delta'],
-        threshold_mode='rel' if rule['relative'] else 'abs', cooldown=rule['cooldown'], min_lr=rule['min_lr'], eps=0)
+    scheduler = ReduceLROnPlateau(opt, 'max' if rule['rising'] else 'min', factor=1/rule['factor'],
+        patience=rule['patience']-1, threshold=rule['min_delta'], threshold_mode='rel' if rule['relative'] else 'abs',
+        cooldown=rule['cooldown'], min_lr=rule['min_lr'], eps=0)
     def _step(loss):
         scheduler.step(loss)
         return [g['lr'] for g in opt.param_groups]
@@ -42,7 +45,8 @@ def of_ours(losses, rule, opt):
     return [_step(o) for o in losses]
 
 OPTIMISERS = {
-    'PyTorch': lambda lrs: OptimWrapper([dict(params=[p], lr=lr) for p,lr in zip(params(), lrs)], torch.optim.SGD, convert_groups=False),
+    'PyTorch': lambda lrs: OptimWrapper(
+        [dict(params=[p], lr=lr) for p,lr in zip(params(), lrs)], torch.optim.SGD, convert_groups=False),
     'fastai':  lambda lrs: SGD([[p] for p in params()], lr=lrs),
 }
 

@@ -9,7 +9,9 @@ from conftest import little_drawn,tiny
 from PIL import Image
 from processes import Started
 
-from advtrain.all import CIFAR10_STATS,Checkpoint,EXPERIMENTS,Experiment,FIGURES,Run,cifar10,class_files,image_dls,image_stats,make_learner,run_experiment,scan_images
+from advtrain.all import (
+    CIFAR10_STATS,Checkpoint,EXPERIMENTS,Experiment,FIGURES,Run,cifar10,class_files,image_dls,image_stats,
+    make_learner,run_experiment,scan_images)
 from advtrain.cli.commands import advtrain_compare,advtrain_run
 from advtrain.runs.checksums import CHECKSUMS
 
@@ -22,7 +24,8 @@ def test_page_and_readme_show_every_figure(tiny_run):
         assert f'figures/{name}.png' in readme
         with Image.open(tiny_run.folder/'figures'/f'{name}.png') as im: assert min(im.size) > 100
     assert f"{tiny_run.metrics['test_accuracy']:.2%}" in page and len(page) < 5e6
-    assert '# Norm, a name in `NORMS`' in (tiny_run.folder/'experiment.toml').read_text() # meanings come from the source
+    # meanings come from the source
+    assert '# Norm, a name in `NORMS`' in (tiny_run.folder/'experiment.toml').read_text()
 
 def test_metrics_agree_with_predictions(tiny_run):
     t,m,h = tiny_run.predictions,tiny_run.metrics,tiny_run.history
@@ -30,8 +33,15 @@ def test_metrics_agree_with_predictions(tiny_run):
     assert m['best_epoch']==h.sort_values(['valid_acc','valid_loss'], ascending=[False,True]).epoch.iloc[0]
     assert np.allclose(h.train_acc, h.train_correct/h.train_n) and (h.train_n==540).all()
 
-READ = {'experiment.toml': 'experiment', 'environment.json': 'environment', 'metrics.json': 'metrics', 'history.csv': 'history', 'model.csv': 'model', 'predictions.csv': 'predictions', 'predictions.safetensors': 'interpretation'}
-FAULTS = {'missing': lambda f: f.unlink(), 'cut': lambda f: f.write_bytes(f.read_bytes()[:-20]), 'edited': lambda f: f.write_bytes(f.read_bytes().replace(b'1', b'2')), 'empty': lambda f: f.write_bytes(b'')}
+READ = {
+    'experiment.toml': 'experiment', 'environment.json': 'environment', 'metrics.json': 'metrics',
+    'history.csv': 'history', 'model.csv': 'model', 'predictions.csv': 'predictions',
+    'predictions.safetensors': 'interpretation'}
+FAULTS = {
+    'missing': lambda f: f.unlink(),
+    'cut': lambda f: f.write_bytes(f.read_bytes()[:-20]),
+    'edited': lambda f: f.write_bytes(f.read_bytes().replace(b'1', b'2')),
+    'empty': lambda f: f.write_bytes(b'')}
 
 def same(a, b):
     "Are two things that a run gives equal?"
@@ -59,7 +69,8 @@ def test_shell_warns_in_one_line(tiny_run, tmp_path, capsys):
     words = [str(tmp_path/o) for o in ('same','edited')] + ['--out', str(tmp_path/'page.html')]
     assert advtrain_compare(words)==0
     out,err = capsys.readouterr()
-    assert err==f"advtrain_compare: warning: {tmp_path/'edited'}: model.csv was cut or edited after the run had finished\n"
+    assert err==(f"advtrain_compare: warning: {tmp_path/'edited'}: "
+        'model.csv was cut or edited after the run had finished\n')
     assert 'not told from chance' in out and 'p = 1,' in out
     assert advtrain_compare([*words, '--quiet'])==0 and capsys.readouterr()==('','')
 
@@ -69,7 +80,8 @@ def test_run_goes_on_with_its_learner(tiny_run, some):
     learn = run.learner(some)
     with learn.no_bar(): assert learn.interpret().table.predicted.tolist()==run.predictions.predicted.tolist()
     files = [some/o for o in run.predictions.path[:5]]
-    with (alone := run.learner()).no_bar(): assert alone.interpret(files).table.predicted.tolist()==run.predictions.predicted[:5].tolist()
+    with (alone := run.learner()).no_bar():
+        assert alone.interpret(files).table.predicted.tolist()==run.predictions.predicted[:5].tolist()
     with learn.no_bar(): learn.fit(1)
     assert len(learn.history)==1
 
@@ -79,8 +91,10 @@ def test_other_data_are_refused(tiny_run, some, tmp_path):
     victim = moved/tiny_run.predictions.path[0]
     Image.open(victim).point(lambda v: 255-v).save(victim)
     there = tiny_run.environment['data']['fingerprint']['test']
-    with pytest.raises(ValueError, match=f'other images than the run.*{there} then'): Run(tiny_run.folder, data=moved).interpretation.pixels([0])
-    with pytest.raises(FileNotFoundError, match='no more'): Run(tiny_run.folder, data=tmp_path/'gone').interpretation.pixels([0])
+    with pytest.raises(ValueError, match=f'other images than the run.*{there} then'):
+        Run(tiny_run.folder, data=moved).interpretation.pixels([0])
+    with pytest.raises(FileNotFoundError, match='no more'):
+        Run(tiny_run.folder, data=tmp_path/'gone').interpretation.pixels([0])
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
 def test_every_preset_takes_a_step(name, sample):
@@ -94,7 +108,8 @@ def test_every_preset_takes_a_step(name, sample):
 @pytest.mark.parametrize('fast,workers', [(True,0),(False,0),(False,2)])
 def test_same_seed_same_run(few, fast, workers):
     def weights(seed):
-        learn = make_learner(EXPERIMENTS['quickstart'].replace(width=4, bs=15, epochs=1, seed=seed), few, fast=fast, num_workers=workers)
+        learn = make_learner(
+            EXPERIMENTS['quickstart'].replace(width=4, bs=15, epochs=1, seed=seed), few, fast=fast, num_workers=workers)
         with learn.no_bar(): learn.fit(1)
         return torch.cat([p.flatten() for p in learn.model.parameters()])
     first = weights(1)
@@ -127,14 +142,17 @@ def command(*words):
     sys.exit(advtrain_run(words))
 
 def test_ctrl_c_says_how_to_go_on(few, tmp_path):
-    "A run that is interrupted from the keyboard exits with 130; the command it names finishes it as if nothing had happened"
+    "A run interrupted from the keyboard exits with 130; the command it names finishes it as if nothing had happened"
     words = [*SMALL, '--data', str(few)]
-    whole,held = Started(command, *words, '--out', str(tmp_path/'b')),Started(command, *words, '--out', str(tmp_path/'a'), hold='a')
+    whole = Started(command, *words, '--out', str(tmp_path/'b'))
+    held = Started(command, *words, '--out', str(tmp_path/'a'), hold='a')
     held.wait_until_held()
     os.kill(held.pid, signal.SIGINT)
     code,err = held.exit_code(),held.read('err')
     assert code==130 and err.count('\n')==1
-    assert re.search(r'advtrain_run: stopped in epoch 2 of 3\. The checkpoint of epoch 1, .*, is whole\. Go on with: advtrain_run ', err)
+    assert re.search(
+        r'advtrain_run: stopped in epoch 2 of 3\. The checkpoint of epoch 1, .*, is whole\. '
+        r'Go on with: advtrain_run ', err)
     program,*rest = shlex.split(err.split('Go on with: ')[1])
     assert [program, *rest]==['advtrain_run', *words, '--out', str(tmp_path/'a'), '--resume']
     Started(command, *rest).ended()
@@ -142,7 +160,8 @@ def test_ctrl_c_says_how_to_go_on(few, tmp_path):
     a,b = (Run(tmp_path/o) for o in 'ab')
     assert a.history.drop(columns='seconds').equals(b.history.drop(columns='seconds'))
     assert a.predictions.equals(b.predictions)
-    assert sorted(o.name for o in (tmp_path/'a').glob('*.safetensors'))==['checkpoint-0003.safetensors','predictions.safetensors','weights.safetensors']
+    assert sorted(o.name for o in (tmp_path/'a').glob('*.safetensors'))==[
+        'checkpoint-0003.safetensors','predictions.safetensors','weights.safetensors']
 
 def test_json_and_quiet(few, tmp_path, shell):
     "One JSON object alone on the standard output, progress on the standard error; nothing at all when quiet"
@@ -157,7 +176,9 @@ def test_json_and_quiet(few, tmp_path, shell):
 
 def test_help_is_quick_and_complete():
     "No module that takes seconds; every choice is an option"
-    code = "import sys; from advtrain.cli.commands import advtrain_run\ntry: advtrain_run(['--help'])\nexcept SystemExit: sys.exit(any(o in sys.modules for o in ('torch','fastai','albumentations','matplotlib')))"
+    code = ("import sys; from advtrain.cli.commands import advtrain_run\n"
+        "try: advtrain_run(['--help'])\n"
+        "except SystemExit: sys.exit(any(o in sys.modules for o in ('torch','fastai','albumentations','matplotlib')))")
     out = subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True).stdout
     assert all(f"--{f.name.replace('_','-')}" in out for f in fields(Experiment)) and 'Weight decay (L2)' in out
 
@@ -165,20 +186,24 @@ def test_damaged_checkpoint(some, tmp_path):
     "A damaged file is named, and the run goes on from the one before it where that is whole"
     exp = tiny(name='run', epochs=3)
     def _resume(how, folder):
-        with little_drawn(), contextlib.redirect_stdout(io.StringIO()): return run_experiment(exp, some, folder, resume=how)
+        with little_drawn(), contextlib.redirect_stdout(io.StringIO()):
+            return run_experiment(exp, some, folder, resume=how)
     with pytest.MonkeyPatch.context() as m: # it is killed before the end
         m.setattr('advtrain.launch.runner.Runner.finish', lambda *args: 1/0)
         with pytest.raises(ZeroDivisionError): _resume(False, tmp_path/'killed')
     shutil.copytree(tmp_path/'killed', folder := tmp_path/'a')
     whole,lost = folder/'checkpoint-0002.safetensors',folder/'checkpoint-0003.safetensors'
     lost.write_bytes(lost.read_bytes()[:-1])
-    with pytest.raises(ValueError, match='checkpoint-0003.safetensors is damaged.*The one before it, of epoch 2, is whole'): _resume(True, folder)
+    with pytest.raises(ValueError,
+            match='checkpoint-0003.safetensors is damaged.*The one before it, of epoch 2, is whole'):
+        _resume(True, folder)
     assert _resume('previous', folder).metrics['test_correct']==_resume(True, tmp_path/'killed').metrics['test_correct']
     for o in ('metrics.json',CHECKSUMS): (folder/o).unlink()
     (folder/'weights.safetensors').write_bytes(lost.read_bytes())
     with pytest.raises(ValueError, match='weights.safetensors is not of this run'): _resume(True, folder)
     lost.rename(whole)
-    with pytest.raises(ValueError, match='damaged, or another file in its place: it holds 3 epochs'): _resume(True, folder)
+    with pytest.raises(ValueError, match='damaged, or another file in its place: it holds 3 epochs'):
+        _resume(True, folder)
 
 def test_cifar10_copy():
     if not os.environ.get('ADVTRAIN_CIFAR10'): pytest.skip('ADVTRAIN_CIFAR10 names no copy of CIFAR-10')

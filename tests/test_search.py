@@ -17,7 +17,7 @@ def search(data, out, storage):
     print(search(EXP, SPACE, data, out, 5, storage, pruner='NopPruner', heartbeat=1).folder)
 
 def search_with_a_death(data, out, storage=None):
-    "Two processes search, and one of them is killed in an epoch of its second trial; gives the survivor's output and the study's trials"
+    "Two processes search, and one is killed in its second trial; gives the survivor's output and the study's trials"
     import optuna
     victim = Started(search, data, out, storage, hold='trial-000[1-4]')
     wait_for(lambda: len(list(out.glob('trial-*/history.csv')))>0)
@@ -30,7 +30,8 @@ def search_with_a_death(data, out, storage=None):
 def check_search(out, printed, trials):
     retried = [n for o in trials for n in o.system_attrs.get('retry_history', [])]
     by_state = {s: [o for o in trials if o.state.name==s] for s in ('COMPLETE','FAIL')}
-    assert len(trials)==6 and len(by_state['COMPLETE'])==5 and [o.number for o in by_state['FAIL']]==retried # one was killed, and run again
+    assert len(trials)==6 and len(by_state['COMPLETE'])==5
+    assert [o.number for o in by_state['FAIL']]==retried # one was killed, and run again
     folders = [o.user_attrs['folder'].partition(':')[2] for o in by_state['COMPLETE']]
     assert len(set(folders))==5
     for o,folder in zip(by_state['COMPLETE'], folders):
@@ -39,7 +40,8 @@ def check_search(out, printed, trials):
         assert o.intermediate_values=={r.epoch: r.valid_acc for r in history.itertuples()}
     best = max(by_state['COMPLETE'], key=lambda o: o.value)
     finished = [o.parent for o in out.glob('*/SHA256SUMS')]
-    assert len(finished)==1 and json.loads((finished[0]/'metrics.json').read_text())['best_watched_accuracy']==best.value
+    assert len(finished)==1
+    assert json.loads((finished[0]/'metrics.json').read_text())['best_watched_accuracy']==best.value
     assert printed.splitlines()[-1]==str(finished[0])
 
 def test_search_survives_the_death_of_a_process(few, tmp_path):
@@ -51,12 +53,14 @@ def postgres(tmp_path):
     "The URL of a PostgreSQL server of our own"
     pytest.importorskip('pg8000')
     if not shutil.which('initdb') or not shutil.which('pg_ctl'): pytest.skip('PostgreSQL is not installed')
-    user,folder = ('postgres' if os.getuid()==0 else None),Path(subprocess.run(['mktemp','-d'], capture_output=True, text=True, check=True).stdout.strip())
+    user = 'postgres' if os.getuid()==0 else None
+    folder = Path(subprocess.run(['mktemp','-d'], capture_output=True, text=True, check=True).stdout.strip())
     if user: shutil.chown(folder, user)
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
-    def call(*words): subprocess.run([str(o) for o in words], user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    def call(*words):
+        subprocess.run([str(o) for o in words], user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     call('initdb', '-D', folder/'db', '-U', 'advtrain', '-A', 'trust')
     call('pg_ctl', '-D', folder/'db', '-o', f'-p {port} -k {folder}', '-l', folder/'log', '-w', 'start')
     try: yield f'postgresql+pg8000://advtrain@127.0.0.1:{port}/postgres'

@@ -1,4 +1,5 @@
-"""Training does not wait for a GPU: tensors without data play one that never answers, and whatever asks them is counted."""
+"""Training does not wait for a GPU: tensors without data play one that never answers, and whatever asks them is
+counted."""
 import traceback
 from collections import Counter
 from contextlib import ExitStack,nullcontext
@@ -23,7 +24,8 @@ META = torch.device('meta')
 def place():
     "Who asked: the innermost line of advtrain or fastai"
     frames = [o for o in traceback.extract_stack() if any(f'/{p}/' in o.filename for p in ('advtrain','fastai'))]
-    frames = [o for o in frames if not o.filename.endswith('torch_core.py')] or [traceback.FrameSummary(__file__, 0, 'the test')]
+    frames = [o for o in frames if not o.filename.endswith('torch_core.py')] or [
+        traceback.FrameSummary(__file__, 0, 'the test')]
     return f'{Path(frames[-1].filename).name} {frames[-1].name}'
 
 class Asked(TorchDispatchMode):
@@ -44,9 +46,11 @@ class Asked(TorchDispatchMode):
         if func is aten._local_scalar_dense.default and args[0].is_meta:
             self.wait()
             return True if args[0].dtype==torch.bool else 1
-        if func is aten._to_copy.default and kwargs.get('device') and self._crosses(args[0], torch.device(kwargs['device']), kwargs.get('non_blocking')):
+        if (func is aten._to_copy.default and kwargs.get('device')
+                and self._crosses(args[0], torch.device(kwargs['device']), kwargs.get('non_blocking'))):
             return torch.ones(args[0].shape, dtype=kwargs.get('dtype') or args[0].dtype)
-        if func is aten.copy_.default: self._crosses(args[1], args[0].device, args[2:]==(True,) or kwargs.get('non_blocking'))
+        if func is aten.copy_.default:
+            self._crosses(args[1], args[0].device, args[2:]==(True,) or kwargs.get('non_blocking'))
         return func(*args, **kwargs)
 
     def _crosses(self, source, device, non_blocking):
@@ -67,7 +71,8 @@ class Made(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         res = func(*args, **(kwargs or {}))
         numbers = args[1] if func is torch.Tensor.new_tensor else args[0] if args else None
-        if func in (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor) and res.is_meta and not torch.is_tensor(numbers): self.asked.copies[place()] += 1
+        if (func in (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor) and res.is_meta
+                and not torch.is_tensor(numbers)): self.asked.copies[place()] += 1
         return res
 
 class Inside(RunCallback):
@@ -89,19 +94,26 @@ def trained(sample, steps, change=lambda learn: learn, bars=False, **kwargs):
     augs = A.Compose([A.HorizontalFlip(), A.RandomBrightnessContrast(), *cutout_augs(degrees=5).transforms])
     asked = Asked()
     with ExitStack() as stack:
-        for name,value in {'advtrain.devices.GPUS': ('meta',), 'torch.autocast': lambda *a, **k: nullcontext(), 'torch.Tensor.pin_memory': lambda t: asked.pin(t),
-                           'torch.cuda.mem_get_info': lambda *a: (10**12,10**12)}.items(): stack.enter_context(patch(name, value))
+        for name,value in {
+            'advtrain.devices.GPUS': ('meta',),
+            'torch.autocast': lambda *a, **k: nullcontext(),
+            'torch.Tensor.pin_memory': lambda t: asked.pin(t),
+            'torch.cuda.mem_get_info': lambda *a: (10**12,10**12),
+        }.items(): stack.enter_context(patch(name, value))
         learn = change(resnet_learner(image_dls(sample, augs, bs=1800//steps, device=META), on_meta, width=4, **kwargs))
         assert len(learn.dls.train)==steps
         with learn.no_bar(): pass # fastai puts its own bars back
         if bars: stack.enter_context(patch('advtrain.train.learner.is_interactive', lambda stream: True))
-        for o in (nullcontext() if bars else learn.no_bar(), learn.added_cbs(Inside(asked)), asked, Made(asked)): stack.enter_context(o)
+        for o in (nullcontext() if bars else learn.no_bar(), learn.added_cbs(Inside(asked)), asked, Made(asked)):
+            stack.enter_context(o)
         learn.fit(1)
-    assert len(learn.recorder.losses)==steps and not any(o.is_meta for o in learn.recorder.losses) # curves are drawn on the CPU
+    # curves are drawn on the CPU
+    assert len(learn.recorder.losses)==steps and not any(o.is_meta for o in learn.recorder.losses)
     return asked
 
 def test_nothing_waits_inside_an_epoch(sample):
-    asked = trained(sample, 60, ema=.9, warmup=1, grad_clip=1., label_smoothing=.1, dropout=.1, weight_std=True, nesterov=True)
+    asked = trained(sample, 60,
+        ema=.9, warmup=1, grad_clip=1., label_smoothing=.1, dropout=.1, weight_std=True, nesterov=True)
     inside = {place: n for (when,place),n in asked.waits.items() if when=='inside'}
     assert inside=={'training.py _look': 60//50} # losses are looked at every fifty steps
     assert sum(asked.waits.values())-sum(inside.values())<=8 # and the sums of the epoch at its ends
@@ -109,7 +121,8 @@ def test_nothing_waits_inside_an_epoch(sample):
 
 def test_bars_ask_seldom(sample):
     asked = trained(sample, 60, bars=True)
-    assert {place: n for (when,place),n in asked.waits.items() if when=='inside'}=={'training.py _look': 60//50, 'record.py _show': 2}
+    assert {place: n for (when,place),n in asked.waits.items() if when=='inside'}=={
+        'training.py _look': 60//50, 'record.py _show': 2}
 
 class Asks(Callback):
     "What people write"

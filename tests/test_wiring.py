@@ -7,7 +7,8 @@ from advtrain.all import ARCHS,AUGS,OPTS,SCHEDULES,image_dls,resnet_learner
 from advtrain.runs.experiment import FIELDS
 
 ELSEWHERE = { # choices that are no parameter of these functions, and where they go
-    'name': 'the folder of a run', 'epochs': 'learn.fit', 'lr_scaling': 'Experiment.scaled_lr', 'hole': 'a function in AUGS',
+    'name': 'the folder of a run', 'epochs': 'learn.fit', 'lr_scaling': 'Experiment.scaled_lr',
+    'hole': 'a function in AUGS',
     'flip_tta': 'Runner.finish', 'n_images': 'the figures of a run', 'layers': 'the figures of a run'}
 NO_CHOICES = { # parameters that no experiment decides, and why
     'path': 'data are given beside an experiment', 'dls': 'made by image_dls', 'c_in': 'images have three channels',
@@ -63,7 +64,8 @@ print(json.dumps([changed, sorted(new), others]))
 '''
 
 def test_fastai_is_left_as_it_is():
-    out = subprocess.run([sys.executable, '-W', 'ignore', '-c', LOOK], check=True, capture_output=True, text=True).stdout
+    out = subprocess.run([sys.executable, '-W', 'ignore', '-c', LOOK],
+        check=True, capture_output=True, text=True).stdout
     changed,verbs,others = json.loads(out)
     assert changed==[] and others==[]
     assert verbs==[f'fastai.learner.Learner.{o}' for o in ('history','interpret','model_table')]
