@@ -1,5 +1,6 @@
 """Nothing of a data set is passed over without a word, and nothing is read that is not what it seems."""
 import os,shutil,traceback
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,8 +11,11 @@ from fastai.learner import load_learner
 from PIL import Image
 from torchvision import transforms
 
+import advtrain.all
 from advtrain import data
-from advtrain.all import * # `WRONG` has names of many
+from advtrain.all import (
+    A,FolderSplitter,cifar10,class_files,cutout_augs,decode_images,image_block,image_dls,open_rgb,resnet_learner,
+    scan_images,show_augmented,show_classes,show_transforms,unpack_once)
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
@@ -89,7 +93,7 @@ def test_runs_in_the_data_are_no_class(folder, capsys, record, place):
     (folder/place/record).parent.mkdir(exist_ok=True)
     (folder/place/record).write_text('')
     for path in folder,folder/'train':
-        found,lines = out_of(lambda: class_files(path), capsys)
+        found,lines = out_of(partial(class_files, path), capsys)
         if path.name=='train' and 'train' not in place: assert not lines
         else: assert found==[o for o in before if path in o.parents] and 'runs of advtrain' in lines[0]
 
@@ -113,7 +117,8 @@ def test_links(folder, capsys):
 
 def test_what_is_no_file_cannot_be_read(folder):
     "A pipe is not waited for"
-    (folder/'train/cat/0.png').unlink(); os.mkfifo(folder/'train/cat/0.png')
+    (folder/'train/cat/0.png').unlink()
+    os.mkfifo(folder/'train/cat/0.png')
     for fast in True,False:
         gone = r'1 of 22 .*0\.png \(it is a folder, a pipe or a device\)'
         with pytest.raises(ValueError, match=gone): loaders(folder, fast=fast)
@@ -157,13 +162,16 @@ def test_images_in_unknown_splits(folder, capsys):
 
 @pytest.mark.parametrize('fast', [True,False])
 def test_leaks_are_told(folder, capsys, fast):
-    loaders(folder, fast=fast); assert not capsys.readouterr().out
-    dls = loaders(folder, valid_pct=.2, fast=fast); trained = dls.train.items[0]
+    loaders(folder, fast=fast)
+    assert not capsys.readouterr().out
+    dls = loaders(folder, valid_pct=.2, fast=fast)
+    trained = dls.train.items[0]
     shutil.copy(trained, folder/'test/dog/1.png') # in another class
     line = out_of(lambda: loaders(folder, valid_pct=.2, fast=fast), capsys)[1][-1]
     pair = f"{folder/'test/dog/1.png'}, which is {trained}"
     assert line.startswith(f'1 of 6 test images are training images as well, such as {pair}')
-    (folder/'test/dog/1.png').unlink(); Image.open(trained).save(folder/'test/dog/1.bmp') # in another format
+    (folder/'test/dog/1.png').unlink()
+    Image.open(trained).save(folder/'test/dog/1.bmp') # in another format
     shutil.copytree(folder/'test', folder/'valid')
     line = out_of(lambda: loaders(folder, fast=fast), capsys)[1][-1]
     assert line.startswith('1 of 6 validation images and 1 of 6 test images are training images as well')
@@ -206,19 +214,24 @@ def test_damaged_cache(folder, home, capsys, harm):
 def test_damaged_scan(folder, home, capsys):
     right = scan_images(files := class_files(folder), 8).copy()
     (file,) = (home/'advtrain_scans').glob('*.safetensors')
-    b = bytearray(file.read_bytes()); zeros(b, len(b)-200, 200); file.write_bytes(b)
+    b = bytearray(file.read_bytes())
+    zeros(b, len(b)-200, 200)
+    file.write_bytes(b)
     again,lines = out_of(lambda: scan_images(files, 8), capsys)
     assert np.array_equal(again, right) and 'again' in lines[0]
 
 def swap(a, b):
-    a.rename(a.parent/'aside'); b.rename(a); (a.parent/'aside').rename(b)
+    a.rename(a.parent/'aside')
+    b.rename(a)
+    (a.parent/'aside').rename(b)
 
 @pytest.mark.parametrize('fast', [True,False])
 @pytest.mark.parametrize('how', ['files','classes','splits','put back'])
 def test_swapped_images(folder, how, fast):
     "Names, sizes and times of modification are the same"
     for f in folder.glob('*/*/*'):
-        Image.open(f).save(f.with_suffix('.bmp')); f.unlink()
+        Image.open(f).save(f.with_suffix('.bmp'))
+        f.unlink()
         os.utime(f.with_suffix('.bmp'), (1e9,1e9))
     for f in folder.glob('train/*/[3-7].bmp'): f.unlink()
     before = loaders(folder, bs=2, fast=fast).fingerprint['all']
@@ -227,10 +240,12 @@ def test_swapped_images(folder, how, fast):
     elif how=='classes': swap(a.parent, b.parent)
     elif how=='splits': swap(folder/'train', folder/'test')
     else:
-        a.write_bytes(b.read_bytes()); os.utime(a, (1e9,1e9))
+        a.write_bytes(b.read_bytes())
+        os.utime(a, (1e9,1e9))
     after = loaders(folder, bs=2, fast=fast).fingerprint['all']
     assert before!=after
-    shutil.rmtree(data.data_home()); data.data_home().mkdir()
+    shutil.rmtree(data.data_home())
+    data.data_home().mkdir()
     assert loaders(folder, bs=2, fast=fast).fingerprint['all']==after
 
 def test_unchanged_images_are_not_decoded_again(folder, monkeypatch):
@@ -238,7 +253,8 @@ def test_unchanged_images_are_not_decoded_again(folder, monkeypatch):
         loaders(folder, fast=fast)
         with monkeypatch.context() as m:
             m.setattr(data, '_open_all', lambda *args: pytest.fail('decoded again'))
-            os.chmod(folder, 0o755); (folder/'notes.txt').write_text('') # a folder's own time may change
+            os.chmod(folder, 0o755)
+            (folder/'notes.txt').write_text('') # a folder's own time may change
             loaders(folder, fast=fast)
 
 def test_readable_again(folder, monkeypatch):
@@ -268,7 +284,8 @@ def test_left_by_a_killed_process(folder, home):
 
 def test_archives_are_unpacked_by_one_process(tmp_path, home):
     "A folder that a killed process was filling is removed, and not taken for the data"
-    (tmp_path/'few'/'a').mkdir(parents=True); (tmp_path/'few'/'a'/'1.txt').write_text('1')
+    (tmp_path/'few'/'a').mkdir(parents=True)
+    (tmp_path/'few'/'a'/'1.txt').write_text('1')
     archive = shutil.make_archive(str(tmp_path/'some'), 'tar', tmp_path, 'few')
     unpacked = unpack_once(archive)
     shutil.rmtree(unpacked)
@@ -295,7 +312,8 @@ FLOATS = {
 @pytest.mark.parametrize('name', FLOATS)
 def test_floats_that_are_no_colours(folder, name):
     value,why = FLOATS[name]
-    x = np.full((8,8), .5, np.float32); x[3,4] = value
+    x = np.full((8,8), .5, np.float32)
+    x[3,4] = value
     file = saved(x, folder/'train/cat/odd.tiff')
     with pytest.raises(ValueError, match='odd.tiff cannot be read: .*'+why): open_rgb(file)
     with pytest.raises(ValueError, match='1 of 23 images cannot be read: .*'+why): loaders(folder)
@@ -328,7 +346,9 @@ def test_predict_takes_what_fastai_takes(folder, fast, tmp_path):
 class Now(A.ImageOnlyTransform):
     "Gives something else the third time"
     times = 0
-    def __init__(self, odd): super().__init__(p=1); self.odd = odd
+    def __init__(self, odd):
+        super().__init__(p=1)
+        self.odd = odd
     def apply(self, img, **params):
         Now.times += 1
         return self.odd(img) if Now.times%30==0 else img
@@ -368,7 +388,8 @@ def test_smaller_images_are_shown(folder):
     dls = loaders(folder, augs=A.Compose([A.HorizontalFlip(), A.RandomCrop(6, 6)]))
     assert dls.train.one_batch()[0].shape[2:]==(6,6)
     assert [o.images[0].get_size() for o in show_augmented(dls, n=2).axes]==[(8,8),(6,6),(6,6)]
-    show_transforms(dls, n=2); show_classes(dls, n=2)
+    show_transforms(dls, n=2)
+    show_classes(dls, n=2)
 
 # Wrong arguments
 
@@ -425,7 +446,7 @@ def test_wrong_argument(folder, name, parameter, monkeypatch):
     "One line from advtrain, which names the argument or what came"
     monkeypatch.delenv('ADVTRAIN_CIFAR10', raising=False)
     monkeypatch.setattr(data, 'untar_data', lambda *args: pytest.fail('a download'))
-    f,kwargs = globals()[name],{}
+    f,kwargs = getattr(advtrain.all, name),{}
     if name=='image_dls': kwargs = dict(path=folder, size=8, bs=4, device='cpu')
     elif name=='empty_dls': kwargs = dict(vocab=['a','b'], stats=((0,0,0),(1,1,1)), size=8, bs=4, device='cpu')
     elif name=='fit_square': kwargs = dict(image=Image.new('RGB', (9,8)))
