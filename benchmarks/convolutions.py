@@ -55,8 +55,8 @@ def outcome(*case):
 def main():
     isa = os.environ.get('ONEDNN_MAX_CPU_ISA', torch.backends.cpu.get_cpu_capability())
     print(f'PyTorch {torch.__version__}, {isa}, threads: {torch.get_num_threads()}', flush=True)
-    cases = [(c, d, l, s) for c in (1,4,7,8,15,16,24) for d in (torch.float32,torch.bfloat16)
-             for l in (torch.channels_last,torch.contiguous_format) for s in SHAPES if l is torch.channels_last or c==4]
+    cases = [(c, d, f, s) for c in (1,4,7,8,15,16,24) for d in (torch.float32,torch.bfloat16)
+             for f in (torch.channels_last,torch.contiguous_format) for s in SHAPES if f is torch.channels_last or c==4]
     before = [outcome(*o) for o in cases]
     importlib.import_module('advtrain.convolutions') # from here on, gradients are mended
     after = [outcome(*o) for o in cases]

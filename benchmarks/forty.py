@@ -76,7 +76,7 @@ def run_one(text, data, folder, threads):
 class Queue:
     "Runs in the order of their worth, several at once, until the time is up"
     function = 'forty:run_one'
-    def __init__(self,
+    def __init__(self, # noqa: PLR0913 - five have a default
         exps, # `Experiment`s
         data, # Folder or archive of images; `None` for the sample
         runs:Path, # Folder for a folder a run
@@ -140,7 +140,7 @@ def main():
     o = p.parse_args()
     o.out.mkdir(parents=True, exist_ok=True)
     apart.prepare()
-    done = lambda: pack(o.out, o.out/'runs.tar.gz')
+    def done(): pack(o.out, o.out/'runs.tar.gz')
     Queue(experiments(o.tiny), o.data, o.out, o.seconds, o.jobs, log=o.out/'log.txt', done=done).run()
 
 if __name__=='__main__': main()

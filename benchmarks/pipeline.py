@@ -10,6 +10,7 @@ rotation and cutout meet a half, as is usual.
     python benchmarks/pipeline.py --data cifar10.tgz [--always] [--rounds 3] [--seconds 2]
 """
 import argparse,platform,statistics,time
+from functools import partial
 
 import cv2
 import numpy as np
@@ -72,7 +73,7 @@ def peers(path, always):
 def speed(dl, seconds):
     "Images a second through `for xb,yb in dl`, after the first batch"
     n,start = 0,None
-    for xb,yb in dl:
+    for xb,_ in dl:
         if start is None: start = time.perf_counter()
         else: n += len(xb)
         if time.perf_counter()-start > seconds: break
@@ -97,12 +98,12 @@ def stages(dl):
     x = batch[0].as_subclass(torch.Tensor).permute(0,2,3,1)
     res = {'gather': microseconds(lambda: dl.do_batch(idxs), n)}
     for t in tfm.train_aug.transforms:
-        res[type(t).__name__] = microseconds(lambda: augment_batch(t, x, rng), n)
+        res[type(t).__name__] = microseconds(partial(augment_batch, t, x, rng), n)
         x = augment_batch(t, x, rng)
     res['augmentation in all'] = microseconds(lambda: tfm(batch, split_idx=0), n)
     batch = tfm(batch, split_idx=0)
     for f in others:
-        res[type(f).__name__] = microseconds(lambda: f(batch, split_idx=0), n)
+        res[type(f).__name__] = microseconds(partial(f, batch, split_idx=0), n)
         batch = f(batch, split_idx=0)
     big,other = torch.zeros(60000*3072, dtype=torch.uint8),torch.ones(60000*3072, dtype=torch.uint8)
     copy = microseconds(lambda: other.copy_(big), 60000, reps=1)    # 3072 bytes read, 3072 written
@@ -115,7 +116,8 @@ def main():
     p.add_argument('--rounds', type=int, default=3)
     p.add_argument('--seconds', type=float, default=2)
     o = with_save(p).parse_args()
-    torch.set_num_threads(1); cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     path = cifar10(o.data)
     dls = peers(path, o.always)
     rounds = [{k: speed(dl, o.seconds) for k,dl in dls.items()} for _ in range(o.rounds)]

@@ -154,7 +154,8 @@ def hostile_page(hostile_names, sample, tmp_path_factory):
 @pytest.fixture
 def shell(capsys):
     "Call `advtrain_run` with the words of a command line; gives exit code, output lines and error lines"
-    import advtrain.all # pytest shows what its packages warn of when they are imported, which a shell does not
+    # pytest shows what its packages warn of when they are imported, which a shell does not
+    import advtrain.all # noqa: F401 - for those warnings
     from advtrain.cli.commands import advtrain_run
     def call(*words):
         try: code = advtrain_run([str(o) for o in words])

@@ -1,7 +1,7 @@
 """The command `advtrain_run`, in whose second epoch rank 1 is killed, unless it was started again. For `torchrun`."""
 import os,signal,sys
 
-import advtrain.all
+import advtrain.all # noqa: F401 - what the command imports, before it is changed
 from advtrain.cli.commands import advtrain_run
 from advtrain.train.ddp import SharedTraining
 from advtrain.dist import rank

@@ -44,10 +44,10 @@ def _call(function, args, folder, terminal, env, hold_in, held):
 
 class Started:
     "A function that is called in a process of its own"
-    def __init__(self, function, *args, hold=None, env={}, terminal=None, daemon=True):
+    def __init__(self, function, *args, hold=None, env=None, terminal=None, daemon=True):
         context,self.printed = _context(),TemporaryDirectory()
         self.held = context.Event()
-        how = function,args,Path(self.printed.name),terminal,env,hold,self.held
+        how = function,args,Path(self.printed.name),terminal,env or {},hold,self.held
         self.process = context.Process(target=_call, args=how, daemon=daemon)
         self.process.start()
         self.pid = self.process.pid

@@ -67,7 +67,7 @@ def same(data):
     hows = dict(plain=dict(augmented=False), augmented={}, double=dict(double=True, lr=.01))
     hows['adamw'] = dict(double=True, lr=.001, opt='adamw', schedule='one_cycle', warmup=1, ema=.9)
     for name,how in hows.items():
-        runs = {n: run_forked(lambda: trained(data, **how), n, PATIENCE) for n in (1,2,4)}
+        runs = {n: run_forked(partial(trained, data, **how), n, PATIENCE) for n in (1,2,4)}
         failed = [o for ranks in runs.values() for o in ranks if not isinstance(o, dict)]
         if failed: raise RuntimeError(f'{name}: {failed}')
         one = runs[1][0]
@@ -147,14 +147,14 @@ def outlives(victim, waits):
 
 def stopped():
     "How two processes end when one of them is stopped; rank 0 keeps the store"
-    return [run_forked(lambda: outlives(victim, waits), 2, 60) for victim,waits in ((0,False),(1,True))]
+    return [run_forked(partial(outlives, victim, waits), 2, 60) for victim,waits in ((0,False),(1,True))]
 
 class Broken(Exception): pass
 
 def one_told():
     "How many processes fastai knows of together, on rank 0, and after an error; is its own function back?"
     own = fastai.torch_core.num_distrib
-    told = lambda: fastai.torch_core.num_distrib()
+    def told(): return fastai.torch_core.num_distrib()
     try:
         with ranks_together():
             res = [told(), on_rank0(told)]

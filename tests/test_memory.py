@@ -143,7 +143,7 @@ def tensors_of(name):
     n_out = 4 if conv is F.conv_transpose2d else shape[0]
     for side in (8,9):
         x = torch.randn(3, channels, *[side]*(len(shape)-2))
-        for x in [x] if x.ndim==3 else [x, x.to(memory_format=LAST)]: yield x,torch.randn(shape),torch.randn(n_out)
+        for o in [x] if x.ndim==3 else [x, x.to(memory_format=LAST)]: yield o,torch.randn(shape),torch.randn(n_out)
 
 def derivatives(name, tensors):
     "Gradients, and gradients of their squares"

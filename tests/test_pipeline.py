@@ -61,8 +61,10 @@ def test_no_replay(repeated, fast, workers):
     assert dls.fast is fast
     set_seed(5)
     assert different_batches(dls.train)==(12,12)
-    set_seed(5); first = [x.numpy().tobytes() for x,_ in dls.train.new(shuffle=False)]
-    set_seed(5); assert first==[x.numpy().tobytes() for x,_ in dls.train.new(shuffle=False)]
+    set_seed(5)
+    first = [x.numpy().tobytes() for x,_ in dls.train.new(shuffle=False)]
+    set_seed(5)
+    assert first==[x.numpy().tobytes() for x,_ in dls.train.new(shuffle=False)]
     for dl in dls.valid,dls.test: assert len({o.numpy().tobytes() for x,_ in dl for o in x})==1
 
 @pytest.mark.parametrize('workers,expected', [(0,12),(1,4),(2,2)])
@@ -153,8 +155,11 @@ def test_two_processes_build_at_once(sample, home):
 def test_gathering_draws_nothing(sample, home):
     "Decoding, also in other processes, leaves the generators as they were"
     files = class_files(sample)
-    set_seed(1); expected = torch.rand(1),np.random.random()
-    set_seed(1); decode_images(files); assert (torch.rand(1),np.random.random())==expected
+    set_seed(1)
+    expected = torch.rand(1),np.random.random()
+    set_seed(1)
+    decode_images(files)
+    assert (torch.rand(1),np.random.random())==expected
 
 @pytest.mark.parametrize('fast,workers', [(True,0),(False,0),(False,2)])
 def test_resumed_run_continues_the_stream(repeated, tmp_path, fast, workers):

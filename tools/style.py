@@ -2,7 +2,7 @@
 
     python tools/style.py [FOLDER] [--where]     # --where names each place that is counted
 """
-import argparse,ast,re,sys
+import argparse,ast,sys
 from pathlib import Path
 from statistics import median,quantiles
 

@@ -117,7 +117,7 @@ def loader_alone(o, note):
         dls.train.at_once = at_once
         few = Few(dls.train, n)
         next(iter(few))
-        cpu,took = time.process_time(),seconds(lambda: [None for _ in few])
+        cpu,took = time.process_time(),seconds(lambda few=few: [None for _ in few])
         results[at_once] = dict(images_per_second=n*few.bs/took, cpu_ms_a_batch=1e3*(time.process_time()-cpu)/n)
         note(loader=results)
         note.figure(f'loader alone, {at_once} at once', results[at_once]['images_per_second'], 'images/s')
