@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from keep import keep,over,with_save
-from advtrain import experiment
+from advtrain.launch import runner
 from advtrain.runs.experiment import EXPERIMENTS
 from advtrain.data.sources import cifar10,data_folder
 from advtrain.launch.runner import run_experiment
@@ -65,11 +65,11 @@ def main():
           f'PyTorch {torch.__version__}, {args.rounds} rounds')
     with tempfile.TemporaryDirectory() as tmp:
         data = some_images(data_folder(args.data) if args.data else cifar10(), Path(tmp)/'data', args.train)
-        train,trained_at = experiment.Runner.train,[]
+        train,trained_at = runner.Runner.train,[]
         def _train(runner, *args, **kwargs):
             train(runner, *args, **kwargs)
             trained_at.append(time.perf_counter())
-        experiment.Runner.train = _train
+        runner.Runner.train = _train
         _,run = timed(lambda: run_experiment(
             EXPERIMENTS['layernorm-40'].replace(epochs=1, width=args.width), data, Path(tmp)/'run'))
         after = time.perf_counter()-trained_at[0]

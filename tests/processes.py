@@ -20,18 +20,18 @@ def _context():
 
 def hold(name, tell):
     "Let this process tell that it is in the second epoch of a run in a folder like `name`, and wait to be stopped"
-    from advtrain import experiment
-    class Held(experiment.KeepHistory):
+    from advtrain.launch import runner
+    class Held(runner.KeepHistory):
         def before_batch(self):
             if self.epoch==1 and self.training and self.folder.match(name):
                 tell()
                 while True: signal.pause()
-    experiment.KeepHistory = Held
+    runner.KeepHistory = Held
 
 def _call(function, args, folder, terminal, env, hold_in, held):
     "Call a function with one thread; what it prints goes into files, or to a terminal"
     import torch
-    from advtrain import search
+    from advtrain.launch import search
     gc.freeze() # what was imported is not looked through again, here and in forks
     torch.set_num_threads(1)
     multiprocessing.set_start_method(None, force=True) # what it starts is not made by the fork server

@@ -20,7 +20,7 @@ from fastai.callback.core import Callback
 from fastcore.basics import chunked
 from torch import nn
 
-from advtrain import ranks
+from advtrain import dist
 from advtrain.all import Checkpoint,Precision,cutout_augs,image_dls,load_tensors,resnet_learner,set_seed
 from advtrain.train.callbacks import RunCallback
 from advtrain.train.checkpoint import checkpoints
@@ -138,7 +138,7 @@ def stop_for_good(other):
 
 def outlives(victim, waits):
     "Act together with a process that is stopped"
-    ranks._SILENCE,ranks._GRACE = 3,1
+    dist._SILENCE,dist._GRACE = 3,1
     with ranks_together():
         pids = all_gather(os.getpid())
         if rank()==victim: stop_for_good(pids[1-victim])

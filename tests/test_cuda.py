@@ -113,7 +113,8 @@ def test_a_loss_that_is_nan_stops_training(few, device, tmp_path):
 
 def test_a_full_disk_is_told(few, device, tmp_path, monkeypatch):
     "Also where a thread writes; weights without their checkpoint do not become the best"
-    from advtrain import checkpoint
+    from advtrain.files.tensors import load_tensors
+    from advtrain.train import checkpoint
     real = checkpoint.save_tensors
     def _full(tensors, file, meta):
         if file.name=='checkpoint-0002.safetensors': raise OSError(28, 'No space left on device')
@@ -121,7 +122,7 @@ def test_a_full_disk_is_told(few, device, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, 'save_tensors', _full)
     with pytest.raises(OSError, match='No space left on device.*The checkpoint of epoch 1.*go on with learn.resume'):
         fitted(learner(few, device), 3, cbs=Checkpoint(tmp_path))
-    assert checkpoint.load_tensors(tmp_path/'weights.safetensors')[1]['row']['epoch']==1
+    assert load_tensors(tmp_path/'weights.safetensors')[1]['row']['epoch']==1
 
 class Stop(RunCallback):
     "Raise an error in an epoch, counted from 0"

@@ -12,7 +12,9 @@ from PIL import Image
 from torchvision import transforms
 
 import advtrain.all
-from advtrain import data
+from advtrain.data import cache as decoded,images,sources
+from advtrain.data.sources import CIFAR10_CLASSES
+from advtrain.files import once
 from advtrain.all import (
     A,FolderSplitter,cifar10,class_files,cutout_augs,decode_images,image_block,image_dls,open_rgb,resnet_learner,
     scan_images,show_augmented,show_classes,show_transforms,unpack_once)
@@ -21,7 +23,7 @@ from advtrain.all import (
 def home(tmp_path, monkeypatch):
     "A data directory of fastai of its own"
     (tmp_path/'home').mkdir()
-    monkeypatch.setattr(data, 'fastai_cfg', lambda: SimpleNamespace(path=lambda name: tmp_path/'home'))
+    monkeypatch.setattr(once, 'fastai_cfg', lambda: SimpleNamespace(path=lambda name: tmp_path/'home'))
     return tmp_path/'home'
 
 @pytest.fixture
@@ -244,27 +246,27 @@ def test_swapped_images(folder, how, fast):
         os.utime(a, (1e9,1e9))
     after = loaders(folder, bs=2, fast=fast).fingerprint['all']
     assert before!=after
-    shutil.rmtree(data.data_home())
-    data.data_home().mkdir()
+    shutil.rmtree(once.data_home())
+    once.data_home().mkdir()
     assert loaders(folder, bs=2, fast=fast).fingerprint['all']==after
 
 def test_unchanged_images_are_not_decoded_again(folder, monkeypatch):
     for fast in True,False:
         loaders(folder, fast=fast)
         with monkeypatch.context() as m:
-            m.setattr(data, '_open_all', lambda *args: pytest.fail('decoded again'))
+            m.setattr(decoded, '_open_all', lambda *args: pytest.fail('decoded again'))
             os.chmod(folder, 0o755)
             (folder/'notes.txt').write_text('') # a folder's own time may change
             loaders(folder, fast=fast)
 
 def test_readable_again(folder, monkeypatch):
     "A file that could not be read for a moment is tried again"
-    opened = data._open
+    opened = images._open
     def _fails(file):
         if Path(file).name=='3.png': raise OSError(5, 'Input/output error')
         return opened(file)
     with monkeypatch.context() as m:
-        m.setattr(data, '_open', _fails)
+        m.setattr(images, '_open', _fails)
         with pytest.raises(ValueError, match=r'3\.png \(Input/output error\)'): loaders(folder)
     assert len(loaders(folder).test.items)==6
 
@@ -273,7 +275,7 @@ def test_left_by_a_killed_process(folder, home):
     decode_images(files := class_files(folder), 8)
     cache = cache_of(home)
     if not (pid := os.fork()):
-        with data._alone(cache), data._aside(cache): os._exit(1)
+        with once.file_lock(cache), once._temp_folder_beside(cache): os._exit(1)
     os.waitpid(pid, 0)
     (left,) = cache.parent.glob('*.part')
     others = [cache.parent/f'{cache.name}-mine.part', cache.parent/'other.safetensors-abcd1234.part']
@@ -293,7 +295,7 @@ def test_archives_are_unpacked_by_one_process(tmp_path, home):
     assert (unpack_once(archive)/'a'/'1.txt').read_text()=='1' and not left.exists()
 
 def test_partial_cifar10(tmp_path, capsys):
-    for c in data.CIFAR10_CLASSES:
+    for c in CIFAR10_CLASSES:
         (tmp_path/'c'/'train'/c).mkdir(parents=True)
         (tmp_path/'c'/'train'/c/'1.png').write_text('')
     cifar10(tmp_path/'c')
@@ -445,7 +447,7 @@ WRONG = dict( # function -> argument -> values that it cannot have
 def test_wrong_argument(folder, name, parameter, monkeypatch):
     "One line from advtrain, which names the argument or what came"
     monkeypatch.delenv('ADVTRAIN_CIFAR10', raising=False)
-    monkeypatch.setattr(data, 'untar_data', lambda *args: pytest.fail('a download'))
+    monkeypatch.setattr(sources, 'untar_data', lambda *args: pytest.fail('a download'))
     f,kwargs = getattr(advtrain.all, name),{}
     if name=='image_dls': kwargs = dict(path=folder, size=8, bs=4, device='cpu')
     elif name=='empty_dls': kwargs = dict(vocab=['a','b'], stats=((0,0,0),(1,1,1)), size=8, bs=4, device='cpu')

@@ -10,7 +10,7 @@ from conftest import tiny
 from PIL import Image
 from processes import Started
 
-from advtrain import extras
+from advtrain.runs import onnx
 from advtrain.all import Checkpoint,Run,make_learner,run_experiment
 from advtrain.files.own import OwnFiles
 from advtrain.train.callbacks import RunCallback
@@ -83,7 +83,7 @@ def test_network_classifies_where_there_is_no_torch(run, sample, tmp_path):
     assert json.loads(about['test_accuracy'])==run.metrics['test_accuracy']
     # nothing of this machine
     assert not any(
-        o in file.read_bytes() for o in (b'site-packages', b'forward(', os.fsencode(Path(extras.__file__).parent)))
+        o in file.read_bytes() for o in (b'site-packages', b'forward(', os.fsencode(Path(onnx.__file__).parent)))
     assert run.to_onnx()==run.folder/'network.onnx'
     assert torch.equal(rng, torch.get_rng_state()) and not Run(run.folder).problems
 
@@ -91,19 +91,19 @@ def test_network_classifies_where_there_is_no_torch(run, sample, tmp_path):
 def test_large_networks_agree(tmp_path, arch, norm, last_stride):
     pytest.importorskip('onnx'), pytest.importorskip('onnxscript'), pytest.importorskip('onnxruntime')
     torch.manual_seed(0)
-    net = extras._FromPixels(
+    net = onnx._FromPixels(
         arch(norm=norm, width=64 if arch is resnet18 else 8, last_stride=last_stride), (.5,.4,.3), (.2,.3,.25))
     net(torch.randint(0, 256, (20,32,32,3), dtype=torch.uint8)) # in training, so that BatchNorm has seen something
-    (tmp_path/'network.onnx').write_bytes(extras._to_onnx(net.eval(), 32).SerializeToString())
-    assert extras._difference(tmp_path/'network.onnx', net, 32)<=1e-5
+    (tmp_path/'network.onnx').write_bytes(onnx._to_onnx(net.eval(), 32).SerializeToString())
+    assert onnx._difference(tmp_path/'network.onnx', net, 32)<=1e-5
 
 def test_network_that_differs_is_not_written(run, tmp_path, monkeypatch):
     pytest.importorskip('onnx'), pytest.importorskip('onnxscript'), pytest.importorskip('onnxruntime')
     OwnFiles(tmp_path, 'onnx').write('there.onnx', 'an older one')
     net = run._from_pixels()
     with torch.no_grad(): net.model.fc.bias[3] += .01
-    other = extras._to_onnx(net, run.experiment.size)
-    monkeypatch.setattr(extras, '_to_onnx', lambda net, size: copy.deepcopy(other))
+    other = onnx._to_onnx(net, run.experiment.size)
+    monkeypatch.setattr(onnx, '_to_onnx', lambda net, size: copy.deepcopy(other))
     for name in ('new.onnx','there.onnx'):
         with pytest.raises(ValueError, match=f'{name} is not written: ONNX Runtime and PyTorch differ by 0.01'):
             run.to_onnx(tmp_path/name)
