@@ -484,7 +484,7 @@ class CtrlC:
         os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, CtrlC())
 sys.argv = ['advtrain_run', 'quickstart', '--out', {out!r}]
-from advtrain.cli.commands import advtrain_run
+from advtrain.cli.shell import advtrain_run
 sys.exit(advtrain_run())
 '''
 

@@ -12,10 +12,17 @@ from pathlib import Path
 from ..files.atomic import is_inside
 from ..files.own import OwnFiles
 
-# %% ../../nbs/runs/checksums.ipynb #32fcd2a8
+# %% ../../nbs/runs/checksums.ipynb #ddca71ee
 CHECKSUMS = 'SHA256SUMS'
 PAGES = 'report.html','README.md' # made of the rest, and may be written anew
 
+def is_finished(
+    folder:str|Path, # Any folder
+)->bool: # Also for one that has lost a file since
+    "Does `folder` hold a finished run?"
+    return any((Path(folder)/o).is_file() for o in (CHECKSUMS,'metrics.json'))
+
+# %% ../../nbs/runs/checksums.ipynb #32fcd2a8
 def _sha256(data): return hashlib.sha256(data).hexdigest()
 
 def write_checksums(
@@ -29,12 +36,7 @@ def write_checksums(
     lines = ''.join(f'{_sha256((folder/o).read_bytes())}  {o}\n' for o in names)
     own.write(CHECKSUMS, f'# {_sha256(lines.encode())}\n{lines}')
 
-def is_finished(
-    folder:str|Path, # Any folder
-)->bool: # Also for one that has lost a file since
-    "Does `folder` hold a finished run?"
-    return any((Path(folder)/o).is_file() for o in (CHECKSUMS,'metrics.json'))
-
+# %% ../../nbs/runs/checksums.ipynb #57e3002f
 def find_problems(
     folder:str|Path, # Folder of a finished run
 )->dict: # What is wrong, by the name of the file; empty if all is well
@@ -42,14 +44,22 @@ def find_problems(
     folder = Path(folder)
     if not (folder/CHECKSUMS).is_file(): return {CHECKSUMS: 'is missing, so the other files cannot be checked'}
     first,_,lines = (folder/CHECKSUMS).read_bytes().partition(b'\n')
-    if first!=f'# {_sha256(lines)}'.encode(): return {CHECKSUMS: 'was cut or edited, so the other files cannot be checked'}
-    sums = [line.split('  ', 1) for line in lines.decode(errors='replace').splitlines()]
-    return {name: what for digest,name in sums if (what := _problem(folder, name, digest))}
-
-def read_checksums(folder): return (o := Path(folder)/CHECKSUMS).is_file() and o.read_bytes()
+    is_whole = first==f'# {_sha256(lines)}'.encode()
+    if not is_whole: return {CHECKSUMS: 'was cut or edited, so the other files cannot be checked'}
+    digests = [line.split('  ', 1) for line in lines.decode(errors='replace').splitlines()]
+    return {name: problem for digest,name in digests if (problem := _problem(folder, name, digest))}
 
 def _problem(folder, name, digest):
+    "What is wrong with one file, or nothing"
     if not is_inside(folder/name, folder): return 'lies elsewhere'
     if not (folder/name).is_file(): return 'is missing'
     with open(folder/name, 'rb') as f: same = hashlib.file_digest(f, 'sha256').hexdigest()==digest
     if not same: return 'was cut or edited after the run had finished'
+
+# %% ../../nbs/runs/checksums.ipynb #564eb85f
+def read_checksums(
+    folder:str|Path, # Any folder
+)->bytes|bool: # What `SHA256SUMS` holds; `False` if there is none
+    "Read the checksums of a run as they are now"
+    file = Path(folder)/CHECKSUMS
+    return file.is_file() and file.read_bytes()

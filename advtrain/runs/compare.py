@@ -29,13 +29,26 @@ def _check_same_data(runs):
     for run in runs[1:]:
         same_size = run.experiment.size==first.experiment.size
         a,b = (o.environment['data']['fingerprint'] for o in (first, run))
-        for k in ('all','test'):
-            if same_size and a[k]!=b[k]: raise ValueError(f'the runs saw different data: {_what(k)} of {first.folder} are {a[k]}, those of {run.folder} {b[k]}'
-                + (". The test images were held out by the seed: data with a `test` folder can be compared between seeds" if a['all']==b['all'] else ''))
+        if same_size: _check_fingerprints(first.folder, run.folder, a, b)
         if not first.predictions[['path','actual']].equals(run.predictions[['path','actual']]):
-            raise ValueError(f"the runs saw different data: the test images of {first.folder} ({a['test']}) and of {run.folder} ({b['test']}) have other names or classes")
+            raise ValueError(f"the runs saw different data: the test images of {first.folder} ({a['test']}) "
+                f"and of {run.folder} ({b['test']}) have other names or classes")
 
-def _what(split): return 'all images' if split=='all' else 'the test images'
+def _check_fingerprints(folder_a, folder_b, a, b):
+    "Raise a `ValueError` if all images or the test images differ"
+    hint = '. The test images were held out by the seed: data with a `test` folder can be compared between seeds'
+    for k,what in (('all','all images'), ('test','the test images')):
+        if a[k]==b[k]: continue
+        raise ValueError(f'the runs saw different data: {what} of {folder_a} are {a[k]}, those of {folder_b} {b[k]}'
+            + (hint if a['all']==b['all'] else ''))
+
+# %% ../../nbs/runs/compare.ipynb #6d3ed9d4
+def _unique_names(runs):
+    "The names of runs; those that share one are told apart by their folders"
+    names = [r.experiment.name for r in runs]
+    names = [n if names.count(n)==1 else f'{n} ({r.folder})' for n,r in zip(names, runs)]
+    if twice := [n for n in names if names.count(n)>1]: raise ValueError(f'the run {twice[0]} is given twice')
+    return names
 
 # %% ../../nbs/runs/compare.ipynb #428f5e45
 _METRICS = 'test_accuracy low high test_correct test_images best_epoch epochs seconds parameters'.split()
@@ -47,9 +60,11 @@ class Comparison:
     ):
         if not runs: raise ValueError('there is no run to compare')
         _check_same_data(runs)
-        self.runs,self.names = runs,_names(runs)
+        self.runs = runs
+        self.names = _unique_names(runs)
         self.right = [(o.predictions.actual==o.predictions.predicted).to_numpy() for o in runs]
-        self.table,self.pairs = self._make_table(),self._make_pairs()
+        self.table = self._make_table()
+        self.pairs = self._make_pairs()
 
     def _make_table(self):
         differ = [k for k in differing_fields([r.experiment for r in self.runs]) if k not in _METRICS]
@@ -64,22 +79,7 @@ class Comparison:
         for row,p in zip(rows, holm([r['p'] for r in rows])): row['p_holm'] = p
         return pd.DataFrame(rows)
 
-    def _number(self, run):
-        "The number of a run given by its name or number"
-        if run in self.names: return self.names.index(run)
-        if isinstance(run, int) and -len(self.runs)<=run<len(self.runs): return run%len(self.runs)
-        raise ValueError(f"no run {run!r}: choose from {', '.join(self.names)}")
-
-    def _repr_html_(self): return self.table._repr_html_() + (self.pairs._repr_html_() if len(self.pairs) else '')
-    def __repr__(self): return '\n'.join([str(self.table), *self.sentences()])
-
-def _names(runs):
-    "The names of runs; those that share one are told apart by their folders"
-    names = [r.experiment.name for r in runs]
-    names = [n if names.count(n)==1 else f'{n} ({r.folder})' for n,r in zip(names, runs)]
-    if twice := [n for n in names if names.count(n)>1]: raise ValueError(f'the run {twice[0]} is given twice')
-    return names
-
+# %% ../../nbs/runs/compare.ipynb #55bc1d61
 def compare_runs(
     folders, # Folders of finished runs, or `Run`s
 )->Comparison: # `table`, `pairs`, `flipped`, and figures
@@ -94,13 +94,28 @@ def sentences(self:Comparison)->list: # A sentence a pair
     "Say whether the differences are more than chance"
     return [_sentence(r, len(self.pairs)) for r in self.pairs.to_dict('records')]
 
-# %% ../../nbs/runs/compare.ipynb #d8582f64
 def _sentence(r, n_pairs):
     n = r['both right']+r['fixed']+r['broken']+r['still wrong']
     p = f"p {p_words(r['p_holm'])}" + (f' with Holm’s correction for {n_pairs} pairs' if n_pairs>1 else '')
     verdict = 'more than chance at the 5 % level' if r['p_holm']<.05 else 'not told from chance at the 5 % level'
-    return (f"{r['b']} against {r['a']}: {100*r['difference']:+.1f} points (95 % interval {100*r['low']:+.1f} to {100*r['high']:+.1f}), "
-            f"{r['fixed']} of {n} images fixed and {r['broken']} broken; McNemar’s exact test: {p}, {verdict}.")
+    return (f"{r['b']} against {r['a']}: {100*r['difference']:+.1f} points "
+        f"(95 % interval {100*r['low']:+.1f} to {100*r['high']:+.1f}), "
+        f"{r['fixed']} of {n} images fixed and {r['broken']} broken; McNemar’s exact test: {p}, {verdict}.")
+
+# %% ../../nbs/runs/compare.ipynb #2e278e3e
+@patch
+def _repr_html_(self:Comparison):
+    return self.table._repr_html_() + (self.pairs._repr_html_() if len(self.pairs) else '')
+@patch
+def __repr__(self:Comparison): return '\n'.join([str(self.table), *self.sentences()])
+
+# %% ../../nbs/runs/compare.ipynb #478783bd
+@patch
+def _number(self:Comparison, run):
+    "The number of a run given by its name or number"
+    if run in self.names: return self.names.index(run)
+    if isinstance(run, int) and -len(self.runs)<=run<len(self.runs): return run%len(self.runs)
+    raise ValueError(f"no run {run!r}: choose from {', '.join(self.names)}")
 
 # %% ../../nbs/runs/compare.ipynb #2cade0cd
 CHANGES = 'both right','fixed','broken','still wrong' # of an image, from one run to another
@@ -112,15 +127,21 @@ def flipped(self:Comparison,
     change:str|None=None, # Only 'fixed', 'broken', 'still wrong' or 'both right'; `None` for all but 'both right'
 )->pd.DataFrame: # A row an image, the largest change of loss first: path, actual, change, and both runs' predictions
     "The test images that one of two runs got wrong"
-    if change is not None and change not in CHANGES: raise ValueError(f"unknown change {change!r}: choose from {', '.join(CHANGES)}")
+    if change is not None and change not in CHANGES:
+        raise ValueError(f"unknown change {change!r}: choose from {', '.join(CHANGES)}")
     i,j = self._number(a),self._number(b)
     if i==j: raise ValueError(f'{self.names[i]} is compared with itself')
-    x,y = self.runs[i].predictions,self.runs[j].predictions
-    kind = np.array(CHANGES, dtype=object)[np.select([self.right[i]&self.right[j], self.right[j], self.right[i]], [0,1,2], 3)]
-    columns = {f'{k}_{o}': t[k] for k in ('predicted','p_actual','loss') for o,t in (('a',x),('b',y))}
-    table = pd.DataFrame({'path': x.path, 'actual': x.actual, 'change': kind} | columns)
+    table = _changes(self.runs[i], self.runs[j], self.right[i], self.right[j])
     table = table[table.change==change] if change else table[table.change!='both right']
     return table.loc[(table.loss_a-table.loss_b).abs().sort_values(ascending=False, kind='stable').index]
+
+def _changes(run_a, run_b, right_a, right_b):
+    "How each test image changed, with both runs' predictions"
+    a = run_a.predictions
+    b = run_b.predictions
+    kind = np.array(CHANGES, dtype=object)[np.select([right_a&right_b, right_b, right_a], [0,1,2], 3)]
+    columns = {f'{k}_{o}': t[k] for k in ('predicted','p_actual','loss') for o,t in (('a',a),('b',b))}
+    return pd.DataFrame({'path': a.path, 'actual': a.actual, 'change': kind} | columns)
 
 # %% ../../nbs/runs/compare.ipynb #046b0bba
 @patch
@@ -129,16 +150,37 @@ def plot_history(self:Comparison,
 )->Figure: # Losses on the left, accuracies on the right
     "Draw the watched losses and accuracies of all runs"
     fig,axs = new_figure(1, 2, figsize)
+    losses,accuracies = axs[0]
     for name,run in zip(self.names, self.runs):
         h = run.history
-        for ax,y in zip(axs[0], (h.valid_loss, 100*h.valid_acc)): ax.plot(h.epoch, y, marker='o' if len(h)<15 else None, markersize=3, label=short(name, 40))
-    for ax,label in zip(axs[0], ('loss on the watched images','accuracy on the watched images, %')):
-        ax.set(xlabel='epoch', ylabel=label)
+        style = dict(marker='o' if len(h)<15 else None, markersize=3, label=short(name, 40))
+        losses.plot(h.epoch, h.valid_loss, **style)
+        accuracies.plot(h.epoch, 100*h.valid_acc, **style)
+    losses.set_ylabel('loss on the watched images')
+    accuracies.set_ylabel('accuracy on the watched images, %')
+    for ax in axs[0]:
+        ax.set_xlabel('epoch')
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(alpha=.3)
-    for o in axs[0,1].legend(fontsize=8).get_texts(): o.set_parse_math(False)
+    for o in accuracies.legend(fontsize=8).get_texts(): o.set_parse_math(False)
     return fig
 
+# %% ../../nbs/runs/compare.ipynb #e84c56ca
+def _heat_maps(interp, idxs, layer):
+    "The heat maps of some images; a constant one is drawn like any other"
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='.*maps are constant')
+        return interp.gradcam(idxs, [layer])[0].numpy()
+
+def _draw_flipped(axs, row, image, maps):
+    "Draw an image and the heat maps of two runs on it"
+    show_pixels(axs[0], image, f'{short(row.actual)}\n{row.change}')
+    predictions = (row.predicted_a, row.p_actual_a), (row.predicted_b, row.p_actual_b)
+    for ax,m,(name,p) in zip(axs[1:], maps, predictions):
+        color = '#1a7f37' if name==row.actual else '#b3261e'
+        show_pixels(ax, overlay(image, m), f'{short(name)}\nactual {p:.0%}', color)
+
+# %% ../../nbs/runs/compare.ipynb #be99f423
 @patch
 def plot_flipped(self:Comparison,
     rows:pd.DataFrame|None=None, # Rows of `flipped`; `None` for the 6 of largest change
@@ -151,17 +193,17 @@ def plot_flipped(self:Comparison,
     "Draw images with the heat maps of two runs"
     rows = self.flipped(a, b).head(6) if rows is None else rows
     if not len(rows): raise ValueError('no image to draw: the two runs are right and wrong on the same ones')
-    idxs,ncols = rows.index.tolist(),min(ncols, len(rows))
-    interps = [self.runs[self._number(o)].interpretation for o in (a,b)]
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='.*maps are constant')
-        maps = [o.gradcam(idxs, [layer])[0].numpy() for o in interps]
-    images,nrows = interps[0].pixels(idxs),-(-len(rows)//ncols)
-    fig,axs = new_figure(nrows, 3*ncols, figsize or (4.2*ncols, 1.75*nrows+.4), f'{short(self.names[self._number(a)])} | {short(self.names[self._number(b)])}, {layer}')
+    idxs = rows.index.tolist()
+    ncols = min(ncols, len(rows))
+    nrows = -(-len(rows)//ncols)
+    numbers = [self._number(o) for o in (a,b)]
+    interps = [self.runs[o].interpretation for o in numbers]
+    maps = [_heat_maps(o, idxs, layer) for o in interps]
+    images = interps[0].pixels(idxs)
+    name_a,name_b = (short(self.names[o]) for o in numbers)
+    fig,axs = new_figure(nrows, 3*ncols, figsize or (4.2*ncols, 1.75*nrows+.4), f'{name_a} | {name_b}, {layer}')
     for ax in axs.flat: ax.axis('off')
-    for k,r in enumerate(rows.itertuples()):
-        row = axs[k//ncols, 3*(k%ncols):]
-        show_pixels(row[0], images[k], f'{short(r.actual)}\n{r.change}')
-        for ax,m,name,p in zip(row[1:], (o[k] for o in maps), (r.predicted_a, r.predicted_b), (r.p_actual_a, r.p_actual_b)):
-            show_pixels(ax, overlay(images[k], m), f'{short(name)}\nactual {p:.0%}', '#1a7f37' if name==r.actual else '#b3261e')
+    for k,row in enumerate(rows.itertuples()):
+        of_image = axs[k//ncols, 3*(k%ncols):]
+        _draw_flipped(of_image, row, images[k], [o[k] for o in maps])
     return fig

@@ -28,10 +28,16 @@ def natural_key(
     "Sort numbers within names as numbers"
     return tuple(int(o) if i%2 else o.casefold() for i,o in enumerate(re.split('([0-9]+)', name)))
 
-def choice_text(v):
+# %% ../../nbs/runs/folder.ipynb #250a8dae
+def choice_text(
+    value, # Of a field of an `Experiment`
+)->str: # Short
     "A choice in words"
-    return 'none' if v is None else ', '.join(v) if isinstance(v, tuple) else f'{v:.4g}' if isinstance(v, float) else str(v)
+    if value is None: return 'none'
+    if isinstance(value, tuple): return ', '.join(value)
+    return f'{value:.4g}' if isinstance(value, float) else str(value)
 
+# %% ../../nbs/runs/folder.ipynb #3f2c0b18
 def _choices_of(exp): return tuple(v for k,v in vars(exp).items() if k not in ('name','seed'))
 
 def _common_name(names):
@@ -40,55 +46,21 @@ def _common_name(names):
     words = os.path.commonprefix([re.findall(r'[0-9]+|[^\W\d_]+|[\W_]+', o) for o in names])
     return re.sub(r'[\W_]*(seed)?[\W_]*$', '', ''.join(words)) or 'all runs'
 
-# %% ../../nbs/runs/folder.ipynb #1dcccded
-class Runs:
-    "A folder of runs, finished or not, as it is now"
-    def __init__(self,
-        folder:str|Path, # Folder of the folders of runs
-        experiments:list|None=None, # `Experiment`s that are expected there, in this order; `None` for whatever is there
-        others:bool=False, # And whatever else is there, behind those expected?
-    ):
-        self.folder,self.experiments,self.others = Path(folder),list(experiments or []),others or experiments is None
-        if not self.folder.is_dir(): raise FileNotFoundError(f'there is no folder {folder}')
-        self.statuses = [read_status(self.folder/o.name, o) for o in self.experiments]
-        names = {o.name for o in self.experiments}
-        if self.others: self.statuses += [read_status(o) for o in _run_folders(self.folder) if o.name not in names]
-        if not self.statuses: raise ValueError(f'{folder} holds no run: a run is a folder with an experiment.toml, and this is the folder above such')
-        self.differ = differing_fields([o.exp for o in self.statuses if o.exp])
-        self.table,self.groups = self._make_table(),self._make_groups()
-        self.configurations = pd.DataFrame([o.row for o in self.groups], index=pd.Index([o.name for o in self.groups], name='configuration'))
+# %% ../../nbs/runs/folder.ipynb #cdf05eb0
+def _by_seed(done):
+    "Mean test accuracy and mean watched accuracy of each seed: the same seed twice is no second try"
+    seeds = {}
+    for o in done: seeds.setdefault(o.exp.seed, []).append((o.metrics['test_accuracy'],o.watched_accuracy))
+    return {k: tuple(map(fmean, zip(*v))) for k,v in seeds.items()}
 
-    def _make_table(self):
-        rows = [_table_row(o, [k for k in self.differ if k!='epochs']) for o in self.statuses]
-        return pd.DataFrame(rows, index=pd.Index([o.name for o in self.statuses], name='run'))
-
-    def _make_groups(self):
-        "The configurations, that of the highest mean first"
-        groups,differ = {},[k for k in self.differ if k!='seed']
-        for o in self.statuses:
-            if o.exp: groups.setdefault(_choices_of(o.exp), []).append(o)
-        found = [Configuration(i, o, differ) for i,o in enumerate(groups.values())]
-        return sorted(found, key=lambda o: -o.row['mean'] if o.seeds else inf)
-
-    @cached_property
-    def finished(self): return [Run(o.folder) for o in self.statuses if o.state=='finished']
-    @property
-    def failed(self): return {o.name: o.reason for o in self.statuses if o.state=='failed'}
-    def __iter__(self): return iter(self.finished)
-    def __len__(self): return sum(o.state=='finished' for o in self.statuses)
+def _summary(seeds):
+    "Mean and interval of the test accuracies of seeds, and the mean of the watched ones"
+    names = 'mean','sd','low','high','best_watched_accuracy'
+    if not seeds: return dict.fromkeys(names, nan)
+    tests,watched = zip(*seeds.values())
+    return dict(zip(names, (*mean_interval(tests), fmean(watched))))
 
 # %% ../../nbs/runs/folder.ipynb #b76c399d
-def _run_folders(folder):
-    "Folders of runs, also of finished ones that have lost their choices"
-    found = [o for o in folder.iterdir() if (o/'experiment.toml').is_file() or is_finished(o)]
-    return sorted(found, key=lambda o: natural_key(o.name))
-
-def _table_row(o, differ):
-    "A row of the table of runs"
-    numbers = {k: o.metrics.get(k, nan) for k in ('test_accuracy','low','high','test_correct','test_images')}
-    return {'state': o.state} | {k: getattr(o.exp, k, nan) for k in differ} | dict(epochs=len(o.history), of=getattr(o.exp, 'epochs', nan),
-        best_epoch=o.best.get('epoch', nan), best_watched_accuracy=o.watched_accuracy, **numbers, seconds=o.seconds, reason=o.reason)
-
 class Configuration:
     "Runs that share all choices but name and seed"
     def __init__(self,
@@ -98,18 +70,75 @@ class Configuration:
     ):
         self.statuses = seen
         for o in seen: o.group = number
-        first,done = seen[0].exp,[o for o in seen if o.state=='finished']
-        self.name = ', '.join(f"{k.replace('_',' ')} {choice_text(getattr(first, k))}" for k in differ) or _common_name([o.name for o in seen])
+        done = [o for o in seen if o.state=='finished']
+        choices = {k: getattr(seen[0].exp, k) for k in differ}
+        words = [f"{k.replace('_',' ')} {choice_text(v)}" for k,v in choices.items()]
+        self.name = ', '.join(words) or _common_name([o.name for o in seen])
         self.seeds = _by_seed(done)
-        tests,watched = zip(*self.seeds.values()) if done else ((),())
-        numbers = dict(zip(('mean','sd','low','high'), mean_interval(tests) if done else (nan,)*4), best_watched_accuracy=fmean(watched) if done else nan)
-        self.row = {k: getattr(first, k) for k in differ} | dict(runs=len(done), seeds=', '.join(map(str, self.seeds)), **numbers)
+        self.row = choices | dict(runs=len(done), seeds=', '.join(map(str, self.seeds)), **_summary(self.seeds))
 
-def _by_seed(done):
-    "Mean test accuracy and mean watched accuracy of each seed: the same seed twice is no second try"
-    seeds = {}
-    for o in done: seeds.setdefault(o.exp.seed, []).append((o.metrics['test_accuracy'],o.watched_accuracy))
-    return {k: tuple(map(fmean, zip(*v))) for k,v in seeds.items()}
+def _configurations(statuses, differ):
+    "The configurations, that of the highest mean first"
+    runs_of = {} # choices -> runs
+    for o in statuses:
+        if o.exp: runs_of.setdefault(_choices_of(o.exp), []).append(o)
+    found = [Configuration(i, o, differ) for i,o in enumerate(runs_of.values())]
+    return sorted(found, key=lambda o: -o.row['mean'] if o.seeds else inf)
+
+# %% ../../nbs/runs/folder.ipynb #3cef3149
+def _runs_table(statuses, differ):
+    "The table of runs"
+    choices = [k for k in differ if k!='epochs']
+    index = pd.Index([o.name for o in statuses], name='run')
+    return pd.DataFrame([_table_row(o, choices) for o in statuses], index=index)
+
+def _table_row(o, choices):
+    "A row of the table of runs"
+    row = {'state': o.state} | {k: getattr(o.exp, k, nan) for k in choices}
+    row |= dict(epochs=len(o.history), of=getattr(o.exp, 'epochs', nan), best_epoch=o.best.get('epoch', nan))
+    row['best_watched_accuracy'] = o.watched_accuracy
+    row |= {k: o.metrics.get(k, nan) for k in ('test_accuracy','low','high','test_correct','test_images')}
+    return row | dict(seconds=o.seconds, reason=o.reason)
+
+# %% ../../nbs/runs/folder.ipynb #1dcccded
+def _run_folders(folder):
+    "Folders of runs, also of finished ones that have lost their choices"
+    found = [o for o in folder.iterdir() if (o/'experiment.toml').is_file() or is_finished(o)]
+    return sorted(found, key=lambda o: natural_key(o.name))
+
+class Runs:
+    "A folder of runs, finished or not, as it is now"
+    def __init__(self,
+        folder:str|Path, # Folder of the folders of runs
+        experiments:list|None=None, # `Experiment`s that are expected there, in this order; `None` for whatever is there
+        others:bool=False, # And whatever else is there, behind those expected?
+    ):
+        self.folder = Path(folder)
+        self.experiments = list(experiments or [])
+        self.others = others or experiments is None
+        if not self.folder.is_dir(): raise FileNotFoundError(f'there is no folder {folder}')
+        self.statuses = self._read_statuses()
+        if not self.statuses: raise ValueError(f'{folder} holds no run: a run is a folder with an experiment.toml, '
+            'and this is the folder above such')
+        self.differ = differing_fields([o.exp for o in self.statuses if o.exp])
+        self.table = _runs_table(self.statuses, self.differ)
+        self.groups = _configurations(self.statuses, [k for k in self.differ if k!='seed'])
+        index = pd.Index([o.name for o in self.groups], name='configuration')
+        self.configurations = pd.DataFrame([o.row for o in self.groups], index=index)
+
+    def _read_statuses(self):
+        "What was seen of each run"
+        res = [read_status(self.folder/o.name, o) for o in self.experiments]
+        names = {o.name for o in self.experiments}
+        if not self.others: return res
+        return res + [read_status(o) for o in _run_folders(self.folder) if o.name not in names]
+
+    @cached_property
+    def finished(self): return [Run(o.folder) for o in self.statuses if o.state=='finished']
+    @property
+    def failed(self): return {o.name: o.reason for o in self.statuses if o.state=='failed'}
+    def __iter__(self): return iter(self.finished)
+    def __len__(self): return sum(o.state=='finished' for o in self.statuses)
 
 # %% ../../nbs/runs/folder.ipynb #43ed382d
 @patch
@@ -120,7 +149,8 @@ def sentences(self:Runs)->list: # A sentence a configuration
 def _sentence(r, n):
     if not n: return 'no finished run'
     if n==1: return f"{100*r['mean']:.1f} % (one seed, so how much the seed matters is not known)"
-    return f"{100*r['mean']:.1f} % ± {100*r['sd']:.1f} (sd over {n} seeds; 95 % interval of the mean {100*r['low']:.1f} to {100*r['high']:.1f})"
+    return (f"{100*r['mean']:.1f} % ± {100*r['sd']:.1f} (sd over {n} seeds; "
+        f"95 % interval of the mean {100*r['low']:.1f} to {100*r['high']:.1f})")
 
 @patch
 def _repr_html_(self:Runs): return self.configurations._repr_html_() + self.table._repr_html_()

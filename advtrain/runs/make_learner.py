@@ -6,7 +6,7 @@
 __all__ = ['make_learner']
 
 # %% ../../nbs/runs/make_learner.ipynb #13d7bb77
-import contextlib,inspect
+import inspect
 from pathlib import Path
 
 from fastai.torch_core import no_random
@@ -35,6 +35,7 @@ def _options(f): return sorted(k for k in _parameters(f) if k in FIELDS and k!='
 
 DATA_CHOICES = [k for k in _parameters(image_dls) if k in FIELDS] # options of the loaders that an experiment decides
 
+# %% ../../nbs/runs/make_learner.ipynb #ecb19f0b
 @patch
 def unused_choices(self:Experiment)->dict: # field -> the name of what doesn't have it
     "Find the choices that our network, optimiser or schedule has, and the chosen one doesn't"
@@ -50,6 +51,18 @@ def _print_unused(exp):
     lines = [f'{k} ({name} has none)' for k,name in exp.unused_choices().items() if getattr(exp, k)!=FIELDS[k].default]
     if lines: print_rank0(f"not used: {', '.join(lines)}")
 
+# %% ../../nbs/runs/make_learner.ipynb #52946c0e
+def _make_augs(exp):
+    "The augmentation of `exp`"
+    make = AUGS[exp.augs]
+    options = {} if exp.hole is None else {'hole': exp.hole}
+    if type(make).__module__.startswith('albumentations'): # made already
+        refuse(f'AUGS[{exp.augs!r}]', 'a function from the size to an augmentation', make, TypeError)
+    try: inspect.signature(make).bind(exp.size, **options)
+    except TypeError: raise ValueError(f"the augmentation {exp.augs!r} cannot be called with "
+        f"{', '.join(['the size', *options])}: AUGS holds functions of size, and of hole where hole is set") from None
+    return make(exp.size, **options)
+
 # %% ../../nbs/runs/make_learner.ipynb #a606c3bd
 def _learner(exp, dls):
     "The learner of `exp`; a layer that does not exist is an error now, not after training"
@@ -62,17 +75,6 @@ def _learner(exp, dls):
     for o in exp.layers: find_layer(learn.model, o)
     return learn
 
-def _augs(exp):
-    "The augmentation of `exp`"
-    make = AUGS[exp.augs]
-    options = {} if exp.hole is None else {'hole': exp.hole}
-    if type(make).__module__.startswith('albumentations'): # made already
-        refuse(f'AUGS[{exp.augs!r}]', 'a function from the size to an augmentation', make, TypeError)
-    try: inspect.signature(make).bind(exp.size, **options)
-    except TypeError: raise ValueError(f"the augmentation {exp.augs!r} cannot be called with "
-        f"{', '.join(['the size', *options])}: AUGS holds functions of size, and of hole where hole is set") from None
-    return make(exp.size, **options)
-
 @delegates(image_dls, but=DATA_CHOICES)
 def make_learner(
     exp:Experiment, # The choices
@@ -81,7 +83,7 @@ def make_learner(
 )->RunLearner: # Ready for `fit`
     "Make the loaders and the learner of `exp`, its seed set"
     set_seed(exp.seed)
-    options = {k: getattr(exp, k) for k in DATA_CHOICES} | dict(augs=_augs(exp))
+    options = {k: getattr(exp, k) for k in DATA_CHOICES} | dict(augs=_make_augs(exp))
     dls = image_dls(data, **options, **kwargs)
     _print_unused(exp)
     return _learner(exp, dls)
@@ -92,7 +94,8 @@ def learner(self:Run,
     data:str|Path|None=None, # Folder of the data it was trained on; `None` for a learner without training images
 )->RunLearner: # With the weights of the best epoch
     "Make the run's learner"
-    about,exp = self.environment['data'],self.experiment
+    about = self.environment['data']
+    exp = self.experiment
     if data is None: learn = _learner(exp, empty_dls(self.metrics['classes'], about['stats'], exp.size, exp.bs))
     else: learn = self._check_data(make_learner(exp, data, on_error='skip' if about['skipped'] else 'raise'))
     weights = self._read('weights.safetensors', load_tensors)[0]
@@ -103,22 +106,17 @@ def learner(self:Run,
 @patch
 def _check_data(self:Run, learn):
     "Raise a `ValueError` for other data than the run's"
-    there,here = self.environment['data']['fingerprint'],learn.dls.fingerprint
+    there = self.environment['data']['fingerprint']
+    here = learn.dls.fingerprint
     if differ := [f'{k}: {there[k]} then, {here[k]} now' for k in there if there[k]!=here[k]]:
         raise ValueError(f"{learn.dls.source} holds other images than the run {self.folder} saw ({'; '.join(differ)})")
     return learn
 
-@patch(as_prop=True)
-def source(self:Run):
-    "Folder of the data"
-    return Path(self._data or self.environment['data']['folder'])
-
-@patch
-def _root(self:Run):
-    "Folder of the data, as far as it is known"
-    with contextlib.suppress(ValueError): return self.source
-
+# %% ../../nbs/runs/make_learner.ipynb #43aa14be
 @patch
 def _learner_for_pictures(self:Run):
-    if not self.source.exists(): raise FileNotFoundError(f"the data of the run {self.folder} lay in {self.source}, where they are no more: Run(folder, data=…) takes their new place")
+    "The run's learner with its data, for an interpretation that was read back"
+    if not self.source.exists():
+        raise FileNotFoundError(f"the data of the run {self.folder} lay in {self.source}, where they are no more: "
+            'Run(folder, data=…) takes their new place')
     with no_random(),silenced(): return self.learner(self.source) # the generators stay as they were

@@ -38,6 +38,7 @@ class _FromPixels(nn.Module):
     )->torch.Tensor: # Logits, shape (images, classes)
         return self.model(((images.to(torch.float32)/255-self.mean)/self.std).permute(0,3,1,2))
 
+# %% ../../nbs/runs/onnx.ipynb #fa7fd74d
 @contextlib.contextmanager
 def _only_errors(logger):
     "A logger without its warnings"
@@ -48,10 +49,14 @@ def _only_errors(logger):
 
 def _to_onnx(net, size):
     "`net` as an ONNX model, without where its code lies on this machine"
-    batch,images = torch.export.Dim('batch', min=1),torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    with warnings.catch_warnings(),contextlib.redirect_stdout(io.StringIO()),_only_errors(logging.getLogger('onnxscript')):
+    images = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    shapes = ({0: torch.export.Dim('batch', min=1)},)
+    names = dict(input_names=['images'], output_names=['logits'])
+    how = dict(opset_version=18, dynamo=True, dynamic_shapes=shapes, verbose=False)
+    logger = logging.getLogger('onnxscript')
+    with warnings.catch_warnings(),contextlib.redirect_stdout(io.StringIO()),_only_errors(logger):
         warnings.simplefilter('ignore')
-        model = torch.onnx.export(net, (images,), input_names=['images'], output_names=['logits'], opset_version=18, dynamo=True, dynamic_shapes=({0: batch},), verbose=False).model_proto
+        model = torch.onnx.export(net, (images,), **names, **how).model_proto
     for node in model.graph.node: node.ClearField('metadata_props')
     return model
 
@@ -60,11 +65,31 @@ _TOLERANCE = 1e-4 # largest difference of logits
 
 def _difference(model, net, size):
     "The largest difference between logits of ONNX Runtime and of PyTorch"
-    session,rng = import_extra('onnxruntime', 'onnx').InferenceSession(model, providers=['CPUExecutionProvider']),np.random.default_rng(0)
+    session = import_extra('onnxruntime', 'onnx').InferenceSession(model, providers=['CPUExecutionProvider'])
+    rng = np.random.default_rng(0)
     def _of_batch(n):
         images = rng.integers(0, 256, (n,size,size,3), np.uint8)
-        with torch.no_grad(): return np.abs(session.run(['logits'], {'images': images})[0]-net(torch.from_numpy(images)).numpy()).max()
+        theirs = session.run(['logits'], {'images': images})[0]
+        with torch.no_grad(): ours = net(torch.from_numpy(images)).numpy()
+        return np.abs(theirs-ours).max()
     return float(np.max([_of_batch(n) for n in (1,3,32)]))
+
+# %% ../../nbs/runs/onnx.ipynb #4017aedc
+@patch
+def _from_pixels(self:Run):
+    "The run's network, from decoded images on, on the CPU"
+    with no_random(): learn = self.learner() # the generators stay as they were
+    return _FromPixels(learn.model.cpu(), *self.environment['data']['stats']).eval()
+
+@patch
+def _about_network(self:Run):
+    "What is written into the file, texts by name"
+    mean,std = self.environment['data']['stats']
+    size = self.experiment.size
+    accuracy = self.metrics['test_accuracy']
+    about = dict(classes=self.metrics['classes'], mean=mean, std=std, size=size, test_accuracy=accuracy)
+    about = {k: json.dumps(v, ensure_ascii=False) for k,v in about.items()}
+    return about | dict(experiment=self.experiment.to_toml(), advtrain=advtrain.__version__)
 
 # %% ../../nbs/runs/onnx.ipynb #c3db6df0
 @patch
@@ -76,22 +101,12 @@ def to_onnx(self:Run,
     own = OwnFiles(self.folder) if file is None else OwnFiles(Path(file).parent, 'onnx')
     file = Path(file or self.folder/'network.onnx')
     own.check(file.name)
-    net,size = self._from_pixels(),self.experiment.size
+    net = self._from_pixels()
+    size = self.experiment.size
     model = _to_onnx(net, size)
     onnx.helper.set_model_props(model, self._about_network())
     data = model.SerializeToString()
     worst = _difference(data, net, size)
-    if not worst<=_TOLERANCE: raise ValueError(f'{file} is not written: ONNX Runtime and PyTorch differ by {worst:.2g} in their logits, and {_TOLERANCE:.0e} is allowed')
+    if not worst<=_TOLERANCE: raise ValueError(f'{file} is not written: '
+        f'ONNX Runtime and PyTorch differ by {worst:.2g} in their logits, and {_TOLERANCE:.0e} is allowed')
     return own.write(file.name, data)
-
-@patch
-def _from_pixels(self:Run):
-    with no_random(): learn = self.learner() # the generators stay as they were
-    return _FromPixels(learn.model.cpu(), *self.environment['data']['stats']).eval()
-
-@patch
-def _about_network(self:Run):
-    "What is written into the file, texts by name"
-    mean,std = self.environment['data']['stats']
-    about = dict(classes=self.metrics['classes'], mean=mean, std=std, size=self.experiment.size, test_accuracy=self.metrics['test_accuracy'])
-    return {k: json.dumps(v, ensure_ascii=False) for k,v in about.items()} | dict(experiment=self.experiment.to_toml(), advtrain=advtrain.__version__)

@@ -6,10 +6,11 @@
 __all__ = ['Run']
 
 # %% ../../nbs/runs/run.ipynb #f2f0ce97
-import json,warnings
+import contextlib,json,warnings
 from functools import cached_property
 from pathlib import Path
 
+from fastcore.basics import patch
 import pandas as pd
 
 from ..checks import check_path,printable
@@ -20,6 +21,8 @@ from .pictures import FIGURES
 from .checksums import CHECKSUMS,find_problems,is_finished,read_checksums
 
 # %% ../../nbs/runs/run.ipynb #1e36f01d
+NAME_COLUMNS = 'path','actual','predicted' # columns of the predictions that others named
+
 def escape_formulas(
     names, # Series of texts
 ): # The same, to be written as CSV
@@ -32,10 +35,9 @@ def unescape_formulas(
     "Take the quotes away"
     return texts.str.removeprefix("'")
 
-# %% ../../nbs/runs/run.ipynb #8e38b230
-NAME_COLUMNS = 'path','actual','predicted' # columns of the predictions that others named
-
 # %% ../../nbs/runs/run.ipynb #cb96eafb
+def _read_text(file): return file.read_text(encoding='utf-8')
+
 class Run:
     "A finished run, read from its folder"
     def __init__(self,
@@ -43,11 +45,12 @@ class Run:
         data:str|Path|None=None, # Folder of its data; `None` for where they lay
         interpretation:ImageInterpretation|None=None, # Its predictions, if it was written just now, unchecked
     ):
-        self.folder,self._data = check_path('folder', folder),data
-        self._place = self.folder.absolute() # the working directory may change
+        self.folder = check_path('folder', folder)
+        self._data = data
+        self._absolute = self.folder.absolute() # the working directory may change
         if not is_finished(folder): raise FileNotFoundError(f"{folder} holds no finished run: there is no {CHECKSUMS}")
         self.problems = {} if interpretation else find_problems(folder)
-        self._sealed = read_checksums(folder)
+        self._checksums = read_checksums(folder)
         if interpretation: self.interpretation = interpretation # with its learner, and the images in memory
         if self.problems:
             words = '; '.join(f'{k} {v}' for k,v in self.problems.items())
@@ -55,18 +58,22 @@ class Run:
 
     def _read(self, name, reader):
         "What `reader` makes of a file; raise a `ValueError` that names a file that is not as it was"
-        file,what = self._place/name,self.problems.get(name)
-        if what is None and not file.is_file(): what = 'is missing'
-        if what is None and read_checksums(self._place)!=self._sealed: what = 'is of a run that was written since this one was opened: open it again'
-        if what: raise ValueError(f'{self.folder/name} {what}')
-        try: return reader(file)
+        if problem := self._problem(name): raise ValueError(f'{self.folder/name} {problem}')
+        try: return reader(self._absolute/name)
         except Exception as e: raise ValueError(f'{self.folder/name} cannot be read: {e}') from e
 
-    def _json(self, name): return self._read(name, lambda f: json.loads(f.read_text(encoding='utf-8')))
+    def _problem(self, name):
+        "What is wrong with a file now, or nothing"
+        if name in self.problems: return self.problems[name]
+        if not (self._absolute/name).is_file(): return 'is missing'
+        same = read_checksums(self._absolute)==self._checksums
+        if not same: return 'is of a run that was written since this one was opened: open it again'
+
+    def _json(self, name): return self._read(name, lambda f: json.loads(_read_text(f)))
     def _csv(self, name, **kwargs): return self._read(name, lambda f: pd.read_csv(f, keep_default_na=False, **kwargs))
 
     @cached_property
-    def experiment(self): return self._read('experiment.toml', lambda f: Experiment.from_toml(f.read_text(encoding='utf-8')))
+    def experiment(self): return self._read('experiment.toml', lambda f: Experiment.from_toml(_read_text(f)))
     @cached_property
     def environment(self): return self._json('environment.json')
     @cached_property
@@ -76,17 +83,36 @@ class Run:
     @cached_property
     def model(self): return self._csv('model.csv')
     @cached_property
-    def interpretation(self): return self._read('predictions.safetensors', lambda f: ImageInterpretation.load(f, self._learner_for_pictures, self._root()))
-    @cached_property
     def predictions(self):
         table = self._csv('predictions.csv', index_col='index', dtype=dict.fromkeys(NAME_COLUMNS, str))
         return table.assign(**{k: unescape_formulas(table[k]) for k in NAME_COLUMNS})
+    @cached_property
+    def interpretation(self):
+        def _load(file): return ImageInterpretation.load(file, self._learner_for_pictures, self._root())
+        return self._read('predictions.safetensors', _load)
 
-    def figures(self):
-        "Captions and files of the figures that are as they were, by name"
-        files = {o: self._place/'figures'/f'{o}.png' for o in FIGURES if f'figures/{o}.png' not in self.problems}
-        return {o: (FIGURES[o], file) for o,file in files.items() if file.is_file() and is_inside(file, self._place)}
+# %% ../../nbs/runs/run.ipynb #6744bc47
+@patch
+def __repr__(self:Run):
+    if any(o in self.problems for o in ('experiment.toml','metrics.json')): return f'Run({self.folder}, damaged)'
+    name = self.experiment.name
+    m = self.metrics
+    return printable(f"Run({name}: {m['test_accuracy']:.2%} of {m['test_images']} test images, {self.folder})")
 
-    def __repr__(self):
-        if any(o in self.problems for o in ('experiment.toml','metrics.json')): return f'Run({self.folder}, damaged)'
-        return printable(f"Run({self.experiment.name}: {self.metrics['test_accuracy']:.2%} of {self.metrics['test_images']} test images, {self.folder})")
+# %% ../../nbs/runs/run.ipynb #b7ff8e5d
+@patch(as_prop=True)
+def source(self:Run):
+    "Folder of the data"
+    return Path(self._data or self.environment['data']['folder'])
+
+@patch
+def _root(self:Run):
+    "Folder of the data, as far as it is known"
+    with contextlib.suppress(ValueError): return self.source
+
+# %% ../../nbs/runs/run.ipynb #b5260862
+@patch
+def figures(self:Run)->dict: # name -> (caption, file)
+    "Captions and files of the figures that are as they were, by name"
+    files = {o: self._absolute/'figures'/f'{o}.png' for o in FIGURES if f'figures/{o}.png' not in self.problems}
+    return {o: (FIGURES[o], file) for o,file in files.items() if file.is_file() and is_inside(file, self._absolute)}

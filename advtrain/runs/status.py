@@ -27,12 +27,18 @@ def read_history(
     if not text.endswith('\n'): raise ValueError('it was cut')
     head,*lines = csv.reader(text.splitlines())
     rows = [{k: float(v) if v else nan for k,v in zip(head, line, strict=True)} for line in lines]
-    for i,r in enumerate(rows, 1):
-        lost = [k for k in ('epoch','valid_loss','valid_acc','valid_n','seconds') if k not in r]
-        if lost: raise ValueError(f"it has no column {', '.join(lost)}")
-        if r['epoch']!=i or not 0<=r['valid_acc']<=1 or 1e100<abs(r['valid_loss'])<inf: raise ValueError(f"row {i} is epoch {r['epoch']:g} with accuracy {r['valid_acc']:g} and loss {r['valid_loss']:g}")
-        r['epoch'] = i
+    for i,row in enumerate(rows, 1):
+        _check_row(row, i)
+        row['epoch'] = i
     return rows
+
+def _check_row(row, i):
+    "Raise a `ValueError` if `row` isn't epoch `i` of a history"
+    lost = [k for k in ('epoch','valid_loss','valid_acc','valid_n','seconds') if k not in row]
+    if lost: raise ValueError(f"it has no column {', '.join(lost)}")
+    epoch,loss,accuracy = (row[k] for k in ('epoch','valid_loss','valid_acc'))
+    if epoch!=i or not 0<=accuracy<=1 or 1e100<abs(loss)<inf:
+        raise ValueError(f'row {i} is epoch {epoch:g} with accuracy {accuracy:g} and loss {loss:g}')
 
 # %% ../../nbs/runs/status.ipynb #eacb0c4f
 def read_metrics(
@@ -40,17 +46,30 @@ def read_metrics(
 )->dict: # Only what the overview needs
     "Read what a run came to"
     m = json.loads(text)
-    res = dict(test_accuracy=float(m['test_accuracy']), test_correct=int(m['test_correct']), test_images=int(m['test_images']), seconds=float(m.get('seconds', nan)))
-    if not 0<=res['test_accuracy']<=1 or not 0<=res['test_correct']<=res['test_images']: raise ValueError('its numbers are no accuracy')
-    return res | dict(zip(('low','high'), wilson(res['test_correct'], res['test_images'])))
+    accuracy = float(m['test_accuracy'])
+    correct = int(m['test_correct'])
+    n = int(m['test_images'])
+    seconds = float(m.get('seconds', nan))
+    if not 0<=accuracy<=1 or not 0<=correct<=n: raise ValueError('its numbers are no accuracy')
+    low,high = wilson(correct, n)
+    return dict(test_accuracy=accuracy, test_correct=correct, test_images=n, seconds=seconds, low=low, high=high)
 
+# %% ../../nbs/runs/status.ipynb #a3708e65
 def read_stop(
     text:str, # What `stopped.json` holds
 )->dict: # state, reason, traceback
     "Read why a run has stopped"
     stop = json.loads(text)
     if stop['state'] not in ('failed','pruned'): raise ValueError(f"{stop['state']!r} is no state")
-    return dict(state=stop['state'], reason=' '.join(str(stop.get('reason') or '').split()), traceback=str(stop.get('traceback') or ''))
+    reason = ' '.join(str(stop.get('reason') or '').split())
+    return dict(state=stop['state'], reason=reason, traceback=str(stop.get('traceback') or ''))
+
+# %% ../../nbs/runs/status.ipynb #49ddc855
+@lru_cache(4096)
+def _read_choices(text):
+    "Read an experiment; raise a `ValueError` if it was cut"
+    if not text.endswith('\n'): raise ValueError('it was cut')
+    return Experiment.from_toml(text)
 
 # %% ../../nbs/runs/status.ipynb #fe794ae4
 STATES = { # state -> meaning, in the order of the table
@@ -84,39 +103,17 @@ class RunStatus:
     @property
     def watched_accuracy(self): return self.best['valid_acc'] if self.best.get('valid_n') else nan
     @property
-    def seconds(self): return sum(r['seconds'] for r in self.history) if self.history else self.metrics.get('seconds', nan)
+    def seconds(self):
+        return sum(r['seconds'] for r in self.history) if self.history else self.metrics.get('seconds', nan)
 
-def read_status(
-    folder:Path, # Folder of a run
-    expected:Experiment|None=None, # What is expected there, if that is known
-)->RunStatus: # Whatever could be read
-    "See what lies in the folder of a run; a file that cannot be read is a reason, not an error"
-    seen = RunStatus(folder.name, folder, expected)
-    try: _read_files(seen, expected)
-    except Exception as e: seen.state,seen.reason = 'damaged',_first_line(e)
-    return seen
-
-def _read_files(seen, expected):
-    folder,faults = seen.folder,{}
-    done,begun = is_finished(folder),(folder/'experiment.toml').exists()
-    def _read(name, reader, needed, default):
-        try: return reader((folder/name).read_text(encoding='utf-8'))
-        except FileNotFoundError: faults.update({name: f'{name} is missing'} if needed else {})
-        except Exception as e: faults[name] = f'{name} cannot be read: {_first_line(e)}'
-        return default
-    seen.exp = _read('experiment.toml', _read_choices, done or begun or not expected, expected)
-    seen.history = _read('history.csv', read_history, done, [])
-    seen.metrics = _read('metrics.json', read_metrics, done, {})
-    stop,seen.report = _read('stopped.json', read_stop, False, {}),(folder/'report.html').is_file()
-    _set_state(seen, '; '.join(faults.values()), stop, begun)
-
+# %% ../../nbs/runs/status.ipynb #47117422
 def _set_state(seen, faults, stop, begun):
     "Set the state, and its reason"
     busy = (faults or not seen.metrics) and is_locked(seen.folder)
     if busy: seen.state,seen.reason = 'running',faults
     elif faults: seen.reason = faults
     elif seen.metrics: seen.state = 'finished'
-    elif stop: seen.state,seen.reason,seen.traceback = stop.values()
+    elif stop: seen.state,seen.reason,seen.traceback = (stop[k] for k in ('state','reason','traceback'))
     elif not begun: seen.state,seen.reason = _not_begun(seen.folder)
     else: seen.state = 'trained' if len(seen.history)>=seen.exp.epochs else 'interrupted'
 
@@ -125,10 +122,37 @@ def _not_begun(folder):
     if OwnFiles(folder).is_free(): return 'waiting',''
     return 'failed',f'{folder} is not empty and holds no run: it needs a folder of its own'
 
-@lru_cache(4096)
-def _read_choices(text):
-    "TOML takes longest of all, and the same text is read after every epoch"
-    if not text.endswith('\n'): raise ValueError('it was cut')
-    return Experiment.from_toml(text)
-
+# %% ../../nbs/runs/status.ipynb #77ec792f
 def _first_line(e): return (str(e).strip().splitlines() or [''])[0] or type(e).__name__
+
+# %% ../../nbs/runs/status.ipynb #8c0319d7
+def _read_files(seen, expected):
+    "Read the files of a run into its status"
+    folder = seen.folder
+    faults = {}
+    done = is_finished(folder)
+    begun = (folder/'experiment.toml').exists()
+    def _read(name, reader, needed, default):
+        try: return reader((folder/name).read_text(encoding='utf-8'))
+        except FileNotFoundError:
+            if needed: faults[name] = f'{name} is missing'
+        except Exception as e: faults[name] = f'{name} cannot be read: {_first_line(e)}'
+        return default
+    seen.exp = _read('experiment.toml', _read_choices, done or begun or not expected, expected)
+    seen.history = _read('history.csv', read_history, done, [])
+    seen.metrics = _read('metrics.json', read_metrics, done, {})
+    stop = _read('stopped.json', read_stop, False, {})
+    seen.report = (folder/'report.html').is_file()
+    _set_state(seen, '; '.join(faults.values()), stop, begun)
+
+def read_status(
+    folder:Path, # Folder of a run
+    expected:Experiment|None=None, # What is expected there, if that is known
+)->RunStatus: # Whatever could be read
+    "See what lies in the folder of a run; a file that cannot be read is a reason, not an error"
+    seen = RunStatus(folder.name, folder, expected)
+    try: _read_files(seen, expected)
+    except Exception as e:
+        seen.state = 'damaged'
+        seen.reason = _first_line(e)
+    return seen
