@@ -9,7 +9,7 @@ __all__ = ['AUGS', 'cutout_augs', 'flip_cutout_augs', 'shift_gray_augs']
 from ..checks import check_flag,check_number,check_whole
 from ..lazy import A
 
-# %% ../../nbs/data/augs.ipynb #97a915d3
+# %% ../../nbs/data/augs.ipynb #2a5da61a
 def _cutout(hole, fill, p, size=4096):
     "One square hole, in images of `size` pixels"
     hole = check_whole('hole, the side of the square in pixels,', hole, 1, size)
@@ -24,8 +24,9 @@ def _padded_crop(size, pad):
     around = size + 2*check_whole('pad', pad, 0, 1024)
     return [A.PadIfNeeded(around, around, border_mode=0), A.RandomCrop(size, size)]
 
-def _degrees(degrees): return check_number('degrees', degrees, 0, 180)
+def _check_degrees(degrees): return check_number('degrees', degrees, 0, 180)
 
+# %% ../../nbs/data/augs.ipynb #bfc5b8cf
 def cutout_augs(
     size:int=32, # Side of the image, pixels
     pad:int=4, # Black border added on each side before the random crop, pixels
@@ -36,7 +37,8 @@ def cutout_augs(
     flip:bool=False, # Mirror half of the images?
 )->'A.Compose':
     "Make a random crop with padding, a small rotation and a cutout"
-    crop,degrees = _padded_crop(size, pad),_degrees(degrees)
+    crop = _padded_crop(size, pad)
+    degrees = _check_degrees(degrees)
     mirror = [A.HorizontalFlip(p=.5)] if check_flag('flip', flip) else []
     rotate = [A.Rotate(limit=(-degrees,degrees), border_mode=0, p=.5)] if degrees else []
     return A.Compose([*crop, *mirror, *rotate, _cutout(hole, fill, p_hole, size)])
@@ -50,7 +52,7 @@ def flip_cutout_augs(
     "Make a random horizontal flip and a cutout"
     return A.Compose([A.HorizontalFlip(p=.5), _cutout(hole, fill, p_hole)])
 
-# %% ../../nbs/data/augs.ipynb #9824b0ab
+# %% ../../nbs/data/augs.ipynb #49bee7aa
 def shift_gray_augs(
     size:int=32, # Side of the image, pixels
     pad:int=4, # Black border added on each side before the random crop, pixels
@@ -63,7 +65,8 @@ def shift_gray_augs(
     p_hole:float=.5, # Share of images with a hole
 )->'A.Compose':
     "Make a random crop with padding, a shift, zoom and rotation, now and then gray, and a cutout"
-    crop,degrees = _padded_crop(size, pad),_degrees(degrees)
+    crop = _padded_crop(size, pad)
+    degrees = _check_degrees(degrees)
     shift = check_number('shift', shift, 0, 1)
     scale = check_number('scale', scale, 0, .99)
     p_gray = check_number('p_gray', p_gray, 0, 1)

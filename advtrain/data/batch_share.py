@@ -15,18 +15,27 @@ import numpy as np
 
 from .augment import BatchAlbumentations
 
-# %% ../../nbs/data/batch_share.ipynb #a8f4f976
+# %% ../../nbs/data/batch_share.ipynb #ef1db742
+def batch_sizes(
+    n:int, # Images
+    bs:int, # Images of a batch
+    drop_last:bool=False, # Leave out a last batch that is not full?
+)->list: # Images of each batch
+    "Sizes of the batches of `n` images"
+    return [bs]*(n//bs) + ([n%bs] if n%bs and not drop_last else [])
+
+# %% ../../nbs/data/batch_share.ipynb #ff5ff4ab
 class BatchShare(NamedTuple):
     "Which part of each batch is loaded"
-    rank:int = 0 # Number of this part, from 0
-    of:int = 1 # Number of parts
+    rank:int = 0 # Number of this process, from 0
+    world_size:int = 1 # Number of processes that share each batch
     fill:bool = False # Load the first image of a batch, if the part is empty?
 
     def own(self,
         n:int, # Images of a batch
     )->range: # Their places in the batch
         "Find the images of this part"
-        each,more = divmod(n, self.of)
+        each,more = divmod(n, self.world_size)
         start = self.rank*each+min(self.rank, more)
         return range(start, start+each+(self.rank<more))
 
@@ -47,15 +56,8 @@ class BatchShare(NamedTuple):
         mine:list, # Places of those of this part
     )->tuple: # The same
         "Note on the images which part they are, for a batch augmentation that draws for the whole batch"
-        if self.of==1 or not any(isinstance(f, BatchAlbumentations) for f in dl.after_batch.fs): return batch
+        augments = any(isinstance(f, BatchAlbumentations) for f in dl.after_batch.fs)
+        if self.world_size==1 or not augments: return batch
         for x in L(batch):
             if isinstance(x, TensorImage): x.share = n,np.array(mine)
         return batch
-
-def batch_sizes(
-    n:int, # Images
-    bs:int, # Images of a batch
-    drop_last:bool=False, # Leave out a last batch that is not full?
-)->list: # Images of each batch
-    "Sizes of the batches of `n` images"
-    return [bs]*(n//bs) + ([n%bs] if n%bs and not drop_last else [])

@@ -15,7 +15,7 @@ from torch.nn.functional import grid_sample
 
 from ..devices import device_put
 
-# %% ../../nbs/data/batched.ipynb #840188a3
+# %% ../../nbs/data/batched.ipynb #4c287c8a
 def class_name(
     cls:type, # A class
 )->str: # Such as 'albumentations.Rotate'
@@ -38,7 +38,8 @@ def by_class_name(
             registry.update(dict.fromkeys(names, form))
             return form
         return _add
-    _dispatch.register,_dispatch.registry = register,registry
+    _dispatch.register = register
+    _dispatch.registry = registry
     return _dispatch
 
 # %% ../../nbs/data/batched.ipynb #b152d5ea
@@ -51,7 +52,7 @@ def draw_params(
     "Draw the parameters of `transform` for each image of a batch"
     return {}
 
-# %% ../../nbs/data/batched.ipynb #6cbac1b2
+# %% ../../nbs/data/batched.ipynb #6e9e0d69
 @by_class_name
 def apply_params(
     transform, # albumentations transform
@@ -59,7 +60,8 @@ def apply_params(
     params:dict, # Parameters, as `draw_params` gives them
 )->torch.Tensor: # Batch, on the same device
     "Apply `transform` with given parameters to each image of a batch"
-    raise ValueError(f'{type(transform).__name__} has no batch form: use AlbumentationsTransform, which applies any transform image by image')
+    raise ValueError(f'{type(transform).__name__} has no batch form: use AlbumentationsTransform, which applies any '
+                     'transform image by image')
 
 # %% ../../nbs/data/batched.ipynb #91a010a8
 @apply_params.register('NoOp')
@@ -82,10 +84,15 @@ def _inside(
     period = max(2*n - (0 if edge else 2), 1)
     return np.minimum(i%period, period - edge - i%period)
 
-# %% ../../nbs/data/batched.ipynb #3b1baa09
-def like_tensor(array, x): return device_put(array, x.device)
+# %% ../../nbs/data/batched.ipynb #ae234f0b
+def like_tensor(
+    array, # NumPy array, or numbers
+    x:torch.Tensor, # Tensor
+)->torch.Tensor: # `array`, on the device of `x`
+    "Bring an array to where a tensor is"
+    return device_put(array, x.device)
 
-# %% ../../nbs/data/batched.ipynb #a29bbb2b
+# %% ../../nbs/data/batched.ipynb #22778592
 def _canvas(
     x:torch.Tensor, # Batch whose number of images, channels, type and device are taken
     height:int, # Height, pixels
@@ -101,12 +108,13 @@ def _canvas(
 
 def _pad(x, top, bottom, left, right, border_mode, fill):
     "Add pixels around each image"
-    n,h,w,c = x.shape
+    h,w = x.shape[1:3]
     if border_mode==cv2.BORDER_CONSTANT:
         out = _canvas(x, top+h+bottom, left+w+right, fill)
         out[:,top:top+h,left:left+w] = x
         return out
-    rows,cols = _inside(np.arange(-top, h+bottom), h, border_mode),_inside(np.arange(-left, w+right), w, border_mode)
+    rows = _inside(np.arange(-top, h+bottom), h, border_mode)
+    cols = _inside(np.arange(-left, w+right), w, border_mode)
     return x.index_select(1, like_tensor(rows, x)).index_select(2, like_tensor(cols, x))
 
 # %% ../../nbs/data/batched.ipynb #a5d5131b
@@ -124,7 +132,7 @@ def _windows(
     rows = (first[:,None] + np.arange(height)*w).ravel()
     return runs.index_select(0, like_tensor(rows, x)).view(n, height, width, c)
 
-# %% ../../nbs/data/batched.ipynb #6aac5899
+# %% ../../nbs/data/batched.ipynb #fb02037b
 def _draw_pads(
     x:torch.Tensor, # Batch, shape (images, height, width, channels)
     rng:np.random.Generator, # Source of the draws
@@ -135,13 +143,15 @@ def _draw_pads(
     width_divisor:int|None=None, # The width becomes a multiple of this
 )->dict: # `pad_top`, `pad_bottom`, `pad_left`, `pad_right`, pixels
     "Draw how many pixels are added at each side"
-    def _one(n, least, divisor, start, end):
+    def _two_sides(n, least, divisor, start, end):
         total = max(least-n, 0) if least else -n % divisor
         if position=='random': before = rng.integers(0, total+1, len(x))
-        else: before = 0 if start in position else total if end in position else total//2
+        elif start in position: before = 0
+        elif end in position: before = total
+        else: before = total//2
         return before,total-before
-    top,bottom = _one(x.shape[1], min_height, height_divisor, 'top', 'bottom')
-    left,right = _one(x.shape[2], min_width,  width_divisor,  'left', 'right')
+    top,bottom = _two_sides(x.shape[1], min_height, height_divisor, 'top', 'bottom')
+    left,right = _two_sides(x.shape[2], min_width,  width_divisor,  'left', 'right')
     return dict(pad_top=top, pad_bottom=bottom, pad_left=left, pad_right=right)
 
 def _apply_pads(x, p, border_mode, fill):
@@ -150,44 +160,53 @@ def _apply_pads(x, p, border_mode, fill):
     top,bottom,left,right = [int(np.max(o)) for o in sides]
     padded = _pad(x, top, bottom, left, right, border_mode, fill)
     if all(np.min(o)==np.max(o) for o in sides): return padded
-    height,width = x.shape[1] + (sides[0]+sides[1]).max(),x.shape[2] + (sides[2]+sides[3]).max()
+    height = x.shape[1] + (sides[0]+sides[1]).max()
+    width = x.shape[2] + (sides[2]+sides[3]).max()
     return _windows(padded, top-sides[0], left-sides[2], int(height), int(width))
 
-# %% ../../nbs/data/batched.ipynb #3bc236fd
+# %% ../../nbs/data/batched.ipynb #9639bc4c
 @draw_params.register('Pad')
 def _draw_pad(transform, x, rng):
     p = transform.padding
-    left,top,right,bottom = p if np.ndim(p) and len(p)==4 else (*p,*p) if np.ndim(p) else (p,)*4
+    if not np.ndim(p): p = (p,)*4
+    elif len(p)==2: p = (*p,*p)
+    left,top,right,bottom = p
     return dict(pad_top=top, pad_bottom=bottom, pad_left=left, pad_right=right)
 
 @draw_params.register('PadIfNeeded')
 def _draw_pad_if_needed(transform, x, rng):
-    return _draw_pads(x, rng, transform.position, transform.min_height, transform.min_width, transform.pad_height_divisor, transform.pad_width_divisor)
+    t = transform
+    return _draw_pads(x, rng, t.position, t.min_height, t.min_width, t.pad_height_divisor, t.pad_width_divisor)
 
 @apply_params.register('Pad','PadIfNeeded')
 def _apply_pad(transform, x, params): return _apply_pads(x, params, transform.border_mode, transform.fill)
 
-# %% ../../nbs/data/batched.ipynb #ab3d817f
-def _crop_place(transform, x, rng):
-    "The padded size of the images, the pads, and the size of the crop"
-    (h,w),(height,width) = x.shape[1:3],(transform.height,transform.width)
-    if not transform.pad_if_needed:
-        if height<=h and width<=w: return h,w,None,height,width
-        raise ValueError(f'{type(transform).__name__}({height}, {width}) is larger than the images, which are {h}×{w} (height, width): '
-                         'make it smaller, or give it pad_if_needed=True')
-    return max(h, height),max(w, width),_draw_pads(x, rng, transform.pad_position, height, width),height,width
+# %% ../../nbs/data/batched.ipynb #e83cf4ee
+def _padded_size(transform, x, rng):
+    "Height and width of the images that are cropped, and their pads, or `None`"
+    h,w = x.shape[1:3]
+    height = transform.height
+    width = transform.width
+    if transform.pad_if_needed:
+        return max(h, height),max(w, width),_draw_pads(x, rng, transform.pad_position, height, width)
+    if height<=h and width<=w: return h,w,None
+    raise ValueError(f'{type(transform).__name__}({height}, {width}) is larger than the images, which are {h}×{w} '
+                     '(height, width): make it smaller, or give it pad_if_needed=True')
 
 @draw_params.register('RandomCrop')
 def _draw_random_crop(transform, x, rng):
-    h,w,pads,height,width = _crop_place(transform, x, rng)
-    top,left = rng.integers(0, h-height+1, len(x)),rng.integers(0, w-width+1, len(x))
-    return dict(crop_coords=np.stack([left, top, left+width, top+height], -1), pad_params=pads)
+    h,w,pads = _padded_size(transform, x, rng)
+    top = rng.integers(0, h-transform.height+1, len(x))
+    left = rng.integers(0, w-transform.width+1, len(x))
+    return dict(crop_coords=np.stack([left, top, left+transform.width, top+transform.height], -1), pad_params=pads)
 
 @draw_params.register('CenterCrop')
 def _draw_center_crop(transform, x, rng):
-    h,w,pads,height,width = _crop_place(transform, x, rng)
-    top,left = (h-height)//2,(w-width)//2
-    return dict(crop_coords=np.tile([left, top, left+width, top+height], (len(x),1)), pad_params=pads)
+    h,w,pads = _padded_size(transform, x, rng)
+    top = (h-transform.height)//2
+    left = (w-transform.width)//2
+    coords = [left, top, left+transform.width, top+transform.height]
+    return dict(crop_coords=np.tile(coords, (len(x),1)), pad_params=pads)
 
 @apply_params.register('RandomCrop','CenterCrop')
 def _apply_crop(transform, x, params):
@@ -195,10 +214,8 @@ def _apply_crop(transform, x, params):
     left,top,right,bottom = params['crop_coords'].T
     return _windows(x, top, left, int(bottom[0]-top[0]), int(right[0]-left[0]))
 
-# %% ../../nbs/data/batched.ipynb #a50e76a7
-_PADDING = {cv2.BORDER_CONSTANT: 'zeros', cv2.BORDER_REPLICATE: 'border', cv2.BORDER_WRAP: 'border', cv2.BORDER_REFLECT: 'reflection', cv2.BORDER_REFLECT_101: 'reflection'}
-
-def _sources(
+# %% ../../nbs/data/batched.ipynb #476910fb
+def _source_coords(
     matrix:np.ndarray, # Where pixels (x, y, 1) go, shape (images, 3, 3)
     height:int, # Height of the images, pixels
     width:int, # Width of the images, pixels
@@ -207,12 +224,27 @@ def _sources(
 )->torch.Tensor: # Coordinates x and y, shape (images, height, width, 2)
     "Find where in its image each pixel comes from"
     m = np.linalg.inv(matrix)[:,:2]
-    size = np.array([width,height]) if edges else np.array([width,height]).clip(2)-1
+    size = np.array([width,height])
+    if not edges: size = size.clip(2)-1
     m = m*(2/size)[:,None]
     m[...,2] += (1/size if edges else 0) - 1
     m = device_put(m.astype(np.float32), device)[...,None]
-    cols,rows = torch.arange(width, device=device),torch.arange(height, device=device)
-    return torch.stack([(m[:,i,0]*cols + m[:,i,2])[:,None] + (m[:,i,1]*rows)[:,:,None] for i in (0,1)]).permute(1,2,3,0)
+    cols = torch.arange(width, device=device)
+    rows = torch.arange(height, device=device)
+    def _along(axis): return (m[:,axis,0]*cols + m[:,axis,2])[:,None] + (m[:,axis,1]*rows)[:,:,None]
+    return torch.stack([_along(0), _along(1)]).permute(1,2,3,0)
+
+# %% ../../nbs/data/batched.ipynb #195c8205
+_PADDING = {
+    cv2.BORDER_CONSTANT: 'zeros',
+    cv2.BORDER_REPLICATE: 'border',
+    cv2.BORDER_WRAP: 'border',
+    cv2.BORDER_REFLECT: 'reflection',
+    cv2.BORDER_REFLECT_101: 'reflection',
+}
+
+# cuts decimals off; on a CPU a direct cast is four times slower
+def _to_uint8(x): return x.to(torch.int16).to(torch.uint8)
 
 def _warp(
     x:torch.Tensor, # Batch, shape (images, height, width, channels)
@@ -223,21 +255,22 @@ def _warp(
     "Apply an affine map to each image, with bilinear interpolation"
     h,w = x.shape[1:3]
     edges = border_mode in (cv2.BORDER_REFLECT, cv2.BORDER_CONSTANT)
-    wrap,constant = border_mode==cv2.BORDER_WRAP,border_mode==cv2.BORDER_CONSTANT and np.any(fill)
-    xy = _sources(matrix, h+wrap, w+wrap, edges, x.device)[:,:h,:w]
+    wrap = border_mode==cv2.BORDER_WRAP
+    filled = border_mode==cv2.BORDER_CONSTANT and np.any(fill)
+    xy = _source_coords(matrix, h+wrap, w+wrap, edges, x.device)[:,:h,:w]
     pixels = x.float()
-    if wrap: # one more row and column close the gap between the last pixel and the first
+    if wrap:
         pixels = _pad(pixels, 0, 1, 0, 1, border_mode, 0)
         xy = (xy+1).remainder(2)-1
-    if constant: pixels = pixels - (colour := _canvas(pixels[:1], 1, 1, fill))
+    if filled:
+        colour = _canvas(pixels[:1], 1, 1, fill)
+        pixels = pixels - colour
     out = grid_sample(pixels.permute(0,3,1,2), xy, 'bilinear', _PADDING[border_mode], align_corners=not edges)
     out = torch.stack(out.unbind(1), -1)
-    if constant: out += colour
+    if filled: out += colour
     return out.to(x.dtype) if x.is_floating_point() else _to_uint8(out.add_(.5))
 
-def _to_uint8(x): return x.to(torch.int16).to(torch.uint8) # cuts decimals off; on a CPU a direct cast is four times slower
-
-# %% ../../nbs/data/batched.ipynb #0876b675
+# %% ../../nbs/data/batched.ipynb #44915e37
 def _matrices(
     x:torch.Tensor, # Batch, shape (images, height, width, channels)
     rotate, # Rotation, degrees
@@ -249,20 +282,27 @@ def _matrices(
     move_y=0., # Shift along y, pixels
 )->np.ndarray: # Where pixels (x, y, 1) go, shape (images, 3, 3)
     "Make the matrices that zoom, rotate, shear and shift images about their centres"
-    a,sx,sy = np.deg2rad(rotate),np.tan(np.deg2rad(shear_x)),np.tan(np.deg2rad(shear_y))
-    cos,sin = np.cos(a),np.sin(a)
+    angle = np.deg2rad(rotate)
+    cos = np.cos(angle)
+    sin = np.sin(angle)
+    shear_x = np.tan(np.deg2rad(shear_x))
+    shear_y = np.tan(np.deg2rad(shear_y))
     m = np.zeros((len(x),3,3))
-    m[:,0,0],m[:,0,1] = (cos-sx*sin)*scale_x,(sin+sx*cos)*scale_y
-    m[:,1,0],m[:,1,1] = (sy*cos-sin)*scale_x,(sy*sin+cos)*scale_y
+    m[:,0,0] = (cos-shear_x*sin)*scale_x
+    m[:,0,1] = (sin+shear_x*cos)*scale_y
+    m[:,1,0] = (shear_y*cos-sin)*scale_x
+    m[:,1,1] = (shear_y*sin+cos)*scale_y
     centre = np.array([x.shape[2]-1, x.shape[1]-1])/2
     m[:,:2,2] = centre - m[:,:2,:2]@centre
-    m[:,0,2] += move_x; m[:,1,2] += move_y; m[:,2,2] = 1
+    m[:,0,2] += move_x
+    m[:,1,2] += move_y
+    m[:,2,2] = 1
     return m
 
+# %% ../../nbs/data/batched.ipynb #ede77938
 @draw_params.register('Rotate')
 def _draw_rotate(transform, x, rng): return dict(matrix=_matrices(x, rng.uniform(*transform.limit, len(x))))
 
-# %% ../../nbs/data/batched.ipynb #fa647cd4
 def _draw_scale(
     lo_hi:tuple, # Least and largest zoom
     balanced:bool, # As often smaller as larger?
@@ -271,40 +311,66 @@ def _draw_scale(
 )->np.ndarray: # Zooms, shape (`n`,)
     "Draw zooms"
     if not balanced: return rng.uniform(*lo_hi, n)
-    parts = [(lo_hi[0], 1.)]*(lo_hi[0]<1) + [(1., lo_hi[1])]*(lo_hi[1]>1) or [(1., 1.)]
-    return rng.uniform(*np.array(parts)[rng.integers(0, len(parts), n)].T)
+    lo,hi = lo_hi
+    ranges = []
+    if lo<1: ranges.append((lo,1.))
+    if hi>1: ranges.append((1.,hi))
+    ranges = np.array(ranges or [(1.,1.)])
+    return rng.uniform(*ranges[rng.integers(0, len(ranges), n)].T)
+
+# %% ../../nbs/data/batched.ipynb #4af9a344
+def _draw_shift(transform, x, rng):
+    "Draw shifts along x and y, whole pixels"
+    t = transform
+    if t.translate_px is not None:
+        return {k: rng.integers(int(lo), int(hi)+1, len(x)) for k,(lo,hi) in t.translate_px.items()}
+    size = dict(x=x.shape[2], y=x.shape[1])
+    return {k: np.trunc(rng.uniform(*t.translate_percent[k], len(x))*size[k]) for k in 'xy'}
 
 @draw_params.register('Affine','ShiftScaleRotate')
 def _draw_affine(transform, x, rng):
-    t,n,size = transform,len(x),dict(x=x.shape[2], y=x.shape[1])
-    if t.translate_px is not None: move = {k: rng.integers(int(lo), int(hi)+1, n) for k,(lo,hi) in t.translate_px.items()}
-    else: move = {k: np.trunc(rng.uniform(*t.translate_percent[k], n)*size[k]) for k in 'xy'}
-    shear = {k: -rng.uniform(*t.shear[k], n) for k in 'xy'}
-    scale = {k: _draw_scale(t.scale[k], t.balanced_scale, n, rng) for k in 'xy'}
-    if t.keep_ratio: scale['y'] = scale['x']
-    return dict(matrix=_matrices(x, rng.uniform(*t.rotate, n), scale['x'], scale['y'], shear['x'], shear['y'], move['x'], move['y']))
+    n = len(x)
+    move = _draw_shift(transform, x, rng)
+    shear = {k: -rng.uniform(*transform.shear[k], n) for k in 'xy'}
+    scale = {k: _draw_scale(transform.scale[k], transform.balanced_scale, n, rng) for k in 'xy'}
+    if transform.keep_ratio: scale['y'] = scale['x']
+    rotate = rng.uniform(*transform.rotate, n)
+    return dict(matrix=_matrices(x, rotate, scale['x'], scale['y'], shear['x'], shear['y'], move['x'], move['y']))
 
 @apply_params.register('Rotate','Affine','ShiftScaleRotate')
 def _apply_warp(transform, x, params): return _warp(x, params['matrix'], transform.border_mode, transform.fill)
 
-# %% ../../nbs/data/batched.ipynb #173dcb06
+# %% ../../nbs/data/batched.ipynb #82bc7205
+def _draw_hole_sizes(transform, x, shape, rng):
+    "Draw heights and widths of holes, pixels"
+    h,w = x.shape[1:3]
+    h0,h1 = transform.hole_height_range
+    w0,w1 = transform.hole_width_range
+    if h1<1: # shares of the sides
+        height = (h*rng.uniform(h0, h1, shape)).astype(int)
+        return height,(w*rng.uniform(w0, w1, shape)).astype(int)
+    if h0>h or w0>w:
+        raise ValueError(f'a hole of {h0}×{w0} pixels does not fit into images of {h}×{w} (height, width): make it '
+                         'smaller')
+    height = rng.integers(int(h0), int(min(h1,h)+1), shape)
+    width = rng.integers(int(w0), int(min(w1,w)+1), shape)
+    return height,width
+
 @draw_params.register('CoarseDropout')
 def _draw_holes(transform, x, rng):
     n,h,w,_ = x.shape
-    most = transform.num_holes_range[1]
-    number = rng.integers(transform.num_holes_range[0], most+1, n)
-    (h0,h1),(w0,w1) = transform.hole_height_range,transform.hole_width_range
-    if h1>=1: # pixels
-        if h0>h or w0>w: raise ValueError(f'a hole of {h0}×{w0} pixels does not fit into images of {h}×{w} (height, width): make it smaller')
-        height = rng.integers(int(h0), int(min(h1,h)+1), (n,most))
-        width = rng.integers(int(w0), int(min(w1,w)+1), (n,most))
-    else: height,width = [(s*rng.uniform(lo, hi, (n,most))).astype(int) for s,lo,hi in ((h,h0,h1),(w,w0,w1))]
+    least,most = transform.num_holes_range
+    number = rng.integers(least, most+1, n)
+    height,width = _draw_hole_sizes(transform, x, (n,most), rng)
     there = np.arange(most) < number[:,None]
-    height,width = height*there,width*there
-    top,left = rng.integers(0, h-height+1),rng.integers(0, w-width+1)
+    height = height*there
+    width = width*there
+    top = rng.integers(0, h-height+1)
+    left = rng.integers(0, w-width+1)
     return dict(holes=np.stack([left, top, left+width, top+height], -1), seed=rng.integers(0, 2**32-1, n))
 
-def _in_hole(
+# %% ../../nbs/data/batched.ipynb #b06daf5c
+def _hole_mask(
     x:torch.Tensor, # Batch, shape (images, height, width, channels)
     holes:np.ndarray, # Left, top, right and bottom edges, pixels, shape (images, holes, 4)
 )->torch.Tensor: # 1 in a hole, 0 elsewhere, uint8, shape (images, height, width*channels)
@@ -313,12 +379,12 @@ def _in_hole(
     left,top,right,bottom = like_tensor(holes, x).unbind(-1)
     rows = torch.arange(h, device=x.device)
     cols = torch.arange(w, device=x.device).repeat_interleave(c)
-    mark = torch.zeros(n, h, w*c, dtype=torch.uint8, device=x.device)
+    mask = torch.zeros(n, h, w*c, dtype=torch.uint8, device=x.device)
     for i in range(holes.shape[1]):
         row = ((rows>=top[:,i,None]) & (rows<bottom[:,i,None])).byte()
         col = ((cols>=left[:,i,None]) & (cols<right[:,i,None])).byte()
-        mark |= row[:,:,None]*col[:,None]
-    return mark
+        mask |= row[:,:,None]*col[:,None]
+    return mask
 
 @apply_params.register('CoarseDropout')
 def _apply_holes(transform, x, params):
@@ -326,54 +392,66 @@ def _apply_holes(transform, x, params):
         images = zip(x.cpu().numpy(), params['holes'], params['seed'])
         return like_tensor(np.stack([transform.apply(o, holes, int(seed)) for o,holes,seed in images]), x)
     n,h,w,c = x.shape
-    mark,colour = _in_hole(x, params['holes']),_canvas(x[:1], 1, w, transform.fill).view(-1)
+    mask = _hole_mask(x, params['holes'])
+    colour = _canvas(x[:1], 1, w, transform.fill).view(-1)
     flat = x.reshape(n, h, w*c)
-    out = torch.where(mark.bool(), colour, flat) if x.is_floating_point() else flat + mark*(colour-flat)
+    out = torch.where(mask.bool(), colour, flat) if x.is_floating_point() else flat + mask*(colour-flat)
     return out.view(x.shape)
 
-# %% ../../nbs/data/batched.ipynb #7da7d3bf
+# %% ../../nbs/data/batched.ipynb #d6e5e09b
 def _luma(x): return x[...,:1]*.299 + x[...,1:2]*.587 + x[...,2:]*.114
 
-# %% ../../nbs/data/batched.ipynb #ebe01701
-GRAY_METHODS = {'weighted_average': _luma, 'average': lambda x: x.mean(-1, keepdim=True), 'max': lambda x: x.amax(-1, keepdim=True),
-          'desaturation': lambda x: (x.amax(-1, keepdim=True) + x.amin(-1, keepdim=True))/2}
+GRAY_METHODS = {
+    'weighted_average': _luma,
+    'average': lambda x: x.mean(-1, keepdim=True),
+    'max': lambda x: x.amax(-1, keepdim=True),
+    'desaturation': lambda x: (x.amax(-1, keepdim=True) + x.amin(-1, keepdim=True))/2,
+}
 
-# %% ../../nbs/data/batched.ipynb #f15acf7d
 @apply_params.register('ToGray')
 def _apply_gray(transform, x, params):
     if x.shape[-1]==1: return x
     gray = GRAY_METHODS[transform.method](x.float())
-    if not x.is_floating_point(): gray = _to_uint8(gray + .5*(transform.method=='weighted_average')) # the others cut decimals off
+    if not x.is_floating_point(): # the other methods cut decimals off
+        gray = _to_uint8(gray + .5*(transform.method=='weighted_average'))
     return gray.expand(x.shape).contiguous()
 
-@draw_params.register('RandomBrightnessContrast')
-def _draw_brightness(transform, x, rng):
-    alpha,brightness = 1+rng.uniform(*transform.contrast_limit, len(x)),rng.uniform(*transform.brightness_limit, len(x))
-    return dict(alpha=alpha, brightness=brightness) if x.is_meta else _contrast(transform, x, alpha, brightness)
-
-def _contrast(transform, x, alpha, brightness):
+# %% ../../nbs/data/batched.ipynb #f9b0893e
+def _alpha_beta(transform, x, alpha, brightness):
     "What pixels are multiplied by, and what is added"
-    t,top = transform,1. if x.is_floating_point() else 255.
-    beta = brightness * (top if t.brightness_by_max else x.float().mean((1,2,3)).cpu().numpy())
-    if t.ensure_safe_range: # no pixel is clipped
+    top = 1. if x.is_floating_point() else 255.
+    beta = brightness * (top if transform.brightness_by_max else x.float().mean((1,2,3)).cpu().numpy())
+    if transform.ensure_safe_range: # no pixel is clipped
         up = alpha>0
         beta = np.where(up, beta.clip(0, top), np.minimum(beta, top))
         alpha = np.where(up, np.minimum(alpha, (top-beta)/top), np.maximum(alpha, -beta/top))
     return dict(alpha=alpha, beta=beta)
 
+@draw_params.register('RandomBrightnessContrast')
+def _draw_brightness(transform, x, rng):
+    alpha = 1+rng.uniform(*transform.contrast_limit, len(x))
+    brightness = rng.uniform(*transform.brightness_limit, len(x))
+    if x.is_meta: return dict(alpha=alpha, brightness=brightness)
+    return _alpha_beta(transform, x, alpha, brightness)
+
 @apply_params.register('RandomBrightnessContrast')
 def _apply_brightness(transform, x, params):
-    if 'brightness' in params: params = _contrast(transform, x, **params)
+    if 'brightness' in params: params = _alpha_beta(transform, x, **params)
     alpha,beta = [like_tensor(params[k].astype(np.float32), x)[:,None,None,None] for k in ('alpha','beta')]
     out = x.float()*alpha + beta
     return out.clamp(0, 1) if x.is_floating_point() else _to_uint8(out.clamp_(0, 255))
 
-# %% ../../nbs/data/batched.ipynb #399d456a
+# %% ../../nbs/data/batched.ipynb #fdadbfaf
 @apply_params.register('Normalize')
 def _apply_normalize(transform, x, params):
+    kind = transform.normalization
     x = x.float()
-    if transform.normalization=='standard': return (x - like_tensor(transform.mean_np, x))*like_tensor(transform.denominator, x)
-    dims = (1,2) if transform.normalization.endswith('per_channel') else (1,2,3)
-    if transform.normalization.startswith('image'): centre,spread = x.mean(dims, keepdim=True),x.std(dims, correction=0, keepdim=True)
-    else: centre,spread = x.amin(dims, keepdim=True),x.amax(dims, keepdim=True)-x.amin(dims, keepdim=True)
+    if kind=='standard': return (x - like_tensor(transform.mean_np, x))*like_tensor(transform.denominator, x)
+    dims = (1,2) if kind.endswith('per_channel') else (1,2,3)
+    if kind.startswith('image'):
+        centre = x.mean(dims, keepdim=True)
+        spread = x.std(dims, correction=0, keepdim=True)
+    else:
+        centre = x.amin(dims, keepdim=True)
+        spread = x.amax(dims, keepdim=True) - centre
     return ((x-centre)/(spread + 1e-4)).clamp(-20, 20)

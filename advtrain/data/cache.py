@@ -24,7 +24,14 @@ from ..files.once import data_home,file_lock,write_cache
 from .images import check_size,fit_square,open_listed,why_unreadable
 from .folders import common_folder
 
-# %% ../../nbs/data/cache.ipynb #6dc4c62d
+# %% ../../nbs/data/cache.ipynb #dc98868d
+def _sums(
+    x:np.ndarray, # Image, uint8, shape (height, width, 3)
+)->np.ndarray: # Means, then mean squares of the three channels in [0, 1], shape (6,)
+    "Means and mean squares of an image's channels"
+    x = np.ascontiguousarray(x.reshape(-1, 3).T, np.float64) # whole numbers, so that the sums are exact
+    return np.concatenate([x.sum(1)/255, (x*x).sum(1)/255**2])/x.shape[1]
+
 class _ImageFiles:
     "Pixels of image files, uint8, their `_sums` and checksum; zeros and NaN for a file that cannot be read"
     def __init__(self, files, size): self.files,self.size = files,size
@@ -38,35 +45,54 @@ class _ImageFiles:
             sums = np.full(6, np.nan)
         return torch.from_numpy(x),torch.from_numpy(sums),zlib.crc32(x)
 
-def _sums(
-    x:np.ndarray, # Image, uint8, shape (height, width, 3)
-)->np.ndarray: # Means, then mean squares of the three channels in [0, 1], shape (6,)
-    "Means and mean squares of an image's channels"
-    x = np.ascontiguousarray(x.reshape(-1, 3).T, np.float64) # whole numbers, so that the sums are exact
-    return np.concatenate([x.sum(1)/255, (x*x).sum(1)/255**2])/x.shape[1]
-
+# %% ../../nbs/data/cache.ipynb #f66fb4c1
 def _open_all(
     files:list, # Image files
     size:int, # Side the images are scaled to, pixels
 ): # Yields pixels, shape (images, size, size, 3), their `_sums` and checksums, some images at a time
     "Open all files, in as many processes as there are cores"
     many = len(files)>2000
-    dl = torch.utils.data.DataLoader(_ImageFiles(files, size), batch_size=100, num_workers=min(8, os.cpu_count()) if many else 0, generator=torch.Generator())
-    yield from progress_bar(dl) if many and (IN_NOTEBOOK or sys.stdout.isatty()) else dl
+    workers = min(8, os.cpu_count()) if many else 0
+    rng = torch.Generator() # of its own, so that PyTorch's stays as it was
+    images = _ImageFiles(files, size)
+    dl = torch.utils.data.DataLoader(images, batch_size=100, num_workers=workers, generator=rng)
+    has_bar = many and (IN_NOTEBOOK or sys.stdout.isatty())
+    yield from progress_bar(dl) if has_bar else dl
 
-# %% ../../nbs/data/cache.ipynb #de53d4f0
-def _fingerprint(files, size):
+# %% ../../nbs/data/cache.ipynb #3e1cced9
+def _decode(files, size):
+    "Pixels, sums and checksums of all files"
+    pixels = torch.empty(len(files), size, size, 3, dtype=torch.uint8)
+    sums = np.empty((len(files), 6))
+    checksums = np.empty(len(files), np.int64)
+    n = 0
+    for x,s,c in _open_all(files, size):
+        here = slice(n, n+len(x))
+        pixels[here] = x
+        sums[here] = s
+        checksums[here] = c
+        n += len(x)
+    return pixels,sums,checksums
+
+def _scan(files, size):
+    "Sums and checksums of all files, with `None` for their pixels"
+    sums,checksums = zip(*(o[1:] for o in _open_all(files, size)))
+    return None,torch.cat(sums).numpy(),torch.cat(checksums).numpy()
+
+# %% ../../nbs/data/cache.ipynb #105d9372
+def _stamp(file):
+    "Size and times of a file"
+    try: s = os.stat(file)
+    except OSError: return 'no file' # a link to nothing
+    return f'{s.st_size}|{s.st_mtime_ns}|{s.st_ctime_ns}'
+
+def _files_fingerprint(files, size):
     "A short id of the files' names, sizes and times, and of the size they are scaled to"
     h = hashlib.sha256(str(size).encode())
     for f in files: h.update(f'{f}|{_stamp(f)}\n'.encode(errors='surrogateescape'))
     return h.hexdigest()[:16]
 
-def _stamp(file):
-    try: s = os.stat(file)
-    except OSError: return 'no file' # a link to nothing
-    return f'{s.st_size}|{s.st_mtime_ns}|{s.st_ctime_ns}'
-
-# %% ../../nbs/data/cache.ipynb #5d5d6f77
+# %% ../../nbs/data/cache.ipynb #a65ce547
 _CACHE_VERSION = '2' # of the file's content; raise it when `open_rgb` or `fit_square` give other pixels
 
 def _checksums(pixels): return np.array([zlib.crc32(o) for o in pixels.numpy().reshape(len(pixels), -1)], np.int64)
@@ -85,12 +111,22 @@ def _load(cache, fingerprint):
                 raise ValueError('files were added, changed or removed since they were decoded')
             found = {k: f.get_tensor(k) for k in f.keys()}
     except SafetensorError as e: raise ValueError(f'{cache} is damaged') from e
-    pixels,sums = found.get('pixels'),found['sums'].numpy()
+    pixels = found.get('pixels')
+    sums = found['sums'].numpy()
     checksums = found['checksums'].numpy() if pixels is None else _checksums(pixels)
     if about.get('digest')!=_digest(sums, checksums): raise ValueError(f'{cache} is damaged')
     return pixels,sums,checksums
 
-# %% ../../nbs/data/cache.ipynb #022c3e05
+# %% ../../nbs/data/cache.ipynb #12f71b0f
+def _write(cache, fingerprint, pixels, sums, checksums):
+    "Write a cache file; why it could not be written, or `None`"
+    about = dict(version=_CACHE_VERSION, fingerprint=fingerprint, digest=_digest(sums, checksums))
+    tensors = dict(sums=torch.from_numpy(sums))
+    if pixels is None: tensors['checksums'] = torch.from_numpy(checksums)
+    else: tensors['pixels'] = pixels # which have their checksums
+    return write_cache(cache, lambda f: save_file(tensors, f, about))
+
+# %% ../../nbs/data/cache.ipynb #92b9c983
 def _spot_check(files, size, sums, checksums):
     "Decode one image of each folder, and some that could not be read; raise ValueError if it is not what was kept"
     of_folder = list({str(f).rpartition(os.sep)[0]: i for i,f in enumerate(files)}.values())
@@ -101,84 +137,89 @@ def _spot_check(files, size, sums, checksums):
         if checksum!=checksums[i] or not np.array_equal(s, sums[i], equal_nan=True):
             raise ValueError(f'{printable_path(files[i])} is not what it was')
 
-def _decode(files, size):
-    "Pixels, sums and checksums of all files"
-    pixels = torch.empty(len(files), size, size, 3, dtype=torch.uint8)
-    sums = np.empty((len(files), 6))
-    checksums = np.empty(len(files), np.int64)
-    n = 0
-    for x,s,c in _open_all(files, size):
-        here = slice(n, n+len(x))
-        pixels[here] = x
-        sums[here] = s
-        checksums[here] = c
-        n += len(x)
-    return pixels,sums,checksums
-
-# %% ../../nbs/data/cache.ipynb #1891853d
+# %% ../../nbs/data/cache.ipynb #30ccdad6
 @functools.cache
 def _print_once(line): print_rank0(line)
 
 def _cache_file(files, size, fingerprint, with_pixels):
-    "Pixels have one file for a folder and size, which is replaced; without pixels, each list of files has its own"
+    "Where the pixels of a folder and size, or the sums of a list of files, are kept"
     if not with_pixels: return data_home()/'advtrain_scans'/f'{fingerprint}.safetensors'
     root = f'{os.path.abspath(common_folder(files))}|{size}'.encode(errors='surrogateescape')
     return data_home()/'advtrain_images'/f'{hashlib.sha256(root).hexdigest()[:16]}.safetensors'
 
-# %% ../../nbs/data/cache.ipynb #1e69043d
-def load_or_decode(files, size, with_pixels):
+def _check_files(files):
+    "Check that these are files, one at least; a list of them"
+    if isinstance(files, (str,bytes,Path)) or not hasattr(files, '__iter__'):
+        raise TypeError(f'files is a list of image files, not {short_repr(files)}')
+    files = list(files)
+    if not files: raise ValueError('files is an empty list: there is no image to open')
+    for f in files:
+        if isinstance(f, (str,Path)): continue
+        raise TypeError(f'files is a list of image files, and {short_repr(f)} is none')
+    return files
+
+# %% ../../nbs/data/cache.ipynb #679e3dd3
+def _load_checked(cache, files, size, fingerprint):
+    "Pixels, sums and checksums of all files, from disk"
+    found = _load(cache, fingerprint)
+    _spot_check(files, size, *found[1:])
+    return found
+
+def load_or_decode(
+    files:list, # Image files
+    size:int, # Side the images are scaled to, pixels
+    with_pixels:bool, # Keep the pixels, too?
+)->tuple: # Pixels, shape (files, size, size, 3), or `None`; sums, shape (files, 6); checksums, shape (files,)
     "Pixels, sums and checksums of all files, from disk if they are kept there"
-    files,size = _some_files(files),check_size(size)
-    fingerprint = _fingerprint(files, size)
+    files = _check_files(files)
+    size = check_size(size)
+    fingerprint = _files_fingerprint(files, size)
     cache = _cache_file(files, size, fingerprint, with_pixels)
     with file_lock(cache):
-        try:
-            found = _load(cache, fingerprint)
-            _spot_check(files, size, *found[1:])
-            return found
+        try: return _load_checked(cache, files, size, fingerprint)
         except OSError: pass # there is none
         except ValueError as e: print_rank0(f'{e}: decoding {len(files)} images again')
-        pixels,sums,checksums = _decode(files, size) if with_pixels else _scan(files, size)
-        about = dict(version=_CACHE_VERSION, fingerprint=fingerprint, digest=_digest(sums, checksums))
-        tensors = dict(sums=torch.from_numpy(sums))
-        tensors |= dict(pixels=pixels) if with_pixels else dict(checksums=torch.from_numpy(checksums))
-        why = write_cache(cache, lambda f: save_file(tensors, f, about))
+        found = _decode(files, size) if with_pixels else _scan(files, size)
+        why = _write(cache, fingerprint, *found)
     if not why:
         with suppress(OSError, ValueError): return _load(cache, fingerprint) # other processes share its memory
         why = 'what was written cannot be read'
     _print_once(f'decoded images cannot be kept in {cache.parent} ({why}): they are decoded again at the next start')
-    return pixels,sums,checksums
+    return found
 
-# %% ../../nbs/data/cache.ipynb #81b3ad11
-def _scan(files, size):
-    "Sums and checksums of all files, without their pixels"
-    _,sums,checksums = zip(*((None,s,c) for _,s,c in _open_all(files, size)))
-    return None,torch.cat(sums).numpy(),torch.cat(checksums).numpy()
-
-def _some_files(files):
-    "Check that these are files"
-    if isinstance(files, (str,bytes,Path)) or not hasattr(files, '__iter__'):
-        raise TypeError(f'files is a list of image files, not {short_repr(files)}')
-    if not (files := list(files)): raise ValueError('files is an empty list: there is no image to open')
-    for f in files:
-        if not isinstance(f, (str,Path)): raise TypeError(f'files is a list of image files, and {short_repr(f)} is none')
-    return files
-
-# %% ../../nbs/data/cache.ipynb #da497432
+# %% ../../nbs/data/cache.ipynb #8b318e2c
 def scan_images(
     files:list, # Image files
     size:int=32, # Side the images are scaled to, pixels
-)->np.ndarray: # Means and mean squares of the channels in [0, 1], shape (files, 6); a row of NaN for a file that cannot be read
+)->np.ndarray: # Means and mean squares of the channels in [0, 1], shape (files, 6); NaN for a file that cannot be read
     "Open every image once; the result is kept until a file changes"
     return load_or_decode(files, size, with_pixels=False)[1]
 
-# %% ../../nbs/data/cache.ipynb #cebffec4
+# %% ../../nbs/data/cache.ipynb #ae494394
 def image_stats(
     sums:np.ndarray, # Rows of `scan_images`, or `DecodedImages.sums`
 )->tuple: # Mean and standard deviation of each channel, in [0, 1]
     "Mean and standard deviation over all pixels of all images"
     mean,square = sums.mean(0).reshape(2, 3)
-    return tuple(mean.tolist()),tuple(np.sqrt((square-mean**2).clip(1/255**2)).tolist())
+    std = np.sqrt((square-mean**2).clip(1/255**2))
+    return tuple(mean.tolist()),tuple(std.tolist())
+
+# %% ../../nbs/data/cache.ipynb #860ba85c
+def readable_files(
+    files:list, # Image files
+    sums:np.ndarray, # Their rows of `scan_images`, or `DecodedImages.sums`
+    on_error:str, # 'raise' or 'skip'
+)->np.ndarray: # Which files can be read
+    "Raise an error that names the unreadable files, or tell which they are"
+    ok = ~np.isnan(sums).any(1)
+    if ok.all(): return ok
+    gone = [f for f,o in zip(files, ok) if not o]
+    names = '; '.join(map(why_unreadable, gone[:5])) + (f' and {len(gone)-5} more' if len(gone)>5 else '')
+    if on_error=='raise':
+        raise ValueError(f'{len(gone)} of {len(files)} images cannot be read: {names}. Mend them, or leave them out '
+                         "with on_error='skip', in a shell with --skip-unreadable")
+    print_rank0(f'skipped {len(gone)} of {len(files)} images that cannot be read: {names}')
+    return ok
 
 # %% ../../nbs/data/cache.ipynb #94304575
 class DecodedImages:
@@ -217,20 +258,3 @@ def decode_images(
 )->DecodedImages: # Their pixels
     "Decode all images into one array, which is kept on disk until a file changes"
     return DecodedImages(files, *load_or_decode(files, size, with_pixels=True))
-
-# %% ../../nbs/data/cache.ipynb #860ba85c
-def readable_files(
-    files:list, # Image files
-    sums:np.ndarray, # Their rows of `scan_images`, or `DecodedImages.sums`
-    on_error:str, # 'raise' or 'skip'
-)->np.ndarray: # Which files can be read
-    "Raise an error that names the unreadable files, or tell which they are"
-    ok = ~np.isnan(sums).any(1)
-    if ok.all(): return ok
-    gone = [f for f,o in zip(files, ok) if not o]
-    names = '; '.join(map(why_unreadable, gone[:5])) + (f' and {len(gone)-5} more' if len(gone)>5 else '')
-    if on_error=='raise':
-        raise ValueError(f'{len(gone)} of {len(files)} images cannot be read: {names}. Mend them, or leave them out '
-                         "with on_error='skip', in a shell with --skip-unreadable")
-    print_rank0(f'skipped {len(gone)} of {len(files)} images that cannot be read: {names}')
-    return ok

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import fastai.vision.data
 
-# %% ../../nbs/data/dataloaders.ipynb #cf1c4a76
+# %% ../../nbs/data/dataloaders.ipynb #b56abff2
 class ImageDataLoaders(fastai.vision.data.ImageDataLoaders):
     "Loaders for training, validation and testing, and what is known of their images"
     def __init__(self,
@@ -25,7 +25,10 @@ class ImageDataLoaders(fastai.vision.data.ImageDataLoaders):
         fingerprint:dict|None=None, # 'train', 'valid', 'test' and 'all' -> a line that tells these images from others
     ):
         super().__init__(*loaders, path=path, device=device)
-        self.watch,self.source,self.stats,self.fast = watch,source,stats,fast
+        self.watch = watch
+        self.source = source
+        self.stats = stats
+        self.fast = fast
         self.skipped = list(skipped)
         self.fingerprint = fingerprint or {}
 

@@ -18,18 +18,18 @@ from ..figures import short
 from ..files.atomic import HOME
 from .images import is_image
 
-# %% ../../nbs/data/folders.ipynb #455450b7
-def _is_run(folder):
-    "Did advtrain write into a folder that holds no image?"
-    ours = any(os.path.lexists(os.path.join(folder, o)) for o in (HOME,'experiment.toml'))
-    return ours and not _holds_images(folder)
-
+# %% ../../nbs/data/folders.ipynb #c6d62fd2
 def _entries(folder):
     "What lies in a folder, sorted, and whether each is a folder"
     for o in sorted(os.scandir(folder), key=lambda o: o.name):
         yield o,os.path.isdir(o.path) if o.is_symlink() else o.is_dir()
 
 def _holds_images(folder): return any(is_image(o) and o[0]!='.' for o in os.listdir(folder))
+
+def _is_run(folder):
+    "Did advtrain write into a folder that holds no image?"
+    ours = any(os.path.lexists(os.path.join(folder, o)) for o in (HOME,'experiment.toml'))
+    return ours and not _holds_images(folder)
 
 def _holds_runs(folder):
     "Is `folder` a run, or a folder of runs alone?"
@@ -38,12 +38,13 @@ def _holds_runs(folder):
     folders = [o.path for o,is_dir in _entries(folder) if is_dir]
     return bool(folders) and all(map(_is_run, folders))
 
-# %% ../../nbs/data/folders.ipynb #0a69b4ff
-def _images(folder, unused):
+# %% ../../nbs/data/folders.ipynb #99399336
+def _list_images(folder, unused):
     "Sorted images of a class; what else is in its folder is noted in `unused`"
     res = []
     for o,is_dir in _entries(folder):
-        hidden,image = o.name[0]=='.',is_image(o.name)
+        hidden = o.name[0]=='.'
+        image = is_image(o.name)
         if image and not hidden and not is_dir: res.append(folder/o.name)
         elif is_dir and not hidden: unused['a folder inside a class'].append(o.path)
         elif image or not hidden: unused['hidden' if hidden else 'no image by its suffix'].append(o.path)
@@ -61,7 +62,19 @@ def _class_folders(root, unused):
         elif is_dir and o.name[0]!='.': res.append(root/o.name)
     return res
 
-# %% ../../nbs/data/folders.ipynb #0c118737
+# %% ../../nbs/data/folders.ipynb #79470911
+def _first_of(paths):
+    "The first of some paths, and how many more there are"
+    more = f' and {len(paths)-1} more' if paths[1:] else ''
+    return printable_path(paths[0]) + more
+
+def _no_images(folder, more):
+    "What is said of a class without images"
+    there = [o for o in sorted(os.listdir(folder)) if o[0]!='.']
+    only = f', only {_first_of(there)}' if there else ''
+    elsewhere = f' (and in {more} more class folders)' if more else ''
+    return f'no images in {printable_path(folder)}{only}{elsewhere}'
+
 def _class_files(
     root:Path, # Folder with one folder a class
     folders:list, # Those folders
@@ -72,23 +85,18 @@ def _class_files(
     if not folders: raise ValueError(f'no class folders in {name}: images belong into {name}/<class>/')
     for o in folders:
         if not is_utf8(o.name): raise ValueError(f'the name {printable_path(o)} is not in UTF-8: rename it')
-    res = {o.name: _images(o, unused) for o in folders}
+    res = {o.name: _list_images(o, unused) for o in folders}
     if empty := [k for k,v in res.items() if not v]: raise ValueError(_no_images(root/empty[0], len(empty)-1))
     return res
 
-def _no_images(folder, more):
-    "What is said of a class without images"
-    there = [o for o in sorted(os.listdir(folder)) if o[0]!='.']
-    only = f', only {printable_path(there[0])}' + (f' and {len(there)-1} more' if there[1:] else '') if there else ''
-    return f'no images in {printable_path(folder)}{only}' + (f' (and in {more} more class folders)' if more else '')
-
-# %% ../../nbs/data/folders.ipynb #3f9da14d
+# %% ../../nbs/data/folders.ipynb #e2465279
 SPLITS = 'train','valid','test'
 
 @functools.cache
 def _split_of(name): # of a folder's name; `None` for what is no split
     name = name.lower()
-    return 'valid' if name in ('val','validation','dev') else name if name in SPLITS else None
+    if name in ('val','validation','dev'): return 'valid'
+    return name if name in SPLITS else None
 
 def _is_class(train, folders):
     "Is a folder called train a class like its neighbours?"
@@ -100,32 +108,15 @@ def _split_folders(folders, unused):
     if not any(_split_of(o.name)=='train' and not _is_class(o, folders) for o in folders): return {}
     found = {}
     for o in folders:
-        if (split := _split_of(o.name)) is None: unused['beside train/, only valid/ and test/ are used'].append(str(o))
+        split = _split_of(o.name)
+        if split is None: unused['beside train/, only valid/ and test/ are used'].append(str(o))
         elif split not in found: found[split] = o
         else:
             two = f'{printable_path(found[split])} and {printable_path(o)}'
             raise ValueError(f'{two} are both the {split} split: keep one of them')
     return {s: found[s] for s in SPLITS if s in found}
 
-# %% ../../nbs/data/folders.ipynb #57534a28
-def class_files(
-    path:str|Path, # Folder of classes, or of the splits `train`, `valid`, `test` with a folder of classes each
-)->list: # All image files, sorted by split and class
-    "List the images under `path`, and check that they make a classification problem"
-    path,unused = check_path('path', path),defaultdict(list)
-    if not path.is_dir(): raise FileNotFoundError(f'no such folder: {printable_path(path)}')
-    folders = _class_folders(path, unused)
-    roots = _split_folders(folders, unused)
-    files = {s: _class_files(o, _class_folders(o, unused), unused) for s,o in roots.items()}
-    if not roots: files['train'] = _class_files(path, folders, unused)
-    _check_classes(files, roots or {'train': path})
-    for why,paths in unused.items(): print_rank0(_unused_line(paths, why))
-    return [f for classes in files.values() for fs in classes.values() for f in fs]
-
-def _unused_line(paths, why):
-    more = f' and {len(paths)-1} more' if paths[1:] else ''
-    return f'not used: {printable_path(paths[0])}{more} ({why})'
-
+# %% ../../nbs/data/folders.ipynb #43545cb2
 def _check_classes(files, roots):
     "Check that there are two classes, and that no split has others than the training set"
     train = files['train']
@@ -136,6 +127,23 @@ def _check_classes(files, roots):
             names = short(', '.join(map(printable_path, extra)), 200)
             raise ValueError(f'{printable_path(roots[s])} has classes that {where} lacks: {names}')
 
+def _print_unused(paths, why): print_rank0(f'not used: {_first_of(paths)} ({why})')
+
+def class_files(
+    path:str|Path, # Folder of classes, or of the splits `train`, `valid`, `test` with a folder of classes each
+)->list: # All image files, sorted by split and class
+    "List the images under `path`, and check that they make a classification problem"
+    path = check_path('path', path)
+    if not path.is_dir(): raise FileNotFoundError(f'no such folder: {printable_path(path)}')
+    unused = defaultdict(list)
+    folders = _class_folders(path, unused)
+    roots = _split_folders(folders, unused)
+    files = {s: _class_files(o, _class_folders(o, unused), unused) for s,o in roots.items()}
+    if not roots: files['train'] = _class_files(path, folders, unused)
+    _check_classes(files, roots or {'train': path})
+    for why,paths in unused.items(): _print_unused(paths, why)
+    return [f for classes in files.values() for fs in classes.values() for f in fs]
+
 # %% ../../nbs/data/folders.ipynb #1d712803
 def image_roots(
     path:Path, # Folder of classes, or of splits
@@ -144,7 +152,7 @@ def image_roots(
     folders = _class_folders(path, defaultdict(list))
     return list(_split_folders(folders, defaultdict(list)).values()) or [path]
 
-# %% ../../nbs/data/folders.ipynb #32bc4d0b
+# %% ../../nbs/data/folders.ipynb #246fabe6
 def _hold_out(
     files:list, # Image files, the parent folder is the class
     idxs:np.ndarray, # Indices into `files`
@@ -159,7 +167,8 @@ def _hold_out(
         if len(of_class)<2:
             name = printable_path(files[of_class[0]])
             raise ValueError(f'class {c!r} has one image, {name}: holding images out needs two or more')
-        out.append(rng.permutation(of_class)[:min(max(1, round(pct*len(of_class))), len(of_class)-1)])
+        n = min(max(1, round(pct*len(of_class))), len(of_class)-1)
+        out.append(rng.permutation(of_class)[:n])
     out = np.sort(np.concatenate(out))
     return np.setdiff1d(idxs, out), out
 
@@ -174,11 +183,31 @@ def _keep_fraction(
     orders = [rng.permutation(idxs[labels==c]) for c in sorted(set(labels.tolist()))]
     return np.sort(np.concatenate([o[:max(1, round(fraction*len(o)))] for o in orders]))
 
-# %% ../../nbs/data/folders.ipynb #8ddb921e
-def common_folder(files): # `commonpath` of all files takes 42 MB for 60,000 of them; what the first and the last share, all share
+# %% ../../nbs/data/folders.ipynb #ad9b17ec
+def common_folder(
+    files:list, # Paths
+)->str: # Path of a folder
+    "Find the folder that all files lie in"
+    # what the first and the last share, all share; `commonpath` of 60,000 files takes 42 MB
     return os.path.commonpath([min(map(str, files)), max(map(str, files))])
 
-# %% ../../nbs/data/folders.ipynb #f5409573
+# %% ../../nbs/data/folders.ipynb #4080ccff
+def _split_of_file(
+    below:str, # Path of a file, below the folder that all files share
+)->str: # 'train' for a file without a folder of a split, '' for one in a folder that is no split
+    "The split of a file"
+    if below.count(os.sep)!=2: return 'train'
+    return _split_of(below.partition(os.sep)[0]) or ''
+
+def _split_indices(files):
+    "The indices of the files of each split"
+    start = len(common_folder(files).rstrip(os.sep))+1
+    split = np.array([_split_of_file(str(f)[start:]) for f in files])
+    lost = [f for f,s in zip(files, split) if not s]
+    if lost: _print_unused(lost, 'in no split')
+    return {s: np.flatnonzero(split==s) for s in SPLITS}
+
+# %% ../../nbs/data/folders.ipynb #74d221e3
 class FolderSplitter:
     "Split files into train, valid and test by their folders, and hold out what has no folder"
     def __init__(self,
@@ -195,12 +224,7 @@ class FolderSplitter:
     def __call__(self, files):
         files = [f if isinstance(f, Path) else Path(f) for f in files]
         if not files: raise ValueError('there is no image file to split')
-        start = len(common_folder(files).rstrip(os.sep))+1
-        below = [str(f)[start:] for f in files]
-        split = np.array([_split_of(o.partition(os.sep)[0]) or '' if o.count(os.sep)==2 else 'train' for o in below])
-        lost = [f for f,s in zip(files, split) if not s]
-        if lost: print_rank0(_unused_line(lost, 'in no split'))
-        idxs = {s: np.flatnonzero(split==s) for s in SPLITS}
+        idxs = _split_indices(files)
         rng = np.random.default_rng(self.seed)
         for s in ('test','valid') if self.watch=='valid' else ('test',):
             if not len(idxs[s]): idxs['train'],idxs[s] = _hold_out(files, idxs['train'], self.valid_pct, rng)

@@ -37,7 +37,43 @@ class NormalizeInPlace(Normalize):
     )->TensorImage: # The same
         return x.sub_(self.mean).div_(self.std)
 
-# %% ../../nbs/data/image_dls.ipynb #96e1d094
+# %% ../../nbs/data/image_dls.ipynb #d6811564
+def _check_stats(stats):
+    "Check that `stats` has mean and standard deviation of three channels"
+    try: mean,std = [np.asarray(o, np.float64) for o in stats]
+    except (TypeError, ValueError): mean = std = np.empty(0)
+    if not (mean.shape==std.shape==(3,) and np.isfinite([mean,std]).all() and (std>0).all()):
+        raise ValueError('stats are mean and standard deviation of three channels, ((r, g, b), (r, g, b)), '
+                         f'not {short_repr(stats)}')
+
+def _check_vocab(vocab):
+    "Check that `vocab` has names of folders, each once"
+    names = [] if isinstance(vocab, (str,bytes)) or not hasattr(vocab, '__iter__') else list(vocab)
+    if not names: raise TypeError(f'vocab is a list of class names, not {short_repr(vocab)}')
+    for o in names:
+        if not isinstance(o, str) or os.path.basename(o)!=o or o in ('','.','..') or '\0' in o:
+            raise ValueError(f'a class is called by the name of its folder, and {short_repr(o)} is none')
+    if len(set(names))<len(names): raise ValueError(f'vocab has a name twice: {short_repr(names)}')
+
+# %% ../../nbs/data/image_dls.ipynb #fe67518e
+def _block(
+    splitter, # Function from files to the indices of each split
+    size:int, # Side of the images, pixels
+    stats:tuple|None, # Mean and standard deviation of each channel in [0, 1]; `None` leaves images in [0, 1]
+    vocab:list|None, # Class names; `None` takes those of the training images
+    augs=None, # albumentations `Compose` for training images, one by one
+    batch_augs=None, # The same for whole batches
+    get_items=None, # Function from the source to files; `None` if files are the source
+)->DataBlock:
+    "Make a block of arguments that were checked"
+    images = TransformBlock(type_tfms=RGBImage.create, batch_tfms=IntToFloatTensor, dl_type=FileDL)
+    item_tfms = [FitSquare(size), AlbumentationsTransform(augs)]
+    batch_tfms = [] if batch_augs is None else [BatchAlbumentations(batch_augs)]
+    if stats is not None: batch_tfms.append(NormalizeInPlace.from_stats(*stats))
+    return DataBlock((images, CategoryBlock(vocab)), get_items=get_items, get_y=FolderLabel(), splitter=splitter,
+        item_tfms=item_tfms, batch_tfms=batch_tfms)
+
+# %% ../../nbs/data/image_dls.ipynb #d022ef5a
 def image_block(
     augs=None, # albumentations `Compose` for training images
     size:int=32, # Side of the images, pixels
@@ -62,40 +98,6 @@ def image_block(
         return [f for f,o in zip(files, ok) if o]
     return _block(splitter, size, stats, vocab, augs, get_items=_get_items)
 
-def _block(
-    splitter, # Function from files to the indices of each split
-    size:int, # Side of the images, pixels
-    stats:tuple|None, # Mean and standard deviation of each channel in [0, 1]; `None` leaves images in [0, 1]
-    vocab:list|None, # Class names; `None` takes those of the training images
-    augs=None, # albumentations `Compose` for training images, one by one
-    batch_augs=None, # The same for whole batches
-    get_items=None, # Function from the source to files; `None` if files are the source
-)->DataBlock:
-    "Make a block of arguments that were checked"
-    images = TransformBlock(type_tfms=RGBImage.create, batch_tfms=IntToFloatTensor, dl_type=FileDL)
-    item_tfms = [FitSquare(size), AlbumentationsTransform(augs)]
-    batch_tfms = [] if batch_augs is None else [BatchAlbumentations(batch_augs)]
-    if stats is not None: batch_tfms.append(NormalizeInPlace.from_stats(*stats))
-    return DataBlock((images, CategoryBlock(vocab)), get_items=get_items, get_y=FolderLabel(), splitter=splitter,
-        item_tfms=item_tfms, batch_tfms=batch_tfms)
-
-def _check_stats(stats):
-    "Check that `stats` has mean and standard deviation of three channels"
-    try: mean,std = [np.asarray(o, np.float64) for o in stats]
-    except (TypeError, ValueError): mean = std = np.empty(0)
-    if not (mean.shape==std.shape==(3,) and np.isfinite([mean,std]).all() and (std>0).all()):
-        raise ValueError('stats are mean and standard deviation of three channels, ((r, g, b), (r, g, b)), '
-                         f'not {short_repr(stats)}')
-
-def _check_vocab(vocab):
-    "Check that `vocab` has names of folders, each once"
-    names = [] if isinstance(vocab, (str,bytes)) or not hasattr(vocab, '__iter__') else list(vocab)
-    if not names: raise TypeError(f'vocab is a list of class names, not {short_repr(vocab)}')
-    for o in names:
-        if not isinstance(o, str) or os.path.basename(o)!=o or o in ('','.','..') or '\0' in o:
-            raise ValueError(f'a class is called by the name of its folder, and {short_repr(o)} is none')
-    if len(set(names))<len(names): raise ValueError(f'vocab has a name twice: {short_repr(names)}')
-
 # %% ../../nbs/data/image_dls.ipynb #ab3d3a8d
 def _why_one_by_one(
     augs, # albumentations `Compose` for training images
@@ -110,34 +112,39 @@ def _why_one_by_one(
         return (f'{n} images of {size}×{size} pixels are {need/1e6:,.0f} MB, more than a quarter of the '
                 f'{free/1e6:,.0f} MB of free memory')
 
-# %% ../../nbs/data/image_dls.ipynb #399010bc
+# %% ../../nbs/data/image_dls.ipynb #8d5ad6d1
 def split_fingerprint(
     files:list, # Image files of a split
     sums:np.ndarray, # Their rows of `scan_images`, or `DecodedImages.sums`
 )->str: # Such as '1800 images, 3f9a12bc'
     "Tell one set of images from another"
     names = '\n'.join('/'.join(str(f).rsplit(os.sep, 2)[-2:]) for f in files)
-    return f'{len(files)} images, {hashlib.sha256(names.encode()+np.ascontiguousarray(sums).tobytes()).hexdigest()[:8]}'
+    digest = hashlib.sha256(names.encode()+np.ascontiguousarray(sums).tobytes()).hexdigest()
+    return f'{len(files)} images, {digest[:8]}'
 
-# %% ../../nbs/data/image_dls.ipynb #35a4cccd
-def _print_leaks(
-    files:list, # Image files
-    sums:np.ndarray, # Their rows of `scan_images`, or `DecodedImages.sums`
+# %% ../../nbs/data/image_dls.ipynb #037efb1b
+def _find_leaks(
+    sums:np.ndarray, # Rows of `scan_images`, or `DecodedImages.sums`, of all images
     checksums:np.ndarray, # Their checksums
-    splits:dict, # 'train', 'valid' and 'test' -> indices into `files`
-):
-    "Say how many images of each split are training images as well"
+    splits:dict, # 'train', 'valid' and 'test' -> indices of their images
+)->dict: # 'valid' and 'test' -> pairs of an image and the training image that it is
+    "Find images of other splits that are training images as well"
     keys = [o.tobytes() for o in np.column_stack([sums.view(np.int64), checksums])]
     trained = {keys[i]: i for i in reversed(splits['train'])}
     others = [s for s in SPLITS[1:] if s!='valid' or splits[s]!=splits['test']] # training may watch the test set
-    pairs = {s: [(i, trained[keys[i]]) for i in splits[s] if keys[i] in trained] for s in others}
-    counts = [f"{len(o)} of {len(splits[s])} {dict(valid='validation').get(s, s)} images" for s,o in pairs.items() if o]
-    if not counts: return
-    other,own = next(o[0] for o in pairs.values() if o)
-    pair = f'{printable_path(files[other])}, which is {printable_path(files[own])}'
-    print_rank0(f"{' and '.join(counts)} are training images as well, such as {pair}: what is measured on them says too much")
+    return {s: [(i, trained[keys[i]]) for i in splits[s] if keys[i] in trained] for s in others}
 
-# %% ../../nbs/data/image_dls.ipynb #0438fd2e
+def _print_leaks(files, splits, leaks):
+    "Say how many images of each split are training images as well"
+    pairs = [pair for o in leaks.values() for pair in o]
+    if not pairs: return
+    words = dict(valid='validation', test='test')
+    counts = [f'{len(o)} of {len(splits[s])} {words[s]} images' for s,o in leaks.items() if o]
+    other,own = [printable_path(files[i]) for i in pairs[0]]
+    print_rank0(f"{' and '.join(counts)} are training images as well, such as {other}, which is {own}: what is "
+                'measured on them says too much')
+
+# %% ../../nbs/data/image_dls.ipynb #10614580
 def _usable_device(
     device, # What was given; `None` is this process's own
 )->torch.device:
@@ -152,12 +159,12 @@ def _usable_device(
         raise ValueError(f'{wrong}: {error_line(e)}') from e
     return res
 
-def _check_workers(num_workers, device):
+def _worker_count(num_workers, device):
     "How many processes load images one by one"
     if num_workers is None: return 0 if device.type=='cpu' else min(8, os.cpu_count()) # training needs a CPU's cores
     return check_whole('num_workers', num_workers, 0, 256)
 
-# %% ../../nbs/data/image_dls.ipynb #9ccfdd10
+# %% ../../nbs/data/image_dls.ipynb #6497e185
 class _Readable(NamedTuple):
     "Image files that can be read, and what opening them has shown"
     files:list # The files
@@ -178,7 +185,8 @@ def _open_images(source, augs, size, fast, on_error):
     skipped = [Path(printable_path(f)) for f,o in zip(files, ok) if not o]
     return _Readable([f for f,o in zip(files, ok) if o], sums[ok], checksums[ok], skipped, images)
 
-def _check_splits(files, splits, bs):
+# %% ../../nbs/data/image_dls.ipynb #769dce9c
+def _checked_vocab(files, splits, bs):
     "The class names, if there are training images for each and for a batch"
     n = len(splits['train'])
     if not 0 < bs <= n:
@@ -188,24 +196,25 @@ def _check_splits(files, splits, bs):
         raise ValueError(f"no training image of {', '.join(map(printable_path, lost))} can be read")
     return vocab
 
-def _loaders(found, splits, augs, size, stats, vocab, device, num_workers, bs):
-    "Make the loaders of the images in `found`"
-    split = lambda files: list(splits.values())
-    if found.images is None:
-        block = _block(split, size, stats, vocab, augs)
-        how = dict(num_workers=num_workers)
-    else:
-        block = _block(split, size, stats, vocab, batch_augs=augs)
-        pixels_at_once = 2**21 if is_gpu(device) else 2**18
-        how = dict(dl_type=CachedDL, images=found.images, at_once=pixels_at_once//size**2)
-    return block.dataloaders(found.files, bs=bs, device=device, drop_last=False, **how).loaders
-
 def _fingerprints(found, splits):
     "The fingerprint of each split, and of all images"
     all_of = splits | dict(all=list(range(len(found.files))))
     return {s: split_fingerprint([found.files[i] for i in idxs], found.sums[idxs]) for s,idxs in all_of.items()}
 
-# %% ../../nbs/data/image_dls.ipynb #15aed466
+# %% ../../nbs/data/image_dls.ipynb #9d529962
+def _split_block(found, splits, augs, size, stats, vocab):
+    "A block that splits the files in `found` as `splits` says"
+    def _split(files): return list(splits.values())
+    how = dict(augs=augs) if found.images is None else dict(batch_augs=augs)
+    return _block(_split, size, stats, vocab, **how)
+
+def _loader_options(found, size, device, num_workers):
+    "Options of loaders that gather decoded images, or that open files"
+    if found.images is None: return dict(num_workers=num_workers)
+    pixels_at_once = 2**21 if is_gpu(device) else 2**18
+    return dict(dl_type=CachedDL, images=found.images, at_once=pixels_at_once//size**2)
+
+# %% ../../nbs/data/image_dls.ipynb #5e89f2cf
 def image_dls(
     path:str|Path, # Folder of classes, or of splits, or a tar archive of one
     augs=None, # albumentations `Compose` for training images
@@ -227,17 +236,19 @@ def image_dls(
     bs = check_whole('bs', bs)
     splitter = FolderSplitter(valid_pct, watch, seed, fraction)
     device = _usable_device(device)
-    num_workers = _check_workers(num_workers, device)
+    num_workers = _worker_count(num_workers, device)
     if augs is not None: augmented_pixels(augs, size)
     check_flag('fast', fast)
     source = data_folder(path)
     found = _open_images(source, augs, size, fast, on_error)
     splits = dict(zip(SPLITS, splitter(found.files)))
-    vocab = _check_splits(found.files, splits, bs)
-    _print_leaks(found.files, found.sums, found.checksums, splits)
+    vocab = _checked_vocab(found.files, splits, bs)
+    _print_leaks(found.files, splits, _find_leaks(found.sums, found.checksums, splits))
     stats = CIFAR10_STATS if vocab==CIFAR10_CLASSES else image_stats(found.sums[splits['train']])
-    loaders = _loaders(found, splits, augs, size, stats, vocab, device, num_workers, bs)
-    return ImageDataLoaders(*loaders, device=device, watch=watch, source=source, stats=stats,
+    block = _split_block(found, splits, augs, size, stats, vocab)
+    options = _loader_options(found, size, device, num_workers)
+    dls = block.dataloaders(found.files, bs=bs, device=device, drop_last=False, **options)
+    return ImageDataLoaders(*dls.loaders, device=device, watch=watch, source=source, stats=stats,
         fast=found.images is not None, skipped=found.skipped, fingerprint=_fingerprints(found, splits))
 
 # %% ../../nbs/data/image_dls.ipynb #a8ad3083

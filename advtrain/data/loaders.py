@@ -15,7 +15,7 @@ from fastai.data.core import TfmdDL
 from fastai.torch_core import cast,no_random
 from fastai.vision.augment import RandTransform
 from fastai.vision.core import TensorImage
-from fastcore.basics import chunked
+from fastcore.basics import chunked,patch
 import numpy as np
 import torch
 
@@ -41,7 +41,7 @@ class FileDL(TfmdDL):
             line = str(e).strip().splitlines()[-1] # what PyTorch says ends with the worker's own words
             raise type(e)(line.partition(': ')[2]) from None
 
-# %% ../../nbs/data/loaders.ipynb #42989043
+# %% ../../nbs/data/loaders.ipynb #d3fa987e
 def _targets(tl):
     "All targets; where they are the names of folders, one is found for each folder"
     if not isinstance(tl.tfms.fs[0], FolderLabel): return [tl[i] for i in range(len(tl))]
@@ -51,11 +51,6 @@ def _targets(tl):
     return [of_folder[o] for o in folders]
 
 def _stacked(items): return cast(torch.stack(items), type(items[0]))
-
-def _is_random(tfm):
-    "Does an item transform draw at random?"
-    if isinstance(tfm, AlbumentationsTransform): return tfm.train_aug is not None
-    return isinstance(tfm, RandTransform)
 
 class _Source(NamedTuple):
     "Where a loader finds its batches"
@@ -71,18 +66,21 @@ class _Source(NamedTuple):
         if self.rows.device==device: return self
         return self._replace(rows=device_put(self.rows, device), targets=[device_put(o, device) for o in self.targets])
 
+# %% ../../nbs/data/loaders.ipynb #560ca26c
+_ALONE = BatchShare() # of a process that has no others beside it: all images
+
 class CachedDL(TfmdDL):
     "A loader that gathers whole batches from decoded images"
     def __init__(self,
         dataset=None, # fastai `Datasets` of image files
         images:DecodedImages|None=None, # Their pixels; without, they are decoded at the first batch
         at_once:int=1, # Images that go through the batch transforms together, if they make more than a batch
-        part:BatchShare=BatchShare(), # Which part of each batch to load
+        part:BatchShare=_ALONE, # Which part of each batch to load
         num_workers:int=0, # Not used: batches are gathered in the main process
         **kwargs, # Passed on to `TfmdDL`
     ):
         self.images,self.at_once,self.part = images,at_once,part
-        self._found = None # the first batch looks for it
+        self._source = None # the first batch looks for it
         self._sizes = [] # images of each batch that went through the batch transforms with the last ones
         super().__init__(dataset, num_workers=0, **kwargs)
 
@@ -93,7 +91,7 @@ class CachedDL(TfmdDL):
     ):
         if cls is not None and not issubclass(cls, CachedDL): return super().new(dataset, cls, **kwargs)
         res = super().new(dataset, cls, **dict(images=self.images, at_once=self.at_once) | kwargs)
-        if self._found and self._found.items and res._labelled()==self._found.items: res._found = self._found
+        if self._source and self._source.items and res._labelled()==self._source.items: res._source = self._source
         return res
 
     def _labelled(self):
@@ -101,61 +99,72 @@ class CachedDL(TfmdDL):
         if not self.images: return None
         return self.images,[(o, list(o.items), list(getattr(o, 'vocab', ()))) for o in self.dataset.tls]
 
-    def __getstate__(self): # the pixels stay here
-        return self.__dict__ | dict(images=None, _found=None)
+    def __getstate__(self): return self.__dict__ | dict(images=None, _source=None)
 
     def __len__(self): return self.part.batches(self.n, self.bs, self.drop_last)
 
-    def create_batches(self,
-        idxs, # Indices into the data set
-    ): # Yields as many images as make several batches
-        for chunk in chunked(idxs, self.bs*max(1, self.at_once//self.bs)):
-            starts = range(0, len(chunk), self.bs)
-            sizes = batch_sizes(len(chunk), self.bs, self.drop_last)
-            own = [[start+i for i in self.part(n)] for start,n in zip(starts, sizes)]
-            mine = [i for o in own for i in o]
-            if not mine: continue
-            self._sizes = [len(o) for o in own if o]
-            yield self.part.noted(self, self.do_batch([chunk[i] for i in mine]), len(chunk), mine)
+# %% ../../nbs/data/loaders.ipynb #2bf9d019
+def _is_random(tfm):
+    "Does an item transform draw at random?"
+    if isinstance(tfm, AlbumentationsTransform): return tfm.train_aug is not None
+    return isinstance(tfm, RandTransform)
 
-    def __iter__(self):
-        for b in super().__iter__():
-            start = 0
-            for n in self._sizes:
-                # images gathered, but not augmented, have their channels last
-                yield tuple(o[start:start+n].contiguous() for o in b)
-                start += n
+@patch
+def _find_source(self:CachedDL):
+    "Find pixels and targets of all items"
+    if any(map(_is_random, self.after_item.fs)):
+        raise ValueError('an item transform that draws at random would be frozen in the array: use '
+                         '`BatchAlbumentations` as a batch transform')
+    rows = self.images.rows(self.items) if self.images else None
+    if rows is not None:
+        return _Source(self.images, rows, [_stacked(_targets(o)) for o in self.dataset.tls[1:]], self._labelled())
+    x,*targets = map(_stacked, zip(*[self.after_item(o) for o in self.dataset]))
+    pixels = x.permute(0,2,3,1).contiguous().as_subclass(torch.Tensor)
+    return _Source(DecodedImages([], pixels, None), torch.arange(len(x)), targets, self._labelled())
 
-    def do_item(self,
-        i:int|None, # Index into the data set
-    )->int|None: # The same; `create_batch` gathers
-        return i
+@patch
+def do_item(self:CachedDL,
+    i:int|None, # Index into the data set
+)->int|None: # The same; `create_batch` gathers
+    return i
 
-    def create_batch(self,
-        idxs:list, # Indices into the data set; fastai probes with `None`
-    )->tuple: # Images, uint8, shape (images, 3, height, width), and class indices
-        if self._found is None: self._found = self._find()
-        pixels = self._found.images.on(self.device) # on the loader's device if they fit there
-        self._found = self._found.to(pixels.device)
-        idxs = device_put([i or 0 for i in idxs], pixels.device)
-        batch = [pixels.index_select(0, self._found.rows[idxs])]
-        batch += [cast(t[idxs], type(t)) for t in self._found.targets]
-        if self.device is not None: batch = [device_put(o, self.device) for o in batch]
-        return TensorImage(batch[0].permute(0,3,1,2)),*batch[1:]
+@patch
+def create_batch(self:CachedDL,
+    idxs:list, # Indices into the data set; fastai probes with `None`
+)->tuple: # Images, uint8, shape (images, 3, height, width), and class indices
+    if self._source is None: self._source = self._find_source()
+    pixels = self._source.images.on(self.device) # on the loader's device if they fit there
+    self._source = self._source.to(pixels.device)
+    idxs = device_put([i or 0 for i in idxs], pixels.device)
+    batch = [pixels.index_select(0, self._source.rows[idxs])]
+    batch += [cast(t[idxs], type(t)) for t in self._source.targets]
+    if self.device is not None: batch = [device_put(o, self.device) for o in batch]
+    return TensorImage(batch[0].permute(0,3,1,2)),*batch[1:]
 
-    def _find(self):
-        "Find pixels and targets of all items"
-        if any(map(_is_random, self.after_item.fs)):
-            raise ValueError('an item transform that draws at random would be frozen in the array: use '
-                             '`BatchAlbumentations` as a batch transform')
-        rows = self.images.rows(self.items) if self.images else None
-        if rows is not None:
-            return _Source(self.images, rows, [_stacked(_targets(o)) for o in self.dataset.tls[1:]], self._labelled())
-        x,*targets = map(_stacked, zip(*[self.after_item(o) for o in self.dataset]))
-        pixels = x.permute(0,2,3,1).contiguous().as_subclass(torch.Tensor)
-        return _Source(DecodedImages([], pixels, None), torch.arange(len(x)), targets, self._labelled())
+# %% ../../nbs/data/loaders.ipynb #29c06172
+@patch
+def create_batches(self:CachedDL,
+    idxs, # Indices into the data set
+): # Yields as many images as make several batches
+    for chunk in chunked(idxs, self.bs*max(1, self.at_once//self.bs)):
+        starts = range(0, len(chunk), self.bs)
+        sizes = batch_sizes(len(chunk), self.bs, self.drop_last)
+        own = [[start+i for i in self.part(n)] for start,n in zip(starts, sizes)]
+        mine = [i for o in own for i in o]
+        if not mine: continue
+        self._sizes = [len(o) for o in own if o]
+        yield self.part.noted(self, self.do_batch([chunk[i] for i in mine]), len(chunk), mine)
 
-# %% ../../nbs/data/loaders.ipynb #1a559053
+@patch
+def __iter__(self:CachedDL):
+    for b in super(CachedDL, self).__iter__():
+        start = 0
+        for n in self._sizes:
+            # images gathered, but not augmented, have their channels last
+            yield tuple(o[start:start+n].contiguous() for o in b)
+            start += n
+
+# %% ../../nbs/data/loaders.ipynb #84b8c728
 @contextmanager
 def _seeded(seed):
     "Seed the generators of the CPU, and put them back; worker processes must not touch a GPU's"
@@ -171,12 +180,13 @@ def _seeded(seed):
         np.random.set_state(of_numpy)
         torch.set_rng_state(of_torch)
 
+# %% ../../nbs/data/loaders.ipynb #25fd2263
 class ShareDL(FileDL):
     "A loader of a part of each batch of another loader, image by image"
     def __init__(self,
         dataset=None, # fastai `Datasets`
         whole:TfmdDL|None=None, # The other loader
-        part:BatchShare=BatchShare(), # Which part of each batch to load
+        part:BatchShare=_ALONE, # Which part of each batch to load
         **kwargs, # Passed on to `TfmdDL`
     ):
         self.whole,self.part = whole,part
@@ -215,6 +225,7 @@ class ShareDL(FileDL):
         own = islice(sizes, self.offs, None, self.num_workers)
         for b,n in zip(super().create_batches(idxs), own): yield self.part.noted(self, b, n, self.part(n))
 
+# %% ../../nbs/data/loaders.ipynb #6980c72d
 def share_of(
     dl:TfmdDL, # Loader
     part:BatchShare, # Which part of each batch to load
@@ -222,7 +233,8 @@ def share_of(
     "Make a loader of a part of each batch"
     size = len(part.own(dl.bs))
     if not size:
-        raise ValueError(f'a batch of {dl.bs} images cannot be shared by {part.of} processes: choose bs from {part.of}')
+        n = part.world_size
+        raise ValueError(f'a batch of {dl.bs} images cannot be shared by {n} processes: choose bs from {n}')
     how = {} if isinstance(dl, CachedDL) else dict(cls=ShareDL, whole=dl, bs=size)
     with no_random(): res = dl.new(part=part, **how)
     res.rng = copy.copy(dl.rng)

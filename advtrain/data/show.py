@@ -30,8 +30,8 @@ def seen_in_training(
     dl.before_iter()
     return to_pixels(dl, dl.after_batch(to_device(dl.do_batch([dl.do_item(i) for i in idxs]), dl.device))[0])
 
-# %% ../../nbs/data/show.ipynb #d2495f54
-def check_show_options(
+# %% ../../nbs/data/show.ipynb #35b39432
+def _check_options(
     dls, # What was given as loaders
     n, # What was given as number of images
     seed, # What was given as seed
@@ -43,7 +43,14 @@ def check_show_options(
     if not len(dls.train.items): raise ValueError('these loaders have no training image to show')
     return check_whole('n', n, 1, 200),check_whole('seed', seed, 0, 2**32-1),check_figsize(figsize)
 
-# %% ../../nbs/data/show.ipynb #0a9c7950
+# %% ../../nbs/data/show.ipynb #5717e78a
+def _training_image(dls, index):
+    "The training image at `index` as it is, shape (1, height, width, 3)"
+    items = dls.train.items
+    index = check_whole('index', index)
+    if not 0 <= index < len(items): raise IndexError(f'index {index} is outside the {len(items)} training images')
+    return seen_in_training(dls.test_dl([items[index]]), [0])
+
 def show_augmented(
     dls:DataLoaders, # Loaders; the image is taken from the training set
     index:int=0, # Index into the training set
@@ -52,35 +59,43 @@ def show_augmented(
     figsize:tuple|None=None, # Width and height in inches
 )->Figure: # The original, then `n` versions of it
     "Show one training image and what training makes of it"
-    n,seed,figsize = check_show_options(dls, n, seed, figsize)
+    n,seed,figsize = _check_options(dls, n, seed, figsize)
     original = _training_image(dls, index)
     with no_random(seed): images = [*original, *seen_in_training(dls.train, [index]*n)]
     return image_grid(images, ['original'] + ['']*n, figsize=figsize, title='One image as training sees it')
 
-def _training_image(dls, index):
-    "The training image at `index` as it is, shape (1, height, width, 3)"
-    items,index = dls.train.items,check_whole('index', index)
-    if not 0 <= index < len(items): raise IndexError(f'index {index} is outside the {len(items)} training images')
-    return seen_in_training(dls.test_dl([items[index]]), [0])
-
-# %% ../../nbs/data/show.ipynb #8dcf2945
+# %% ../../nbs/data/show.ipynb #e529ce73
 def _single_transforms(
     aug, # albumentations `Compose`, the augmentation of training images
 )->list: # Name and `Compose` of each
     "Take the transforms of `aug` apart"
-    parts,pads = [],[]
+    parts = []
+    pads = []
     for t in copy.deepcopy(aug).transforms:
-        name,t.p = type(t).__name__ + (f'\np={t.p:.2g}' if t.p<1 else ''),1
+        name = type(t).__name__
+        if t.p<1: name += f'\np={t.p:.2g}'
+        t.p = 1
         parts.append((name, A.Compose([*pads, t])))
-        pads = [*pads, t] if isinstance(t, A.Pad) else [] if isinstance(t, crops.BaseCrop) else pads
+        if isinstance(t, A.Pad): pads = [*pads, t]
+        elif isinstance(t, crops.BaseCrop): pads = []
     return parts
 
+# %% ../../nbs/data/show.ipynb #440eac72
 def train_augmentations(
     dls:DataLoaders, # Loaders
 )->list: # Of `AlbumentationsTransform`s
     "Find what augments the training images"
     tfms = [*dls.train.after_item.fs, *dls.train.after_batch.fs]
     return [o for o in tfms if isinstance(o, AlbumentationsTransform) and o.train_aug]
+
+# %% ../../nbs/data/show.ipynb #49db1ed2
+def _apply_often(tfm, image, n):
+    "What `tfm` makes of a training image, `n` times"
+    if isinstance(tfm, BatchAlbumentations):
+        x = TensorImage(torch.from_numpy(image).permute(2,0,1).repeat(n,1,1,1))
+        return tfm(x, split_idx=0).permute(0,2,3,1)
+    x = PILImage.create(image)
+    return [np.array(tfm(x, split_idx=0)) for _ in range(n)]
 
 def show_transforms(
     dls:DataLoaders, # Loaders; the image is taken from the training set
@@ -90,23 +105,21 @@ def show_transforms(
     figsize:tuple|None=None, # Width and height in inches
 )->Figure: # A row a transform
     "Show what each transform of the training augmentation does alone"
-    n,seed,figsize = check_show_options(dls, n, seed, figsize)
+    n,seed,figsize = _check_options(dls, n, seed, figsize)
     tfms = train_augmentations(dls)
     if not tfms: raise ValueError('the training images are not augmented: there is no transform to show')
     image = (_training_image(dls, index)[0]*255).round().astype(np.uint8)
-    x = TensorImage(torch.from_numpy(image).permute(2,0,1).repeat(n,1,1,1)) if isinstance(tfms[0], BatchAlbumentations) else [PILImage.create(image)]*n
     rows = _single_transforms(tfms[0].train_aug)
     fig,axs = new_figure(len(rows), n+1, figsize or (1.1*n+2, 1.15*len(rows)), 'Each transform alone')
     with no_random(seed):
         for ax,(name,aug) in zip(axs, rows):
-            tfm = type(tfms[0])(aug)
-            outs = tfm(x, split_idx=0).permute(0,2,3,1) if isinstance(x, TensorImage) else [np.array(tfm(o, split_idx=0)) for o in x]
+            outs = _apply_often(type(tfms[0])(aug), image, n)
             show_pixels(ax[0], None)
             ax[0].text(1, .5, name, ha='right', va='center', fontsize=8)
             for a,o in zip(ax[1:], outs): show_pixels(a, np.asarray(o))
     return fig
 
-# %% ../../nbs/data/show.ipynb #349afd7a
+# %% ../../nbs/data/show.ipynb #f55b9b44
 def show_classes(
     dls:DataLoaders, # Loaders
     n:int=8, # Images of each class
@@ -115,16 +128,24 @@ def show_classes(
     figsize:tuple|None=None, # Width and height in inches
 )->Figure: # A row a class if augmented, else a grid of random images
     "Show augmented training images of every class, or random images as they are"
-    n,seed,figsize = check_show_options(dls, n, seed, figsize)
-    dl,rng = dls.train,np.random.default_rng(seed)
-    labels = np.array([FolderLabel()(f) for f in dl.items])
-    if not check_flag('augmented', augmented):
-        idxs = rng.permutation(len(dl.items))[:4*n]
-        images = seen_in_training(dls.test_dl([dl.items[i] for i in idxs]), range(len(idxs)))
-        return image_grid(images, [short(o, 20) for o in labels[idxs]], n, figsize, 'Random training images')
+    n,seed,figsize = _check_options(dls, n, seed, figsize)
+    rng = np.random.default_rng(seed)
+    labels = np.array([FolderLabel()(f) for f in dls.train.items])
+    if check_flag('augmented', augmented): return _show_rows(dls, labels, n, seed, rng, figsize)
+    return _show_random(dls, labels, n, rng, figsize)
+
+def _show_random(dls, labels, n, rng, figsize):
+    "A grid of random training images as they are"
+    idxs = rng.permutation(len(labels))[:4*n]
+    dl = dls.test_dl([dls.train.items[i] for i in idxs])
+    images = seen_in_training(dl, range(len(idxs)))
+    return image_grid(images, [short(o, 20) for o in labels[idxs]], n, figsize, 'Random training images')
+
+def _show_rows(dls, labels, n, seed, rng, figsize):
+    "A row of augmented training images a class"
     rows = [rng.permutation(np.flatnonzero(labels==c))[:n].tolist() for c in dls.vocab]
     n = max(map(len, rows))
-    with no_random(seed): images = iter(seen_in_training(dl, sum(rows, [])))
+    with no_random(seed): images = iter(seen_in_training(dls.train, sum(rows, [])))
     places = [i for row in rows for i in row + [None]*(n-len(row))] # a small class leaves places empty
     titles = ['' if i is None else short(labels[i], 20) for i in places]
     images = [None if i is None else next(images) for i in places]

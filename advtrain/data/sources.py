@@ -36,10 +36,7 @@ def _copy_few(sample, tmp):
     shutil.copy(sample/'LICENSE', tmp/'few')
     return tmp/'few'
 
-# %% ../../nbs/data/sources.ipynb #625894cb
-CIFAR10_CLASSES = 'airplane automobile bird cat deer dog frog horse ship truck'.split()
-CIFAR10_STATS = (0.4914,0.4822,0.4465),(0.2470,0.2435,0.2616) # mean and deviation of the 50,000 training images, channels R, G, B
-
+# %% ../../nbs/data/sources.ipynb #badbe320
 def data_folder(
     source:str|Path, # A folder, or a tar archive of one
 )->Path: # The folder
@@ -50,21 +47,36 @@ def data_folder(
     if not source.is_dir(): raise FileNotFoundError(f'no such folder or archive: {printable_path(source)}')
     return source
 
-# %% ../../nbs/data/sources.ipynb #beeafe28
+# %% ../../nbs/data/sources.ipynb #8d72c214
+CIFAR10_CLASSES = 'airplane automobile bird cat deer dog frog horse ship truck'.split()
+# mean and deviation of the 50,000 training images, channels R, G, B
+CIFAR10_STATS = (0.4914,0.4822,0.4465),(0.2470,0.2435,0.2616)
+
+def _check_cifar10(path):
+    "Raise an error unless `path` has CIFAR-10's classes; say how many images it has, if not all"
+    train = path/'train'
+    found = sorted(o.name for o in train.iterdir() if o.is_dir()) if train.is_dir() else []
+    if found!=CIFAR10_CLASSES:
+        expected = ', train/'.join(CIFAR10_CLASSES)
+        raise ValueError(f"{path} is not CIFAR-10: expected the folders train/{expected}; found {found or 'none'}")
+    n = sum(len(os.listdir(o)) for o in path.glob('t*/*/'))
+    if n<60000: print_rank0(f'{printable_path(path)} has {n} of the 60000 images of CIFAR-10')
+
+# %% ../../nbs/data/sources.ipynb #1276f549
+def _download_cifar10():
+    "Download CIFAR-10 through fastai; several processes download it once"
+    try:
+        with file_lock(data_home()/'cifar10'): return untar_data(URLs.CIFAR)
+    except (URLError, OSError) as e:
+        raise ConnectionError(f'CIFAR-10 cannot be downloaded ({e}). Three ways out: connect to the network and try '
+            "again; give a folder or archive you have, cifar10('cifar10.tgz'); or name it in the environment "
+            'variable ADVTRAIN_CIFAR10') from e
+
 def cifar10(
-    source:str|Path|None=None, # Folder or tar archive of CIFAR-10; `None`: the environment variable `ADVTRAIN_CIFAR10`, else a download
+    source:str|Path|None=None, # Folder or tar archive; `None`: environment variable `ADVTRAIN_CIFAR10`, or a download
 )->Path: # Folder with `train/<class>/` and `test/<class>/`
     "Find CIFAR-10, or download it once through fastai"
     if source is None: source = os.environ.get('ADVTRAIN_CIFAR10') or None
-    if source is not None: path = data_folder(source)
-    else:
-        try:
-            with file_lock(data_home()/'cifar10'): path = untar_data(URLs.CIFAR) # several processes download it once
-        except (URLError, OSError) as e:
-            raise ConnectionError(f'CIFAR-10 cannot be downloaded ({e}). Three ways out: connect to the network and try again; '
-                "give a folder or archive you have, cifar10('cifar10.tgz'); or name it in the environment variable ADVTRAIN_CIFAR10") from e
-    found = sorted(o.name for o in (path/'train').iterdir() if o.is_dir()) if (path/'train').is_dir() else []
-    if found!=CIFAR10_CLASSES: raise ValueError(f"{path} is not CIFAR-10: expected the folders train/{', train/'.join(CIFAR10_CLASSES)}; found {found or 'none'}")
-    n = sum(len(os.listdir(o)) for o in path.glob('t*/*/'))
-    if n<60000: print_rank0(f'{printable_path(path)} has {n} of the 60000 images of CIFAR-10')
+    path = _download_cifar10() if source is None else data_folder(source)
+    _check_cifar10(path)
     return path
