@@ -10,16 +10,17 @@ import numbers,operator,os
 from math import nextafter
 from pathlib import Path
 
-# %% ../nbs/checks.ipynb #79882635
-_ORDERS = {o: f'\\x{o:02x}' for o in (*range(32), *range(127, 160)) if chr(o) not in '\n\t'}
+# %% ../nbs/checks.ipynb #57ea70c2
+_CONTROL_CODES = [*range(32), *range(127, 160)]
+_ESCAPES = {o: f'\\x{o:02x}' for o in _CONTROL_CODES if chr(o) not in '\n\t'} # code of a character -> how it's shown
 
 def printable(
     text, # Anything
 )->str: # Without characters that a terminal obeys, or that can't be printed
     "Let control characters be seen"
-    return str(text).encode('utf-8', 'backslashreplace').decode().translate(_ORDERS)
+    return str(text).encode('utf-8', 'backslashreplace').decode().translate(_ESCAPES)
 
-# %% ../nbs/checks.ipynb #0c1f978c
+# %% ../nbs/checks.ipynb #45da96d6
 def printable_path(
     path:str|os.PathLike, # Any path
 )->str: # One line that can be printed
@@ -27,13 +28,14 @@ def printable_path(
     text = os.fsencode(path).decode('utf-8', 'backslashreplace')
     return ''.join(o if o.isprintable() else o.encode('unicode_escape').decode() for o in text)
 
+# %% ../nbs/checks.ipynb #bb4e3237
 def is_utf8(
     name:str, # Name of a file, as Python gives it
-)->bool: # `False` if it holds bytes that are no UTF-8
+)->bool: # `False` if it holds bytes that aren't UTF-8
     "Can `name` be printed, and written into a file?"
     return name.isascii() or not any('\ud800'<=o<='\udfff' for o in name)
 
-# %% ../nbs/checks.ipynb #f95098b8
+# %% ../nbs/checks.ipynb #a01b4602
 def short_repr(
     value, # Anything
     n:int=60, # Most characters
@@ -46,6 +48,7 @@ def short_repr(
     except Exception: return kind # its repr is broken
     return text if len(text)<=n else f'{text[:n-1]}…'
 
+# %% ../nbs/checks.ipynb #777cb501
 def error_line(
     error:Exception, # Any error
 )->str: # One line
@@ -53,24 +56,40 @@ def error_line(
     text = ' '.join(printable(getattr(error, 'strerror', None) or error).split()) or type(error).__name__
     return text if len(text)<=120 else f'{text[:119]}…'
 
+# %% ../nbs/checks.ipynb #67a9f5d0
 def refuse(
     name:str, # Name of the argument
     allowed:str, # What it may be, in words
     value, # What it was
-    kind:type=ValueError, # Kind of the error
+    kind:type=ValueError, # Class of the error
 ):
     "Raise an error of one line"
     raise kind(f'{name} is {allowed}, not {short_repr(value)}')
 
-# %% ../nbs/checks.ipynb #8d6d23ca
-ABOVE_0,BELOW_1,ABOVE_1 = nextafter(0, 1),nextafter(1, 0),nextafter(1, 2) # the ends of open ranges
+# %% ../nbs/checks.ipynb #936c8931
+ABOVE_0 = nextafter(0, 1) # the ends of open ranges
+ABOVE_1 = nextafter(1, 2)
+BELOW_1 = nextafter(1, 0)
 HUGE = 1e300
 
+def range_words(
+    low:float, # The lowest that's allowed
+    high:float, # The highest that's allowed
+)->str: # Such as ' from 0 to below 1', with the space before it
+    "Say which numbers are allowed"
+    if low==-HUGE: return ''
+    start = {ABOVE_0: ' above 0', ABOVE_1: ' above 1'}.get(low, f' from {low}')
+    if high==BELOW_1: return ' between 0 and 1' if low==ABOVE_0 else f'{start} to below 1'
+    if high==HUGE: return start
+    most = f'{high:,}' if high>9999 else high
+    return f'{start}, {most} at most' if low==ABOVE_0 else f'{start} to {most}'
+
+# %% ../nbs/checks.ipynb #a114acba
 def check_number(
     name:str, # Name of the argument
     value, # What was given
-    low:float=-HUGE, # The lowest that will do
-    high:float=HUGE, # The highest that will do
+    low:float=-HUGE, # The lowest that's allowed
+    high:float=HUGE, # The highest that's allowed
     words:str|None=None, # What it may be; `None` says the kind and the range
     whole:bool=False, # Must it be a whole number?
 )->int|float: # The same, as a number of Python's
@@ -81,39 +100,29 @@ def check_number(
     if not low<=value<=high: refuse(name, words, value)
     return operator.index(value) if whole else float(value)
 
+# %% ../nbs/checks.ipynb #2436e345
 def check_whole(
     name:str, # Name of the argument
     value, # What was given
-    low:int=0, # The lowest that will do
-    high:int|None=None, # The highest that will do; `None` for any
+    low:int=0, # The lowest that's allowed
+    high:int|None=None, # The highest that's allowed; `None` for any
     words:str|None=None, # What it may be; `None` says the range
 )->int: # The same, as a number of Python's
     "Raise an error unless `value` is a whole number from `low` to `high`"
     return check_number(name, value, low, HUGE if high is None else high, words, whole=True)
 
-def range_words(
-    low:float, # The lowest that will do
-    high:float, # The highest that will do
-)->str: # Such as ' from 0 to below 1', with the space before it
-    "Say which numbers will do"
-    if low==-HUGE: return ''
-    start = {ABOVE_0: ' above 0', ABOVE_1: ' above 1'}.get(low, f' from {low}')
-    if high==BELOW_1: return ' between 0 and 1' if low==ABOVE_0 else f'{start} to below 1'
-    if high==HUGE: return start
-    most = f'{high:,}' if high>9999 else high
-    return f'{start}, {most} at most' if low==ABOVE_0 else f'{start} to {most}'
-
-# %% ../nbs/checks.ipynb #69a32c5c
+# %% ../nbs/checks.ipynb #94282a6f
 def check_choice(
     name:str, # What is chosen
     value, # What was given
-    known, # Names or numbers that will do
-    way_in:str='', # How another one can be made to do, for the end of the message
+    known, # Names or numbers that are allowed
+    way_in:str='', # How another one can be added, for the end of the message
 )->str|int: # The same
     "Raise a `ValueError` unless `value` is one of `known`"
     if isinstance(value, (str,int)) and value in known: return value
     raise ValueError(f"unknown {name} {short_repr(value)}: choose from {', '.join(map(str, known))}{way_in}")
 
+# %% ../nbs/checks.ipynb #70350127
 def check_flag(
     name:str, # Name of the argument
     value, # What was given

@@ -13,7 +13,7 @@ from fastcore.imports import IN_NOTEBOOK
 
 from .checks import printable
 
-# %% ../nbs/console.ipynb #c335c1a2
+# %% ../nbs/console.ipynb #da88ffe0
 def is_interactive(
     stream, # Where to, such as `sys.stdout`
 )->bool: # `False` for a file
@@ -21,30 +21,51 @@ def is_interactive(
     in_jupyter = IN_NOTEBOOK and type(stream).__name__=='OutStream' # Jupyter's, not redirected
     return in_jupyter or bool(getattr(stream, 'isatty', bool)())
 
+# %% ../nbs/console.ipynb #97845a4a
 @contextmanager
 def silenced():
     "Let what is printed meanwhile go nowhere, progress bars too"
     with open(os.devnull, 'w') as nowhere,redirect_stdout(nowhere): yield
 
-# %% ../nbs/console.ipynb #fe032a6d
+# %% ../nbs/console.ipynb #392d7b0e
+def duration(
+    seconds:float, # Seconds; may be NaN
+)->str: # Such as '90 s', '12 min' or '3.4 h'; '' for NaN
+    "Say how long something takes"
+    if seconds!=seconds: return ''
+    if seconds<100: return f'{seconds:.0f} s'
+    if seconds<6000: return f'{seconds/60:.0f} min'
+    return f'{seconds/3600:.1f} h'
+
+# %% ../nbs/console.ipynb #30284d93
 class LiveLines:
     "Lines that stay, and below them lines that change in place"
     def __init__(self,
         stream, # Where to, a terminal or a file
-    ): self.stream,self.n,self.stayed,self.display = stream,0,[],None
+    ):
+        self.stream = stream
+        self.n = 0 # how many lines of a terminal will be replaced
+        self.stayed = [] # lines of a notebook's output
+        self.display = None # that output
+
     def show(self,
         staying:list, # Lines that are new
         changing:list, # Lines that take the place of those before
     ):
         "Write the lines"
-        staying,changing = [[printable(o) for o in lines] for lines in (staying, changing)]
+        staying = [printable(o) for o in staying]
+        changing = [printable(o) for o in changing]
         if not is_interactive(self.stream):
             for o in staying: print(o, file=self.stream, flush=True)
-        elif not self.stream.isatty(): self._in_notebook(staying, changing)
-        else:
-            lines = [o[:shutil.get_terminal_size().columns-1] for o in changing] # a line that wraps is two
-            print((f'\x1b[{self.n}F\x1b[J' if self.n else '') + '\n'.join([*staying, *lines]), file=self.stream, flush=True)
-            self.n = len(lines)
+        elif self.stream.isatty(): self._in_terminal(staying, changing)
+        else: self._in_notebook(staying, changing)
+
+    def _in_terminal(self, staying, changing):
+        width = shutil.get_terminal_size().columns-1
+        lines = [o[:width] for o in changing] # a line that wraps is two
+        back = f'\x1b[{self.n}F\x1b[J' if self.n else '' # so many lines up, and clear what follows
+        print(back + '\n'.join([*staying, *lines]), file=self.stream, flush=True)
+        self.n = len(lines)
 
     def _in_notebook(self, staying, changing):
         from IPython.display import display

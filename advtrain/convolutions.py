@@ -9,10 +9,10 @@ __all__ = []
 import torch
 from torch._C import DispatchKey,DispatchKeySet
 
-# %% ../nbs/convolutions.ipynb #f7382dcb
+# %% ../nbs/convolutions.ipynb #3b092df0
 _BACKWARD = torch.ops.aten.convolution_backward.default
 
-def _pytorchs(*args):
+def _pytorch_backward(*args):
     "What PyTorch computes"
     return _BACKWARD.redispatch(DispatchKeySet(DispatchKey.CompositeExplicitAutograd), *args)
 
@@ -25,25 +25,28 @@ def damages_memory(
     "May PyTorch write outside its memory when it computes the gradients of this convolution?"
     return weight.shape[1]<16 and max(weight.shape[2:])==1 and max(stride)>1 and max(padding)==0
 
-# %% ../nbs/convolutions.ipynb #b657ca88
+# %% ../nbs/convolutions.ipynb #5b3b9a4c
 def _spread(grad, x, pixels):
     "Gradients of all of `x` from those of some of its pixels"
     whole = torch.zeros_like(x)
     whole[pixels] = grad
     return whole
 
-def _convolution_backward(grad, x, weight, bias_sizes, stride, padding, dilation, transposed, output_padding, groups, mask):
-    "Gradients of input, weights and bias, those that `mask` asks for"
-    rest = dilation,transposed
+# %% ../nbs/convolutions.ipynb #4766a584
+def _convolution_backward(grad, x, weight, bias_sizes, stride, padding, *rest):
+    "Gradients of input, weights and bias, those that the last argument asks for"
     if not damages_memory(weight, stride, padding):
-        return _pytorchs(grad, x, weight, bias_sizes, stride, padding, *rest, output_padding, groups, mask)
+        return _pytorch_backward(grad, x, weight, bias_sizes, stride, padding, *rest)
+    dilation,transposed,_,groups,mask = rest
     small = x if transposed else grad
     pixels = (...,*[slice(0, n*s, s) for n,s in zip(small.shape[2:], [*stride]*small.ndim)])
     pair = (grad[pixels],x) if transposed else (grad,x[pixels])
-    gx,gw,_ = _pytorchs(*pair, weight, None, [1], [0], *rest, [0], groups, [*mask[:2],False])
+    gx,gw,_ = _pytorch_backward(*pair, weight, None, [1], [0], dilation, transposed, [0], groups, [*mask[:2],False])
     if mask[0] and not transposed: gx = _spread(gx, x, pixels)
-    return gx,gw,grad.sum((0,*range(2,grad.ndim))) if mask[2] else None
+    gb = grad.sum((0,*range(2,grad.ndim))) if mask[2] else None
+    return gx,gw,gb
 
+# %% ../nbs/convolutions.ipynb #e7cd9306
 if not torch._C._dispatch_has_kernel_for_dispatch_key(_BACKWARD.name(), 'CPU'):
     _LIBRARY = torch.library.Library('aten', 'IMPL') # what it registers stays as long as it lives
     _LIBRARY.impl('convolution_backward', _convolution_backward, 'CPU')

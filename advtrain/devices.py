@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/devices.ipynb #75117587
+# %% ../nbs/devices.ipynb #d17bc10e
 import torch
 
 # %% ../nbs/devices.ipynb #07139f75

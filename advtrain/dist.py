@@ -5,19 +5,20 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/dist.ipynb #dbc28f50
+# %% ../nbs/dist.ipynb #7428db53
 import atexit,multiprocessing,os,socket,sys,threading,time,warnings
 from contextlib import contextmanager
 from datetime import timedelta
 
 import fastai.torch_core
 from fastai.torch_core import default_device,num_distrib,rank_distrib
+from fastcore.basics import patch
 import torch
 import torch.distributed as dist
 
 from .checks import printable
 
-# %% ../nbs/dist.ipynb #d474891b
+# %% ../nbs/dist.ipynb #6c560544
 def _started(): return dist.is_available() and dist.is_initialized()
 
 def launched_rank()->int: # From 0
@@ -28,6 +29,7 @@ def launched_size()->int: # 1 without a launcher
     "Count the processes that were launched together"
     return dist.get_world_size() if _started() else max(1, num_distrib())
 
+# %% ../nbs/dist.ipynb #b21be205
 def is_rank0()->bool: # True for a process that was launched alone, too
     "Tell whether this is the first of the launched processes"
     return launched_rank()==0
@@ -47,10 +49,11 @@ def check_not_launched(
     if launched_size()==1: return
     raise ValueError(f'{what} shares out whole runs, with {instead}: start it without torchrun or accelerate launch')
 
-# %% ../nbs/dist.ipynb #d1a99257
+# %% ../nbs/dist.ipynb #dec4bc7e
 class _Group:
     "The processes that act together now: this one alone, unless `ranks_together` is open"
-    rank,size = 0,1
+    rank = 0
+    size = 1
     open = False # inside of `ranks_together`, also while rank 0 acts alone
     stretches = 0 # how often they have acted together
     gloo = None # PyTorch's process group for small messages, once it has started
@@ -68,6 +71,7 @@ class _Group:
 
 _group = _Group()
 
+# %% ../nbs/dist.ipynb #d2241a5d
 def rank()->int: # From 0; 0 if this process acts alone
     "Look up the rank of this process among those that act together now"
     return _group.rank
@@ -97,7 +101,7 @@ def _outcome(f, args):
         e.everywhere = True
         return None,e
 
-# %% ../nbs/dist.ipynb #85f00abd
+# %% ../nbs/dist.ipynb #f7377804
 def all_reduce_sum(
     t:torch.Tensor, # This process's part
 )->torch.Tensor: # The same tensor for a process alone; else on the CPU, in double precision
@@ -107,6 +111,7 @@ def all_reduce_sum(
     dist.all_reduce(t, group=_group.gloo)
     return t
 
+# %% ../nbs/dist.ipynb #f2dda391
 def all_gather(
     part, # Anything that can be pickled
 )->list: # In the order of the ranks
@@ -124,8 +129,9 @@ def _store(name, timeout):
     store = dist.TCPStore(os.environ['MASTER_ADDR'], port, is_master=False, timeout=timeout)
     return dist.PrefixStore(f'advtrain/{restarts}/{name}', store)
 
-# %% ../nbs/dist.ipynb #c1cb6ab5
-_SILENCE,_GRACE = 20,5 # seconds without a beat until a rank counts as lost, and for the main thread to end by itself
+# %% ../nbs/dist.ipynb #15de2cff
+_SILENCE = 20 # seconds without a beat until a rank counts as lost
+_GRACE = 5 # seconds for the main thread to end by itself
 
 class Heartbeat:
     "Show that this process lives, watch the next rank, and end this process when another is lost"
@@ -135,8 +141,10 @@ class Heartbeat:
         self.rank,self.size = rank(),world_size()
         self.next = (self.rank+1)%self.size
         self.store = _store(stretch, timedelta(seconds=_SILENCE))
-        self.over,self.heard = threading.Event(),threading.Event()
-        self.fault,self.silent = None,0
+        self.over = threading.Event() # the stretch has ended
+        self.heard = threading.Event() # there is a fault
+        self.fault = None # what it was
+        self.silent = 0 # seconds without a beat of the next rank
         who = all_gather(f'process {os.getpid()} on {socket.gethostname()}') # all are connected before one can fail
         self.next_name = f'rank {self.next} of {self.size}, {who[self.next]}'
         self.threads = [threading.Thread(target=f, daemon=True) for f in (self._beat, self._watch)]
@@ -147,59 +155,68 @@ class Heartbeat:
         self.over.set()
         for t in self.threads: t.join(_GRACE)
 
-    def _beat(self):
-        "Every second, show a sign of life, and look for a fault and for the next rank's beat"
-        last = 0
-        try:
-            while not self.over.wait(1):
-                self.store.add(f'beats{self.rank}', 1)
-                if self.store.check(['fault']): return self._end(self.store.get('fault').decode())
-                beats = self.store.add(f'beats{self.next}', 0)
-                if beats!=last: self.silent = 0
-                last = beats
-        except Exception:
-            if not self.over.is_set(): self._end('rank 0, or what launched it, is gone')
-
-    def _watch(self):
-        "Count the seconds without a beat of the next rank"
+# %% ../nbs/dist.ipynb #59283c6b
+@patch
+def _beat(self:Heartbeat):
+    "Every second, show a sign of life, and look for a fault and for the next rank's beat"
+    last = 0
+    try:
         while not self.over.wait(1):
-            self.silent += 1
-            if self.silent>=_SILENCE:
-                why = f'{self.next_name}, is dead or out of reach: no sign of it for {_SILENCE} seconds'
-                threading.Thread(target=self.report, args=[why], daemon=True).start() # the store may not answer
-                return self._end(why)
+            self.store.add(f'beats{self.rank}', 1)
+            if self.store.check(['fault']): return self._end(self.store.get('fault').decode())
+            beats = self.store.add(f'beats{self.next}', 0)
+            if beats!=last: self.silent = 0
+            last = beats
+    except Exception:
+        if not self.over.is_set(): self._end('rank 0, or what launched it, is gone')
 
-    def report(self,
-        why:str, # What happened
-    ):
-        "Leave word for the others; the first word stays"
-        try: self.store.compare_set('fault', '', why)
-        except Exception: pass # there is nobody left to tell
+# %% ../nbs/dist.ipynb #a2bbcd15
+@patch
+def _watch(self:Heartbeat):
+    "Count the seconds without a beat of the next rank"
+    while not self.over.wait(1):
+        self.silent += 1
+        if self.silent>=_SILENCE:
+            why = f'{self.next_name}, is dead or out of reach: no sign of it for {_SILENCE} seconds'
+            threading.Thread(target=self.report, args=[why], daemon=True).start() # the store may not answer
+            return self._end(why)
 
-    def _end(self, why):
-        "Let the main thread end, and if it does not, end the process"
-        self.fault = why
-        self.heard.set()
-        if self.over.wait(_GRACE): return
-        print(f'rank {self.rank} ends, because {why}', file=sys.stderr, flush=True)
-        os._exit(1)
+@patch
+def report(self:Heartbeat,
+    why:str, # What happened
+):
+    "Leave word for the others; the first word stays"
+    try: self.store.compare_set('fault', '', why)
+    except Exception: pass # there is nobody left to tell
 
-    def explain(self,
-        error:BaseException, # What ended this process's part
-    )->str|None: # What happened elsewhere, if that is the reason
-        "Find out what came to another process, or tell the others what came to this one"
-        if _lost(error):
-            self.heard.wait(_SILENCE+_GRACE)
-            return self.fault
-        words = ' '.join(str(error).split())
-        self.report(f'rank {self.rank} of {self.size} stopped with {type(error).__name__}: {words}')
+# %% ../nbs/dist.ipynb #00253e91
+@patch
+def _end(self:Heartbeat, why):
+    "Let the main thread end, and if it does not, end the process"
+    self.fault = why
+    self.heard.set()
+    if self.over.wait(_GRACE): return
+    print(f'rank {self.rank} ends, because {why}', file=sys.stderr, flush=True)
+    os._exit(1)
 
-def _lost(error):
+# %% ../nbs/dist.ipynb #59e63866
+@patch
+def explain(self:Heartbeat,
+    error:BaseException, # What ended this process's part
+)->str|None: # What happened elsewhere, if that is the reason
+    "Find out what came to another process, or tell the others what came to this one"
+    if _is_broken_exchange(error):
+        self.heard.wait(_SILENCE+_GRACE)
+        return self.fault
+    words = ' '.join(str(error).split())
+    self.report(f'rank {self.rank} of {self.size} stopped with {type(error).__name__}: {words}')
+
+def _is_broken_exchange(error):
     "Is this the error of an exchange that another process did not come to?"
     if isinstance(error, dist.DistError): return True
     return isinstance(error, RuntimeError) and any(o in str(error) for o in ('gloo','NCCL','Connection closed'))
 
-# %% ../nbs/dist.ipynb #185c831d
+# %% ../nbs/dist.ipynb #35f8dc7f
 _WAIT = timedelta(minutes=30) # that a process may wait for another one that lives
 
 def own_device()->torch.device: # fastai's default device
@@ -222,15 +239,16 @@ def _start():
         atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
     if _group.gloo is None: _group.gloo = dist.new_group(backend='gloo', timeout=_WAIT)
 
+# %% ../nbs/dist.ipynb #6bdd78f8
 @contextmanager
 def fastai_alone():
     "Tell fastai that this process is the only one, for a while"
-    asked = fastai.torch_core.num_distrib
+    original = fastai.torch_core.num_distrib
     fastai.torch_core.num_distrib = lambda: 0
     try: yield
-    finally: fastai.torch_core.num_distrib = asked
+    finally: fastai.torch_core.num_distrib = original
 
-# %% ../nbs/dist.ipynb #04e2b24b
+# %% ../nbs/dist.ipynb #eb825929
 class LostRank(ConnectionError):
     "Another process that was launched with this one has ended"
 
@@ -249,6 +267,7 @@ def ranks_together(): # Yields the number of processes that act together
             dist.barrier(group=_group.gloo)
     finally: _group.open = False
 
+# %% ../nbs/dist.ipynb #bdaf276e
 @contextmanager
 def _heartbeat():
     "Watch the other processes, where the environment says how they met"
@@ -260,7 +279,8 @@ def _heartbeat():
     except BaseException as e:
         why = heart.explain(e)
         if why is None: raise
-        raise LostRank(f'this process, rank {rank()}, ends, because {why}. A run with checkpoints can be resumed') from e
+        what = f'this process, rank {rank()}, ends, because {why}'
+        raise LostRank(f'{what}. A run with checkpoints can be resumed') from e
     finally: heart.stop()
 
 @contextmanager
@@ -270,7 +290,7 @@ def _one_warning():
         if not is_rank0(): warnings.simplefilter('ignore')
         yield
 
-# %% ../nbs/dist.ipynb #7123f6a3
+# %% ../nbs/dist.ipynb #3f6dc673
 def run_forked(
     f, # Function to call in each process
     n:int, # Number of processes
@@ -288,11 +308,12 @@ def run_forked(
     end = time.monotonic()+timeout
     return [_received(p, into, end) for p,(into,_) in zip(processes, ends)]
 
+# %% ../nbs/dist.ipynb #04b8c6d0
 def _as_rank(f, rank, n, port, out):
     "Call `f` as one of `n` processes, and send what comes of it"
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(n), LOCAL_WORLD_SIZE=str(n))
     os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
-    os.environ['CUDA_VISIBLE_DEVICES'] = '' # a process that was forked cannot use a GPU that its parent has looked at
+    os.environ['CUDA_VISIBLE_DEVICES'] = '' # a forked process cannot use a GPU that its parent has looked at
     torch.cuda.is_available = lambda: False
     torch.set_num_threads(1)
     try: res = f()

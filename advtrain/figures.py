@@ -17,9 +17,9 @@ import numpy as np
 
 from .checks import check_number,check_text,check_whole,printable,refuse,short_repr
 
-# %% ../nbs/figures.ipynb #96c6cb3c
+# %% ../nbs/figures.ipynb #d46d38fc
 class SharpFigure(Figure):
-    "A pyplot figure that a notebook shows once, also when it is the last value of a cell"
+    "A pyplot figure that a notebook shows once, also when it's the last value of a cell"
     def _ipython_display_(self):
         from IPython.display import Image,display
         buffer = io.BytesIO()
@@ -27,30 +27,7 @@ class SharpFigure(Figure):
         plt.close(self)
         display(Image(buffer.getvalue()))
 
-# %% ../nbs/figures.ipynb #3d8f3560
-_MOST_INCHES,_MOST_AREA = 600,10_000 # matplotlib ends at 65,536 pixels a side, and memory at some 100 million
-
-def check_figsize(
-    figsize, # Width and height in inches; `None` is any
-)->tuple|None: # `figsize`
-    "Raise an error for a size that no figure has"
-    if figsize is None: return
-    try: width,height = None if isinstance(figsize, str) else figsize
-    except (TypeError, ValueError): refuse('figsize', 'a width and a height in inches, such as (6, 4)', figsize, TypeError)
-    width,height = [check_number('a side of figsize, in inches,', o, .1, _MOST_INCHES) for o in (width, height)]
-    if width*height>_MOST_AREA: refuse('figsize', f'{_MOST_AREA:,} square inches at most', figsize)
-    return width,height
-
-def check_cmap(
-    cmap, # Name of a matplotlib colour map, or one
-)->Colormap: # It
-    "Raise a `ValueError` unless matplotlib knows the colour map"
-    if isinstance(cmap, Colormap): return cmap
-    if isinstance(cmap, str) and cmap in colormaps: return colormaps[cmap]
-    near = difflib.get_close_matches(short_repr(cmap), colormaps, n=3) or ['inferno','viridis','Blues']
-    raise ValueError(f"matplotlib has no colour map {short_repr(cmap)}: did you mean {', '.join(near)}?")
-
-# %% ../nbs/figures.ipynb #64bdae25
+# %% ../nbs/figures.ipynb #fb45850a
 def new_figure(
     nrows:int=1, # Rows of axes
     ncols:int=1, # Columns of axes
@@ -61,7 +38,8 @@ def new_figure(
     "Make a figure whose parts do not overlap"
     check_text('title', title)
     if 'dpi' in kwargs: check_number('dpi', kwargs['dpi'], 1, 1200)
-    open_before,figsize = plt.get_fignums(),check_figsize(figsize)
+    figsize = check_figsize(figsize)
+    open_before = plt.get_fignums()
     how = dict(squeeze=False, layout='constrained', FigureClass=SharpFigure)
     try: fig,axs = plt.subplots(nrows, ncols, figsize=figsize, **how, **kwargs)
     except Exception as e:
@@ -73,6 +51,32 @@ def new_figure(
 def _wrapped(title, width):
     "A title in lines that fit a figure `width` inches wide, three at most"
     return '\n'.join(textwrap.wrap(printable(title), max(10, int(9*width)), max_lines=3, placeholder=' …'))
+
+# %% ../nbs/figures.ipynb #df2a495d
+_MOST_INCHES = 600 # a side: matplotlib ends at 65,536 pixels
+_MOST_AREA = 10_000 # square inches: memory ends at some 100 million pixels
+
+def check_figsize(
+    figsize, # Width and height in inches; `None` is any
+)->tuple|None: # `figsize`
+    "Raise an error for a size that no figure has"
+    if figsize is None: return
+    try: width,height = None if isinstance(figsize, str) else figsize
+    except (TypeError, ValueError):
+        refuse('figsize', 'a width and a height in inches, such as (6, 4)', figsize, TypeError)
+    width,height = [check_number('a side of figsize, in inches,', o, .1, _MOST_INCHES) for o in (width, height)]
+    if width*height>_MOST_AREA: refuse('figsize', f'{_MOST_AREA:,} square inches at most', figsize)
+    return width,height
+
+# %% ../nbs/figures.ipynb #4634d612
+def check_cmap(
+    cmap, # Name of a matplotlib colour map, or one
+)->Colormap: # It
+    "Raise a `ValueError` unless matplotlib knows the colour map"
+    if isinstance(cmap, Colormap): return cmap
+    if isinstance(cmap, str) and cmap in colormaps: return colormaps[cmap]
+    near = difflib.get_close_matches(short_repr(cmap), colormaps, n=3) or ['inferno','viridis','Blues']
+    raise ValueError(f"matplotlib has no colour map {short_repr(cmap)}: did you mean {', '.join(near)}?")
 
 # %% ../nbs/figures.ipynb #8bbe5121
 def _width(char): return 2 if unicodedata.east_asian_width(char) in 'WF' else 1
@@ -104,27 +108,37 @@ def show_pixels(
     ax.axis('off')
     if image is not None: return ax.imshow(image, interpolation=interpolation, **kwargs)
 
-# %% ../nbs/figures.ipynb #f79cccc7
-MOST_IMAGES = 200 # in a figure
-
-def _first_images(images):
-    "The number of images, and the first of them as arrays"
-    try: n,first = len(images),list(islice(images, MOST_IMAGES))
-    except Exception: raise TypeError(f'images are a list or an array of images, not {short_repr(images)}') from None
-    if all(o is None for o in first): raise ValueError('there is no image to draw')
-    return n,[o if o is None else _as_pixels(o) for o in first]
-
+# %% ../nbs/figures.ipynb #00ab97b9
 def _as_pixels(image):
     "An image as an array that matplotlib draws"
     try: a = np.asarray(image)
     except Exception: a = np.empty(0)
-    if a.dtype.kind not in 'uif' or not a.size or not (a.ndim==2 or a.ndim==3 and a.shape[2] in (1,3,4)):
+    if a.dtype.kind not in 'uif' or not a.size or not _has_image_shape(a):
         raise TypeError(f'an image has the shape (height, width, 3) or (height, width), not {short_repr(image)}: '
                         'channels come last')
-    if not np.isfinite(a).all() or a.ndim==3 and not -.01<=a.min()<=a.max()<=(1.01 if a.dtype.kind=='f' else 255):
+    if not np.isfinite(a).all() or not _has_image_range(a):
         raise ValueError(f'the values of an image are floats in [0, 1] or uint8, not {a.min():.3g} to {a.max():.3g}: '
                          'undo the normalisation first')
     return a.clip(0, 1) if a.ndim==3 and a.dtype.kind=='f' else a
+
+def _has_image_shape(a): return a.ndim==2 or a.ndim==3 and a.shape[2] in (1,3,4)
+
+def _has_image_range(a):
+    "Are the values of a colour image in its range? Maps of two dimensions may have any"
+    most = 1.01 if a.dtype.kind=='f' else 255
+    return a.ndim==2 or -.01<=a.min()<=a.max()<=most
+
+# %% ../nbs/figures.ipynb #e1c34445
+MOST_IMAGES = 200 # in a figure
+
+def _first_images(images):
+    "The number of images, and the first of them as arrays"
+    try:
+        n = len(images)
+        first = list(islice(images, MOST_IMAGES))
+    except Exception: raise TypeError(f'images are a list or an array of images, not {short_repr(images)}') from None
+    if all(o is None for o in first): raise ValueError('there is no image to draw')
+    return n,[o if o is None else _as_pixels(o) for o in first]
 
 def _one_each(name, values, n, default):
     "A list of `n` values"

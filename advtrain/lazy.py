@@ -5,18 +5,19 @@
 # %% auto #0
 __all__ = ['A']
 
-# %% ../nbs/lazy.ipynb #c53f866d
-import gc,importlib,os,sys
+# %% ../nbs/lazy.ipynb #eeee6f94
+import gc,os,sys
 from importlib import import_module
 from types import ModuleType
 
-# %% ../nbs/lazy.ipynb #ee8fdd98
+# %% ../nbs/lazy.ipynb #47c42529
 class LazyModule(ModuleType):
     "A module that is imported when something of it is used"
     def __getattr__(self, name):
         if sys.modules.get(self.__name__) is not self: return getattr(import_module(self.__name__), name)
         if name.startswith('__'): raise AttributeError(name)
-        return lambda *args, **kwargs: getattr(import_module(self.__name__), name)(*args, **kwargs)
+        def _import_and_call(*args, **kwargs): return getattr(import_module(self.__name__), name)(*args, **kwargs)
+        return _import_and_call
 
     def __dir__(self): return dir(import_module(self.__name__))
 
@@ -26,10 +27,18 @@ class LazyModule(ModuleType):
 scipy_stats = LazyModule('scipy.stats')
 sklearn_metrics = LazyModule('sklearn.metrics')
 
-# %% ../nbs/lazy.ipynb #2a6ac854
+# %% ../nbs/lazy.ipynb #ffe0f16b
+os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
+
+A = LazyModule('albumentations')
+
+# %% ../nbs/lazy.ipynb #48404791
+crops = LazyModule('albumentations.augmentations.crops.transforms')
+
+# %% ../nbs/lazy.ipynb #b4f9e988
 def import_lazily(
     modules:list, # Names of modules to import
-    without:list, # Names of modules that they import and do not use at once, each after its parent
+    without:list, # Names of modules that they import and don't use at once, each after its parent
 ):
     "Import `modules`, but not yet what they use later or never"
     waiting = {name: LazyModule(name) for name in without if name not in sys.modules}
@@ -47,25 +56,18 @@ def import_lazily(
         for name,module in waiting.items():
             if sys.modules.get(name) is module: del sys.modules[name]
 
-# %% ../nbs/lazy.ipynb #79d05c35
-import_lazily(
-    ['fastai.interpret','fastai.metrics','fastai.vision.learner'],
-    without=['sklearn','sklearn.metrics','sklearn.model_selection','scipy','scipy.stats','scipy.ndimage','torch._dynamo','torch._dynamo.utils'])
+# %% ../nbs/lazy.ipynb #e695fc69
+_LATE = ['sklearn','sklearn.metrics','sklearn.model_selection','scipy','scipy.stats','scipy.ndimage'] # for metrics
+_LATE += ['torch._dynamo','torch._dynamo.utils'] # for `torch.compile`
 
-# %% ../nbs/lazy.ipynb #ce3147f9
-os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
+import_lazily(['fastai.interpret','fastai.metrics','fastai.vision.learner'], without=_LATE)
 
-# %% ../nbs/lazy.ipynb #61115473
-A = LazyModule('albumentations')
-
-# %% ../nbs/lazy.ipynb #48404791
-crops = LazyModule('albumentations.augmentations.crops.transforms')
-
-# %% ../nbs/lazy.ipynb #e356d9fc
+# %% ../nbs/lazy.ipynb #0bcd56be
 def import_extra(
     package:str, # Name of a module, dots allowed
     extra:str, # The extra of advtrain that brings it
 ): # The module
     "Import a package that advtrain does not need, or say how to get it"
-    try: return importlib.import_module(package)
-    except ModuleNotFoundError as e: raise ImportError(f"{package} is not installed: in advtrain's folder, pip install '.[{extra}]'") from e
+    try: return import_module(package)
+    except ModuleNotFoundError as e:
+        raise ImportError(f"{package} is not installed: in advtrain's folder, pip install '.[{extra}]'") from e

@@ -6,7 +6,7 @@
 __all__ = ['NORMS', 'ARCHS', 'LayerNorm2d', 'norm_types', 'WSConv2d', 'BasicBlock', 'PreActBlock', 'ResNet', 'resnet18',
            'resnet34', 'find_layer']
 
-# %% ../nbs/models.ipynb #d8189076
+# %% ../nbs/models.ipynb #b70acb08
 import difflib,math
 from contextlib import nullcontext
 from functools import partial
@@ -19,24 +19,28 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 
 from .checks import BELOW_1,check_choice,check_flag,check_number,check_whole,short_repr
+from .convolutions import damages_memory # noqa: F401 importing it mends the gradients of narrow convolutions
 from .devices import is_gpu
 
-# %% ../nbs/models.ipynb #002ba7d8
-def _as_it_comes(x):
+# %% ../nbs/models.ipynb #bff68ba8
+def _keep_type(x):
     "On a GPU, let a norm compute in the type of its input, not in fp32 as autocast would"
     return torch.autocast(x.device.type, enabled=False) if is_gpu(x.device) else nullcontext()
 
+# %% ../nbs/models.ipynb #e82c33ab
 class LayerNorm2d(nn.LayerNorm):
     "LayerNorm over the channels at each pixel"
     def forward(self,
         x:torch.Tensor, # Activations, shape (images, channels, height, width)
     )->torch.Tensor: # The same shape and memory layout
-        weight,bias = self.weight,self.bias
-        if is_gpu(x.device): weight,bias = weight.to(x.dtype),bias.to(x.dtype)
-        with _as_it_comes(x): y = F.layer_norm(x.permute(0,2,3,1), self.normalized_shape, weight, bias, self.eps).permute(0,3,1,2)
+        gpu = is_gpu(x.device)
+        weight = self.weight.to(x.dtype) if gpu else self.weight
+        bias = self.bias.to(x.dtype) if gpu else self.bias
+        with _keep_type(x): y = F.layer_norm(x.permute(0,2,3,1), self.normalized_shape, weight, bias, self.eps)
+        y = y.permute(0,3,1,2)
         return y.contiguous() if x.is_contiguous() else y
 
-# %% ../nbs/models.ipynb #ad867376
+# %% ../nbs/models.ipynb #1f3f82f6
 class LayerNorm(nn.GroupNorm):
     "LayerNorm over all channels and pixels, with a weight and a bias for each channel: `GroupNorm` with one group"
     def __init__(self,
@@ -52,7 +56,7 @@ class LayerNorm(nn.GroupNorm):
         x:torch.Tensor, # Activations, shape (images, channels, height, width)
     )->torch.Tensor: # The same shape and type, channels-last
         "What a GPU computes"
-        with _as_it_comes(x):
+        with _keep_type(x):
             x = x.movedim(1, -1)
             y = F.layer_norm(x, x.shape[1:], eps=self.eps)
             return torch.addcmul(self.bias.to(x.dtype), y, self.weight.to(x.dtype)).movedim(-1, 1)
@@ -104,7 +108,7 @@ def same_conv(
     "Make a convolution that keeps the size of the map, but for its stride"
     return kind(c_in, c_out, side, stride, side//2, bias=False)
 
-# %% ../nbs/models.ipynb #892b26d9
+# %% ../nbs/models.ipynb #6a0672c2
 class BasicBlock(nn.Module):
     "Two 3×3 convolutions with a shortcut around them"
     def __init__(self,
@@ -126,7 +130,7 @@ class BasicBlock(nn.Module):
         x:torch.Tensor, # Activations, shape (images, c_in, height, width)
     )->torch.Tensor: # Activations, shape (images, c_out, height/stride, width/stride)
         out = F.relu(self.norm1(self.conv1(x)))
-        return F.relu(self.norm2(self.conv2(out)) + self.shortcut(x), inplace=True) # no one needs the sum itself
+        return F.relu(self.norm2(self.conv2(out)) + self.shortcut(x), inplace=True) # nobody needs the sum itself
 
 # %% ../nbs/models.ipynb #a3807f24
 class PreActBlock(nn.Module):
@@ -152,7 +156,7 @@ class PreActBlock(nn.Module):
         y = self.conv2(F.relu(self.norm2(self.conv1(out))))
         return y + (x if self.shortcut is None else self.shortcut(out))
 
-# %% ../nbs/models.ipynb #50be575d
+# %% ../nbs/models.ipynb #c5d2fe98
 def _check_options(dropout, last_stride, whole, flags):
     "Refuse what `ResNet` cannot take; `whole` and `flags`: name -> value"
     for k,v in whole.items(): check_whole(k, v, 1, 10**6)
@@ -163,14 +167,15 @@ def _check_options(dropout, last_stride, whole, flags):
         raise ValueError('zero_init zeroes the last norm of a block, and with pre_act a block ends with a convolution: '
                          'choose one of them')
 
+# %% ../nbs/models.ipynb #773cde0a
 def _stage(block, n, c_in, c_out, stride):
     "The `n` blocks of a stage, of which the first changes channels and size"
     return nn.Sequential(*[block(c_out if i else c_in, c_out, 1 if i else stride) for i in range(n)])
 
-# %% ../nbs/models.ipynb #596d7f64
+# %% ../nbs/models.ipynb #2e27096a
 class ResNet(nn.Module):
     "Residual network for small images"
-    def __init__(self,
+    def __init__(self, # noqa: PLR0913
         blocks:tuple, # Number of blocks in each of the four stages
         n_out:int=10, # Number of classes
         norm:str='layer', # A name in `NORMS`

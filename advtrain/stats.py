@@ -23,28 +23,70 @@ def wilson(
     interval = scipy_stats.binomtest(int(correct), int(n)).proportion_ci(.95, method='wilson')
     return interval.low,interval.high
 
-# %% ../nbs/stats.ipynb #cbd92e0b
+# %% ../nbs/stats.ipynb #632e3960
+def percent(
+    share:float, # A share, 0 to 1; may be NaN
+    digits:int=1, # Digits behind the point
+    missing:str='', # What stands for NaN
+)->str: # Such as '84.2%'
+    "Show a share in percent"
+    return missing if share!=share else f'{share:.{digits}%}'
+
+# %% ../nbs/stats.ipynb #75b6b2c4
+def interval_words(
+    low:float, # Lower end, a share
+    high:float, # Upper end, a share
+    signed:bool=False, # Show a plus, as for the difference of two shares?
+)->str: # Such as '80.1 to 86.2'; '' if an end is NaN
+    "Show an interval in percent, without percent signs"
+    if low!=low or high!=high: return ''
+    sign = '+' if signed else ''
+    return f'{100*low:{sign}.1f} to {100*high:{sign}.1f}'
+
+# %% ../nbs/stats.ipynb #1f7e8839
+def _count_pairs(right_a, right_b):
+    "On how many images both networks are right, the second alone, the first alone, and none"
+    images = {
+        'both right': right_a & right_b,
+        'fixed': ~right_a & right_b,
+        'broken': right_a & ~right_b,
+        'still wrong': ~right_a & ~right_b,
+    }
+    return {k: int(v.sum()) for k,v in images.items()}
+
+def _difference_interval(fixed, broken, n):
+    "The 95 % interval of the difference of two accuracies on the same `n` images, within [-1, 1]"
+    up = (fixed+1)/(n+2)
+    down = (broken+1)/(n+2)
+    half = 1.959964*sqrt((up+down-(up-down)**2)/(n+2))
+    return max(up-down-half, -1.),min(up-down+half, 1.)
+
+# %% ../nbs/stats.ipynb #282d9ae7
 def mcnemar(
     right_a:np.ndarray, # Was the first network right? Booleans, shape (images,)
     right_b:np.ndarray, # The same of the second, on the same images
 )->dict: # Counts, difference of the accuracies (b − a) with its 95 % interval, p
     "Compare two networks on the same images"
     a,b = (np.asarray(o, bool) for o in (right_a, right_b))
-    if a.shape!=b.shape or not len(a): raise ValueError(f'both networks must have seen the same images, one at least: {a.shape} and {b.shape}')
-    counts = {'both right': int((a&b).sum()), 'fixed': int((~a&b).sum()), 'broken': int((a&~b).sum()), 'still wrong': int((~a&~b).sum())}
-    fixed,broken,n = counts['fixed'],counts['broken'],len(a)
-    up,down = (fixed+1)/(n+2),(broken+1)/(n+2)
-    half = 1.959964*sqrt((up+down-(up-down)**2)/(n+2))
+    if a.shape!=b.shape or not len(a):
+        raise ValueError(f'both networks must have seen the same images, one at least: {a.shape} and {b.shape}')
+    counts = _count_pairs(a, b)
+    fixed = counts['fixed']
+    broken = counts['broken']
+    low,high = _difference_interval(fixed, broken, len(a))
     p = scipy_stats.binomtest(fixed, fixed+broken).pvalue if fixed+broken else 1.
-    return counts | {'difference': (fixed-broken)/n, 'low': max(up-down-half, -1.), 'high': min(up-down+half, 1.), 'p': float(p)}
+    return counts | {'difference': (fixed-broken)/len(a), 'low': low, 'high': high, 'p': float(p)}
 
-# %% ../nbs/stats.ipynb #e031c0ad
+# %% ../nbs/stats.ipynb #bfc6511f
 def holm(
     p:list, # p-values of several tests
 )->list: # Corrected ones, in the same order
     "Correct p-values for the number of tests"
-    order,worst,res = np.argsort(p),0.,[0.]*len(p)
-    for rank,i in enumerate(order): res[i] = worst = max(worst, min(1., p[i]*(len(p)-rank)))
+    res = [0.]*len(p)
+    worst = 0.
+    for rank,i in enumerate(np.argsort(p)):
+        worst = max(worst, min(1., p[i]*(len(p)-rank)))
+        res[i] = worst
     return res
 
 # %% ../nbs/stats.ipynb #a56673c2
@@ -54,15 +96,13 @@ def p_words(
     "Round a p-value, or give a bound where it is too small to mean more"
     return f'= {p:.2g}' if p>=1e-99 else '< 1e-99'
 
-# %% ../nbs/stats.ipynb #5f7a8f50
-def percent(v): return f'{v:.1%}'
-
-# %% ../nbs/stats.ipynb #142f2fb8
+# %% ../nbs/stats.ipynb #852dbcb1
 def mean_interval(
     values:list, # Accuracies of different seeds, at least one
 )->tuple: # Mean, standard deviation, lower and upper end; NaN but for the mean, if there is one value
     "The mean, the sample standard deviation and Student's 95 % interval of the mean, within [0, 1]"
-    n,mean = len(values),fmean(values)
+    n = len(values)
+    mean = fmean(values)
     if n<2: return mean,nan,nan,nan
     sd = stdev(values)
     half = float(scipy_stats.t.ppf(.975, n-1))*sd/sqrt(n)

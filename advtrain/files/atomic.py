@@ -42,7 +42,7 @@ def sync_folder(
         try: os.fsync(fd)
         finally: os.close(fd)
 
-# %% ../../nbs/files/atomic.ipynb #9bcf3a12
+# %% ../../nbs/files/atomic.ipynb #a910a95c
 HOME = '.advtrain' # folder of our own, in each folder that we write into
 
 def check_no_links(
@@ -51,7 +51,8 @@ def check_no_links(
     "Raise a `FileExistsError` for a link"
     for o in files:
         if not o.is_symlink(): continue
-        raise FileExistsError(f'{o} is a link: advtrain writes nothing through it. Move it away, or choose another place')
+        raise FileExistsError(f'{o} is a link: advtrain writes nothing through it. '
+                              'Move it away, or choose another place')
 
 # %% ../../nbs/files/atomic.ipynb #b7c2f49e
 def is_inside(

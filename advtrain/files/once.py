@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['unpack_once']
 
-# %% ../../nbs/files/once.ipynb #42f0271e
+# %% ../../nbs/files/once.ipynb #fc0ca7b9
 import glob,hashlib,os,shutil,tarfile,tempfile
 from contextlib import contextmanager,suppress
+from functools import partial
 from lzma import LZMAError
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ..checks import check_path,printable_path
 from ..dist import print_rank0
 from .atomic import atomic_write
 
-# %% ../../nbs/files/once.ipynb #4c510ca3
+# %% ../../nbs/files/once.ipynb #d6c2826c
 def data_home()->Path: # A folder in which a `data` folder can be made, or not
     "fastai's data directory, also where it cannot be made"
     try: return fastai_cfg().path('data')
@@ -27,6 +28,7 @@ def data_home()->Path: # A folder in which a `data` folder can be made, or not
         home = os.environ.get('FASTAI_HOME') or os.path.expanduser('~/.fastai')
         return Path(os.devnull if home.startswith('~') else home)/'data'
 
+# %% ../../nbs/files/once.ipynb #c87d7bfb
 def writable_home()->Path: # A folder
     "fastai's data directory, or one of our own for temporary files where nothing can be written into that"
     home = data_home()
@@ -36,14 +38,24 @@ def writable_home()->Path: # A folder
     user = os.getuid() if hasattr(os, 'getuid') else 0 # on Windows, each user has a folder for temporary files
     other = Path(tempfile.gettempdir())/f'advtrain-{user}'
     other.mkdir(mode=0o700, exist_ok=True)
-    if other.stat().st_uid!=user: raise PermissionError(f'{home} cannot be written, and {other} is another user\'s: name a folder in the environment variable FASTAI_HOME')
+    if other.stat().st_uid!=user:
+        raise PermissionError(f"{home} cannot be written, and {other} is another user's: "
+                              'name a folder in the environment variable FASTAI_HOME')
     return other
 
+# %% ../../nbs/files/once.ipynb #1a81e7d2
 def _temp_folder_beside(file): # a folder beside `file` to make it in
     return tempfile.TemporaryDirectory(prefix=f'{file.name}-', suffix='.part', dir=file.parent)
 
+def _remove_parts(file):
+    "Remove what killed processes left half-made"
+    for o in file.parent.glob(f'{glob.escape(file.name)}-????????.part'): shutil.rmtree(o, ignore_errors=True)
+
+# %% ../../nbs/files/once.ipynb #1c29d587
 @contextmanager
-def file_lock(file):
+def file_lock(
+    file:Path, # What will be made; the lock lies beside it
+):
     "One process at a time makes `file`, and removes what a killed one left of it; the others wait, and find it made"
     lock = FileLock(f'{file}.lock')
     with suppress(OSError, NotImplementedError): # where nothing can be written, nothing is kept either
@@ -52,16 +64,18 @@ def file_lock(file):
         except Timeout:
             print_rank0(f'another process makes {file}: waiting for it')
             lock.acquire()
-        for o in file.parent.glob(f'{glob.escape(file.name)}-????????.part'): shutil.rmtree(o, ignore_errors=True)
+        _remove_parts(file)
     try: yield
     finally: lock.release()
 
+# %% ../../nbs/files/once.ipynb #c6e9880e
 def make_folder_once(
     name:str, # Name of the folder
     fill, # Function of an empty folder; gives the folder, in that one, which becomes the folder called `name`
 )->Path: # The folder called `name`, in fastai's data directory
     "Make a folder that is whole as soon as it is there, unless it is there; whichever process is first"
-    if (there := data_home()/name).is_dir(): return there
+    there = data_home()/name
+    if there.is_dir(): return there
     folder = writable_home()/name
     if folder.is_dir(): return folder
     with file_lock(folder):
@@ -73,24 +87,28 @@ def make_folder_once(
                 if not folder.is_dir(): raise # otherwise another process was faster, where nothing can be locked
     return folder
 
-# %% ../../nbs/files/once.ipynb #587aeea9
+# %% ../../nbs/files/once.ipynb #c0fcc62c
+def _unpack(archive, tmp):
+    "Unpack into `tmp`; the folder that has it all"
+    try:
+        with tarfile.open(archive) as tar: tar.extractall(tmp/'all', filter='data')
+    except (tarfile.TarError, LZMAError, EOFError, OSError) as e:
+        why = str(e).partition('\n')[0].rstrip(':')
+        raise ValueError(f'cannot unpack {printable_path(archive)}: {why}') from e
+    tops = list((tmp/'all').iterdir())
+    return tops[0] if len(tops)==1 and tops[0].is_dir() else tmp/'all'
+
+# %% ../../nbs/files/once.ipynb #e84fc508
 def unpack_once(
     archive:Path, # A tar archive, compressed in any way `tarfile` knows
 )->Path: # Folder with the archive's content, under fastai's data directory
     "Unpack `archive`, unless one with the same bytes was unpacked before"
     archive = check_path('archive', archive)
     if not archive.is_file(): raise FileNotFoundError(f'no such archive: {printable_path(archive)}')
-    def _unpack(tmp):
-        try:
-            with tarfile.open(archive) as tar: tar.extractall(tmp/'all', filter='data')
-        except (tarfile.TarError, LZMAError, EOFError, OSError) as e:
-            raise ValueError(f"cannot unpack {printable_path(archive)}: {str(e).partition(chr(10))[0].rstrip(':')}") from e
-        tops = list((tmp/'all').iterdir())
-        return tops[0] if len(tops)==1 and tops[0].is_dir() else tmp/'all'
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()[:8]
-    return make_folder_once(f"{archive.name.split('.')[0]}-{digest}", _unpack)
+    return make_folder_once(f"{archive.name.split('.')[0]}-{digest}", partial(_unpack, archive))
 
-# %% ../../nbs/files/once.ipynb #ede22132
+# %% ../../nbs/files/once.ipynb #e3aa69e2
 def write_cache(
     file:Path, # Where to
     write, # Function of a file name that writes there
@@ -98,6 +116,5 @@ def write_cache(
     "Write a file aside, then move it to its place"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _temp_folder_beside(file) as tmp:
-            with atomic_write(file, Path(tmp)/file.name) as aside: write(str(aside))
+        with _temp_folder_beside(file) as tmp, atomic_write(file, Path(tmp)/file.name) as aside: write(str(aside))
     except (OSError, SafetensorError) as e: return getattr(e, 'strerror', None) or str(e)

@@ -15,7 +15,30 @@ from filelock import FileLock,Timeout
 from ..dist import on_rank0
 from .atomic import HOME,check_no_links
 
-# %% ../../nbs/files/run_lock.ipynb #7d0e3d64
+# %% ../../nbs/files/run_lock.ipynb #cff9419d
+def _acquire(lock, folder, wait):
+    "Make the folder and hold its lock; what a killed process left half-written is deleted"
+    home = Path(lock.lock_file).parent
+    check_no_links(home, home/'lock')
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=-1 if wait else 1) # `is_locked` holds it for a moment
+    except Timeout:
+        what = f'another process is at work in {folder}: wait for it, or choose another folder'
+        raise BlockingIOError(what) from None
+    except OSError as e: raise type(e)(f'nothing can be written into {folder}: {e.strerror}') from e
+    for o in home.glob('*-*.part'): o.unlink(missing_ok=True)
+
+def _release(lock, home, made):
+    "Let the folder go; if nothing was written, leave no trace. Whoever waits for a deleted lock takes a new one"
+    with suppress(OSError):
+        if {o.name for o in home.iterdir()}=={'lock'}:
+            (home/'lock').unlink()
+            home.rmdir()
+            if made: home.parent.rmdir()
+    lock.release()
+
+# %% ../../nbs/files/run_lock.ipynb #3a3614e7
 _held = set() # process, thread and folder; a process that was forked starts anew
 
 @contextmanager
@@ -24,37 +47,19 @@ def run_lock(
     wait:bool=False, # Wait for a process that is at it? Otherwise a `BlockingIOError` is raised
 ):
     "Keep other processes from working in a folder; this one may enter it again"
-    key,home = (os.getpid(),threading.get_ident(),str(Path(folder).resolve())),Path(folder)/HOME
+    key = os.getpid(),threading.get_ident(),str(Path(folder).resolve())
     if key in _held:
         yield
         return
-    lock,made = FileLock(home/'lock'),not Path(folder).exists()
+    home = Path(folder)/HOME
+    lock = FileLock(home/'lock')
+    made = not Path(folder).exists()
     on_rank0(_acquire, lock, folder, wait) # the first process holds it for those that it acts together with
     _held.add(key)
     try: yield
     finally:
         _held.discard(key)
         if lock.is_locked: _release(lock, home, made)
-
-def _acquire(lock, folder, wait):
-    "Make the folder and hold its lock; what a killed process left half-written is deleted"
-    home = Path(lock.lock_file).parent
-    check_no_links(home, home/'lock')
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=-1 if wait else 1) # `is_locked` holds it for a moment
-    except Timeout: raise BlockingIOError(f'another process is at work in {folder}: wait for it, or choose another folder') from None
-    except OSError as e: raise type(e)(f'nothing can be written into {folder}: {e.strerror}') from e
-    for o in home.glob('*-*.part'): o.unlink(missing_ok=True)
-
-def _release(lock, home, made):
-    "Let the folder go; if nothing was written, leave no trace. Whoever waits for a lock that's deleted takes a new one"
-    with suppress(OSError):
-        if {o.name for o in home.iterdir()}=={'lock'}:
-            (home/'lock').unlink()
-            home.rmdir()
-            if made: home.parent.rmdir()
-    lock.release()
 
 # %% ../../nbs/files/run_lock.ipynb #a24e29e8
 def is_locked(

@@ -16,7 +16,7 @@ import torch
 from ..checks import check_path
 from .own import OwnFiles
 
-# %% ../../nbs/files/tensors.ipynb #93ce9cb5
+# %% ../../nbs/files/tensors.ipynb #e5e10438
 def tensors_digest(
     tensors:dict, # Contiguous tensors on the CPU, by name
     about:str='', # Text that belongs to them
@@ -29,9 +29,11 @@ def tensors_digest(
         h.update(t.reshape(-1).view(torch.uint8).numpy())
     return h.hexdigest()
 
+# %% ../../nbs/files/tensors.ipynb #f4ad19a4
 def _unshared(tensors):
     "The tensors on the CPU, contiguous, and no two in the same memory"
-    res,seen = {},set()
+    res = {}
+    seen = set() # addresses of memory
     for k,v in tensors.items():
         v = v.detach().as_subclass(torch.Tensor).cpu().contiguous()
         memory = v.untyped_storage().data_ptr()
@@ -39,7 +41,7 @@ def _unshared(tensors):
         seen.add(memory)
     return res
 
-# %% ../../nbs/files/tensors.ipynb #b10048c3
+# %% ../../nbs/files/tensors.ipynb #5d2a8df1
 def save_tensors(
     tensors:dict, # Tensors by name
     file:str|Path, # safetensors file to write
@@ -48,27 +50,34 @@ def save_tensors(
 ):
     "Write `tensors` to `file`, all or nothing"
     file = check_path('file', file)
-    if file.suffix!='.safetensors': raise ValueError(f'tensors are kept in a file that ends in .safetensors, not {file.name}')
-    tensors,about = _unshared(tensors),json.dumps(meta or {})
+    if file.suffix!='.safetensors':
+        raise ValueError(f'tensors are kept in a file that ends in .safetensors, not {file.name}')
+    tensors = _unshared(tensors)
+    about = json.dumps(meta or {})
     data = save(tensors, {'json': about, 'sha256': tensors_digest(tensors, about)})
     OwnFiles(file.parent, what).write(file.name, data)
 
-# %% ../../nbs/files/tensors.ipynb #27a94017
+# %% ../../nbs/files/tensors.ipynb #25f44c97
 def _is_pickle(file):
     "Does `file` begin as a pickle or a file of `torch.save` does?"
     with open(file, 'rb') as f: start = f.read(9)
-    return start[:4]==b'PK\x03\x04' or (start[:1]==b'\x80' and start[8:]!=b'{') # a safetensors file has 8 bytes of its header's length, then the header
+    if start[:4]==b'PK\x03\x04': return True # a zip, which `torch.save` writes
+    return start[:1]==b'\x80' and start[8:]!=b'{' # a safetensors file has its header's length, 8 bytes, then the header
 
-# %% ../../nbs/files/tensors.ipynb #7339e768
+# %% ../../nbs/files/tensors.ipynb #e4b9d4a9
 def load_tensors(
     file:str|Path, # safetensors file
 )->tuple: # Tensors by name, and what `save_tensors` got as `meta`
     "Read what `save_tensors` wrote, and check every bit of it"
     if not Path(file).is_file(): raise FileNotFoundError(f'no such file: {file}')
     try:
-        with safe_open(file, 'pt') as f: about,tensors = f.metadata(),{k: f.get_tensor(k).clone() for k in f.keys()}
-        if about['sha256']!=tensors_digest(tensors, about['json']): raise ValueError('its content is not what was written')
+        with safe_open(file, 'pt') as f:
+            about = f.metadata()
+            tensors = {k: f.get_tensor(k).clone() for k in f.keys()}
+        digest = tensors_digest(tensors, about['json'])
+        if about['sha256']!=digest: raise ValueError('its content is not what was written')
         return tensors,json.loads(about['json'])
     except (SafetensorError, KeyError, TypeError, ValueError) as e:
-        if _is_pickle(file): raise ValueError(f'{file} is a pickle, and loading one can run any code: it is not read') from e
+        if _is_pickle(file):
+            raise ValueError(f'{file} is a pickle, and loading one can run any code: it is not read') from e
         raise ValueError(f'{file} is damaged, or was not written by advtrain: {e}') from e
