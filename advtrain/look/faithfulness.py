@@ -8,6 +8,7 @@ __all__ = ['BASELINES', 'Faithfulness', 'deletion_insertion']
 # %% ../../nbs/look/faithfulness.ipynb #a416d579
 from functools import cached_property
 
+from fastcore.basics import patch
 from matplotlib.figure import Figure
 import pandas as pd
 import torch
@@ -22,7 +23,10 @@ def _blur(x):
     sigma = min(x.shape[2:])/8
     return gaussian_blur(x, [2*int(2.5*sigma)+1]*2, [sigma]*2)
 
-BASELINES = {'blur': _blur, 'mean': torch.zeros_like} # name -> function from normalised images to what replaces their pixels
+BASELINES = { # name -> function from normalised images to what replaces their pixels
+    'blur': _blur,
+    'mean': torch.zeros_like,
+}
 
 # %% ../../nbs/look/faithfulness.ipynb #c161977d
 def _ranks(maps):
@@ -32,6 +36,13 @@ def _ranks(maps):
     return shuffled[flat[:,shuffled].argsort(dim=1, descending=True, stable=True)].argsort(dim=1)
 
 # %% ../../nbs/look/faithfulness.ipynb #d404104a
+def _area(curves): return torch.trapezoid(curves, dim=1)/(curves.shape[1]-1)
+
+def _fit(deletion, insertion, shown):
+    "Do the shapes fit? That of what is no tensor is `None`"
+    if None in (deletion,insertion,shown) or len(deletion)!=2: return False
+    return deletion==insertion and deletion[:1]==shown and deletion[1]>=2
+
 class Faithfulness:
     "How the probability of a class follows a map"
     def __init__(self,
@@ -40,31 +51,40 @@ class Faithfulness:
         shown:torch.Tensor, # Probabilities where the map fades the image out, shape (images,)
     ):
         shapes = [tuple(o.shape) if torch.is_tensor(o) else None for o in (deletion,insertion,shown)]
-        if None in shapes or len(shapes[0])!=2 or shapes[0]!=shapes[1] or shapes[0][:1]!=shapes[2] or shapes[0][1]<2:
+        if not _fit(*shapes):
             raise ValueError('deletion and insertion have the shape (images, steps+1), and shown has (images,)')
         self.deletion,self.insertion,self.shown = deletion,insertion,shown
 
     @cached_property
     def table(self):
         "A row an image: areas of deletion and insertion, drop as a share of the probability, and whether it increased"
-        areas = {n: torch.trapezoid(c, dim=1)/(c.shape[1]-1) for n,c in dict(deletion=self.deletion, insertion=self.insertion).items()}
         whole = self.deletion[:,0]
-        drop = (whole-self.shown).clamp_min(0)/whole.clamp_min(torch.finfo(whole.dtype).tiny)
-        return pd.DataFrame({n: v.numpy() for n,v in (areas | dict(drop=drop, increase=self.shown>whole)).items()})
+        columns = dict(
+            deletion=_area(self.deletion),
+            insertion=_area(self.insertion),
+            drop=(whole-self.shown).clamp_min(0)/whole.clamp_min(torch.finfo(whole.dtype).tiny),
+            increase=self.shown>whole,
+        )
+        return pd.DataFrame({name: values.numpy() for name,values in columns.items()})
 
-    def plot(self,
-        figsize:tuple=(6,2.6), # Width and height in inches
-    )->Figure: # Deletion and insertion
-        "Draw the mean curves, and the middle half of the images"
-        fig,axs = new_figure(1, 2, figsize, sharey=True)
-        for ax,curves,(name,area) in zip(axs[0], (self.deletion,self.insertion), self.table[['deletion','insertion']].mean().items()):
-            share = torch.linspace(0, 1, curves.shape[1])
-            ax.fill_between(share, *curves.quantile(torch.tensor([.25,.75]), dim=0), color='C0', alpha=.25, linewidth=0, label='half of the images')
-            ax.plot(share, curves.mean(0), label='mean')
-            ax.set(title=f'{name}: area {area:.3f}', xlabel=f"share of pixels {'taken away' if name=='deletion' else 'put back'}", ylim=(0,1.02), xlim=(0,1))
-        axs[0,0].legend(frameon=False, fontsize=8)
-        axs[0,0].set_ylabel('probability')
-        return fig
+# %% ../../nbs/look/faithfulness.ipynb #5e3b0d7f
+@patch
+def plot(self:Faithfulness,
+    figsize:tuple=(6,2.6), # Width and height in inches
+)->Figure: # Deletion and insertion
+    "Draw the mean curves, and the middle half of the images"
+    fig,axs = new_figure(1, 2, figsize, sharey=True)
+    for ax,name,verb in zip(axs[0], ('deletion','insertion'), ('taken away','put back')):
+        curves = getattr(self, name)
+        share = torch.linspace(0, 1, curves.shape[1])
+        low,high = curves.quantile(torch.tensor([.25,.75]), dim=0)
+        ax.fill_between(share, low, high, color='C0', alpha=.25, linewidth=0, label='half of the images')
+        ax.plot(share, curves.mean(0), label='mean')
+        ax.set(title=f'{name}: area {self.table[name].mean():.3f}', ylim=(0,1.02), xlim=(0,1))
+        ax.set_xlabel(f'share of pixels {verb}')
+    axs[0,0].legend(frameon=False, fontsize=8)
+    axs[0,0].set_ylabel('probability')
+    return fig
 
 # %% ../../nbs/look/faithfulness.ipynb #f5979e7c
 def _check_judged(predict, x, maps, targets):
@@ -73,18 +93,20 @@ def _check_judged(predict, x, maps, targets):
         raise TypeError(f'predict is a function from images to probabilities, not {short_repr(predict)}')
     if not torch.is_tensor(x) or x.ndim!=4 or not x.numel() or not x.is_floating_point():
         raise TypeError(f'x are normalised images of shape (images, channels, height, width), not {short_repr(x)}')
-    need = (len(x), *x.shape[2:])
-    if not torch.is_tensor(maps) or maps.shape!=need:
-        raise ValueError(f'images of shape {tuple(x.shape)} need maps of shape {need}, not {short_repr(maps)}')
+    n = len(x)
+    fits = (n, *x.shape[2:])
+    if not torch.is_tensor(maps) or maps.shape!=fits:
+        raise ValueError(f'images of shape {tuple(x.shape)} need maps of shape {fits}, not {short_repr(maps)}')
     if not ((maps>=-1e-3)&(maps<=1+1e-3)).all():
         raise ValueError(f'maps lie in [0, 1], not from {maps.min():.3g} to {maps.max():.3g}: leave out raw=True')
     try: targets = torch.as_tensor(targets)
     except Exception: targets = torch.empty(0)
-    if targets.shape!=need[:1] or targets.is_floating_point() or targets.dtype==torch.bool:
-        raise ValueError(f'targets are {len(x)} class indices, one an image')
+    if targets.shape!=(n,) or targets.is_floating_point() or targets.dtype==torch.bool:
+        raise ValueError(f'targets are {n} class indices, one an image')
     return maps.to(x),targets.long()
 
-def _asked(predict, x, targets):
+# %% ../../nbs/look/faithfulness.ipynb #8b1bacc6
+def _checked_probs(predict, x, targets):
     "What `predict` says, checked"
     probs = predict(x)
     if not torch.is_tensor(probs) or probs.ndim!=2 or len(probs)!=len(x):
@@ -94,6 +116,26 @@ def _asked(predict, x, targets):
     if ((targets<0)|(targets>=probs.shape[1])).any():
         raise ValueError(f'targets are class indices from 0 to {probs.shape[1]-1}, not {short_repr(targets.tolist())}')
     return probs.detach().float()
+
+# %% ../../nbs/look/faithfulness.ipynb #b2830636
+def _changed(x, base, maps, steps):
+    "The changed copies of images, shape (images, 2*steps+1, channels, height, width)"
+    gone = (torch.linspace(0, 1, steps+1, device=x.device)*maps[0].numel()).round()
+    taken = (_ranks(maps)[:,None] < gone[:,None]).view(len(x), -1, 1, *x.shape[2:])
+    x = x[:,None]
+    base = base[:,None]
+    deletion = torch.where(taken, base, x)
+    insertion = torch.where(taken[:,1:-1], x, base)
+    faded = base + maps[:,None,None]*(x-base)
+    return torch.cat([deletion, insertion, faded], 1)
+
+def _probabilities(predict, x, base, maps, targets, steps, bs):
+    "Probabilities of the targets in all changed images, shape (images, 2*steps+1)"
+    changed = _changed(x, base, maps, steps)
+    n,copies = changed.shape[:2]
+    probs = torch.cat([_checked_probs(predict, o, targets) for o in changed.flatten(0, 1).split(bs)])
+    columns = targets.to(probs.device)[:,None,None].expand(-1, copies, 1)
+    return probs.view(n, copies, -1).gather(2, columns)[...,0].cpu()
 
 # %% ../../nbs/look/faithfulness.ipynb #99746d20
 def deletion_insertion(
@@ -110,17 +152,10 @@ def deletion_insertion(
     check_whole('steps', steps, 1, 1000)
     maps,targets = _check_judged(predict, x, maps, targets)
     bs = min(check_whole('bs', bs, 1), len(x)*(2*steps+1))
-    base,n = BASELINES[baseline](x),max(1, bs//(2*steps+1))
+    base = BASELINES[baseline](x)
+    n = max(1, bs//(2*steps+1)) # images at a time
     batches = [[o[i:i+n] for o in (x, base, maps, targets)] for i in range(0, len(x), n)]
     probs = torch.cat([_probabilities(predict, *o, steps, bs) for o in batches])
     deletion,between,shown = probs.split([steps+1,steps-1,1], 1)
-    return Faithfulness(deletion, torch.cat([deletion[:,-1:], between, deletion[:,:1]], 1), shown[:,0])
-
-def _probabilities(predict, x, base, maps, targets, steps, bs):
-    "Probabilities of the targets in all changed images, shape (images, 2*steps+1)"
-    gone = (torch.linspace(0, 1, steps+1, device=x.device)*maps[0].numel()).round()
-    taken = (_ranks(maps)[:,None] < gone[:,None]).view(len(x), -1, 1, *x.shape[2:])
-    x,base,maps = x[:,None],base[:,None],maps[:,None,None]
-    changed = torch.cat([torch.where(taken, base, x), torch.where(taken[:,1:-1], x, base), base + maps*(x-base)], 1)
-    probs = torch.cat([_asked(predict, o, targets) for o in changed.flatten(0, 1).split(bs)])
-    return probs.view(*changed.shape[:2], -1).gather(2, targets.to(probs.device)[:,None,None].expand(-1, changed.shape[1], 1))[...,0].cpu()
+    insertion = torch.cat([deletion[:,-1:], between, deletion[:,:1]], 1)
+    return Faithfulness(deletion, insertion, shown[:,0])

@@ -26,9 +26,11 @@ from .faithfulness import BASELINES,Faithfulness,deletion_insertion
 # %% ../../nbs/look/heatmaps.ipynb #64e0fa53
 def _target_classes(interp, rows, targets):
     "Class indices, one a row"
-    def _index(o): return interp._label(o) if isinstance(o, str) else check_whole('a target', o, 0, len(interp.vocab)-1)
-    if isinstance(targets, str) and targets in ('predicted','actual'):
-        return (interp.logits.argmax(1) if targets=='predicted' else interp._labels())[rows.index.tolist()]
+    def _index(o):
+        return interp._label(o) if isinstance(o, str) else check_whole('a target', o, 0, len(interp.vocab)-1)
+    places = rows.index.tolist()
+    if isinstance(targets, str) and targets=='predicted': return interp.logits.argmax(1)[places]
+    if isinstance(targets, str) and targets=='actual': return interp._labels()[places]
     try: many = None if isinstance(targets, str) else list(targets)
     except TypeError: many = None # one number
     if many is None: return torch.tensor([_index(targets)]*len(rows))
@@ -36,6 +38,10 @@ def _target_classes(interp, rows, targets):
     return torch.tensor([_index(o) for o in many])
 
 # %% ../../nbs/look/heatmaps.ipynb #e1f02649
+def _slices(n, bs=1024):
+    "Slices of `n` rows, for as many images as are opened at a time"
+    return [slice(i, i+bs) for i in range(0, n, bs)]
+
 @patch
 def gradcam(self:ImageInterpretation,
     rows:pd.DataFrame, # Rows of the table, for example of `misclassified`, or their numbers
@@ -49,8 +55,10 @@ def gradcam(self:ImageInterpretation,
     rows = self.rows(rows)
     self._check_weights()
     targets = _target_classes(self, rows, targets)
-    cam,n = GradCAM(self.learn.model, layers, method, average),1024
-    with precision_of(self.learn): parts = [cam(self.inputs(rows[i:i+n]), targets[i:i+n], raw).cpu() for i in range(0, len(rows), n)]
+    cam = GradCAM(self.learn.model, layers, method, average)
+    parts = []
+    with precision_of(self.learn):
+        for o in _slices(len(rows)): parts.append(cam(self.inputs(rows[o]), targets[o], raw).cpu())
     return torch.cat(parts, 1)
 
 # %% ../../nbs/look/heatmaps.ipynb #3245cd60
@@ -61,11 +69,13 @@ def _order_maps(interp, rows, method, layers, targets):
 
 def _measure(interp, rows, maps, targets, steps, baseline):
     "`deletion_insertion` for maps of rows, in the learner's precision"
-    model,n,parts = interp.learn.model,1024,[]
+    model = interp.learn.model
+    def _probs(x): return model(x).float().softmax(1)
+    parts = []
     with precision_of(interp.learn),eval_mode(model),torch.no_grad():
-        for i in range(0, len(rows), n):
-            x = as_input(model, interp.inputs(rows[i:i+n]))
-            parts.append(deletion_insertion(lambda x: model(x).float().softmax(1), x, maps[i:i+n], targets[i:i+n].to(x.device), steps, baseline))
+        for o in _slices(len(rows)):
+            x = as_input(model, interp.inputs(rows[o]))
+            parts.append(deletion_insertion(_probs, x, maps[o], targets[o].to(x.device), steps, baseline))
     return Faithfulness(*[torch.cat([getattr(o, a) for o in parts]) for a in ('deletion','insertion','shown')])
 
 # %% ../../nbs/look/heatmaps.ipynb #8b7bf418
@@ -103,7 +113,7 @@ def compare_methods(self:ImageInterpretation,
     rows = self.table if rows is None else self.rows(rows)
     if not isinstance(methods, (str,list,tuple)) or not methods:
         raise ValueError(f"methods are names, of {', '.join(METHODS)}, not {short_repr(methods)}")
-    methods = [methods] if isinstance(methods, str) else methods
+    if isinstance(methods, str): methods = [methods]
     tables = {m: self.faithfulness(rows, m, layers, targets, steps, baseline).table for m in (*methods,'random')}
     means = pd.DataFrame({m: t.mean() for m,t in tables.items()}).T.rename_axis('method')
     means['better than random'] = [(t.deletion<tables['random'].deletion).mean() for t in tables.values()]
@@ -114,7 +124,7 @@ def compare_methods(self:ImageInterpretation,
 NOTE = ("del: area under the probability as the map's pixels are taken away, small is good; "
         "ins: as they are put back, large is good")
 
-def _below(interp, rows, maps, targets, areas):
+def _texts_below(interp, rows, maps, targets, areas):
     "The text below each map, shape (layers, rows)"
     targets = _target_classes(interp, rows, targets)
     judged = [_measure(interp, rows, scale_map(m), targets, 16, 'blur').table for m in maps] if areas else []
@@ -149,7 +159,7 @@ def _draw_panel(ax, panel, i, image):
 def _own_panels(interp, rows, layers, names, method, areas):
     "Map and overlay of one layer, or an overlay of each of several layers"
     maps = interp.gradcam(rows, layers, method)
-    below = _below(interp, rows, maps, 'predicted', areas)
+    below = _texts_below(interp, rows, maps, 'predicted', areas)
     panels = [Panel(name, m, text) for name,m,text in zip(names, maps.numpy(), below)]
     if len(panels)>1: return panels
     alone = panels[0]._replace(title='', over=False)
@@ -158,29 +168,52 @@ def _own_panels(interp, rows, layers, names, method, areas):
 def _against_panels(interp, rows, layers, names, method, areas, against, other):
     "Of each layer: overlays for the predicted and another class on one scale, and their difference"
     maps = [interp.gradcam(rows, layers, method, t, raw=True) for t in ('predicted',against)]
-    below = [_below(interp, rows, m, t, areas) for m,t in zip(maps, ('predicted',against))]
+    below = [_texts_below(interp, rows, m, t, areas) for m,t in zip(maps, ('predicted',against))]
     a,b = (m.numpy() for m in on_one_scale(*maps))
     difference = Scale(f'predicted − {other}', DIFF_CMAP, -1)
     panels = []
-    for l,name in enumerate(f'{o}\n' if len(layers)>1 else '' for o in names):
-        panels += [Panel(f'{name}predicted', a[l], below[0][l]),
-                   Panel(f'{name}{other}', b[l], below[1][l]),
-                   Panel(f'{name}difference', a[l]-b[l], over=False, scale=difference)]
+    for i,name in enumerate(names):
+        layer = f'{name}\n' if len(layers)>1 else ''
+        panels += [Panel(f'{layer}predicted', a[i], below[0][i]),
+                   Panel(f'{layer}{other}', b[i], below[1][i]),
+                   Panel(f'{layer}difference', a[i]-b[i], over=False, scale=difference)]
     return panels
 
 # %% ../../nbs/look/heatmaps.ipynb #ae9769df
-def _layout(layers, against):
+def _most_rows(layers, against):
     "How many rows a figure has room for"
-    columns = 2 + (max(2, len(layers)) if against is None else 3*len(layers))
+    panels = max(2, len(layers)) if against is None else 3*len(layers)
+    columns = 2+panels
     if columns>60:
         raise ValueError(f'a figure has no room for maps of {len(layers)} layers: plot a few of them at a time')
     return max(1, MOST_IMAGES//columns)
 
 def _class_name(interp, against):
     "What a figure calls the class to compare with; `None` without one"
-    if against is None or isinstance(against, str): return against and short(against, 16)
+    if against is None: return None
+    if isinstance(against, str): return short(against, 16)
     return short(interp.vocab[check_whole('against', against, 0, len(interp.vocab)-1)], 16)
 
+# %% ../../nbs/look/heatmaps.ipynb #33114d6b
+def _panel_figure(n, width, ncols, figsize, title):
+    "A figure for `n` images with their panels, `width` axes each, and `ncols` of them side by side"
+    nrows = -(-n//ncols)
+    side = max(1.08, 4/(ncols*(width-.8))) # of an image, inches
+    figsize = figsize or (side*ncols*(width-.8)+1, (side+.66)*nrows+.75)
+    return new_figure(nrows, ncols*width, figsize, title, width_ratios=([1]*(width-1)+[.2])*ncols)
+
+def _draw_rows(axs, ncols, width, images, rows, panels):
+    "Draw images and their maps; of each scale, one map that was drawn"
+    for ax in axs.flat: ax.axis('off')
+    drawn = {}
+    for i,(title,color) in enumerate(zip(row_titles(rows), row_colors(rows))):
+        r,c = divmod(i, ncols)
+        show_pixels(axs[r,c*width], images[i], title, color, fontsize=6.5)
+        for ax,panel in zip(axs[r,c*width+1:(c+1)*width-1], panels):
+            drawn[panel.scale] = _draw_panel(ax, panel, i, images[i])
+    return drawn
+
+# %% ../../nbs/look/heatmaps.ipynb #aed79477
 def _legend(fig, axs, drawn, areas):
     "A colour bar for each scale, with what was drawn in it, and a line on the areas"
     width,height = fig.get_size_inches()
@@ -194,21 +227,9 @@ def _legend(fig, axs, drawn, areas):
         bar.solids.set_alpha(1)
     if areas: fig.supxlabel(textwrap.fill(NOTE, int(17*width)), fontsize=7)
 
-# %% ../../nbs/look/heatmaps.ipynb #33114d6b
-def _draw_rows(axs, ncols, width, images, rows, panels):
-    "Draw images and their maps; of each scale, one map that was drawn"
-    for ax in axs.flat: ax.axis('off')
-    drawn = {}
-    for i,(title,color) in enumerate(zip(row_titles(rows), row_colors(rows))):
-        r,c = divmod(i, ncols)
-        show_pixels(axs[r,c*width], images[i], title, color, fontsize=6.5)
-        for ax,panel in zip(axs[r,c*width+1:(c+1)*width-1], panels):
-            drawn[panel.scale] = _draw_panel(ax, panel, i, images[i])
-    return drawn
-
 # %% ../../nbs/look/heatmaps.ipynb #135e89d6
 @patch
-def plot_gradcam(self:ImageInterpretation,
+def plot_gradcam(self:ImageInterpretation, # noqa: PLR0913
     rows:pd.DataFrame, # Rows of the table, for example of `misclassified`, or their numbers; of many, the first
     layers=('layer4',), # Names of layers
     against:str|None=None, # 'actual' or a class, to compare where the network looked for it
@@ -224,7 +245,7 @@ def plot_gradcam(self:ImageInterpretation,
     whole = self.rows(rows)
     layers = as_layers(layers)
     figsize = check_figsize(figsize)
-    rows = whole[:_layout(layers, against)]
+    rows = whole[:_most_rows(layers, against)]
     names = [short(o if isinstance(o, str) else layer_name(self.learn.model, o), 16) for o in layers]
     if against is not None and check_choice('method', method, METHODS)=='eigencam':
         raise ValueError('eigencam asks for no class: its maps cannot be compared against another')
@@ -234,13 +255,10 @@ def plot_gradcam(self:ImageInterpretation,
         warnings.filterwarnings('ignore', message='.*maps are constant') # it is written below the map
         if against is None: panels = _own_panels(self, rows, layers, names, method, areas)
         else: panels = _against_panels(self, rows, layers, names, method, areas, against, other)
-    width = 2+len(panels) # the last column is a gap
+    width = 2+len(panels) # the image, its panels and a gap
     ncols = min(ncols or max(1, 10//(width-1)), len(rows))
-    nrows = -(-len(rows)//ncols)
-    side = max(1.08, 4/(ncols*(width-.8))) # of an image, inches
-    figsize = figsize or (side*ncols*(width-.8)+1, (side+.66)*nrows+.75)
     title = title or f"{method} at {', '.join(names)}: where the network looked"
-    fig,axs = new_figure(nrows, ncols*width, figsize, title, width_ratios=([1]*(width-1)+[.2])*ncols)
+    fig,axs = _panel_figure(len(rows), width, ncols, figsize, title)
     drawn = _draw_rows(axs, ncols, width, self.pixels(rows), rows, panels)
     _legend(fig, axs, drawn, areas)
     tell_rest(fig, len(rows), len(whole))

@@ -26,13 +26,14 @@ from ..data.images import to_pixels
 from ..data.dataloaders import ImageDataLoaders
 from .predict import check_classifier,find_items,item_files
 from .predict import predict,select_items,unreadable_error,weights_id
-import fastai.vision.learner # it registers how fastai shows images and their losses
+import fastai.vision.learner # noqa: F401 it registers how fastai shows images and their losses
 
 # %% ../../nbs/look/interpret.ipynb #997b72c5
 class ImageInterpretation(ClassificationInterpretation):
     "Everything about one pass over a data set, kept"
     with_mirrored = False # are mirror images in the predictions?
-    _loaded,_root = False,None # was it read from a file, and which folder of the data was named then?
+    _loaded = False # was it read from a file?
+    _root = None # folder of the data that was named when it was read
     def __init__(self,
         learn:Learner, # Learner whose model predicted
         dl, # Loader without augmentation or shuffling
@@ -40,61 +41,85 @@ class ImageInterpretation(ClassificationInterpretation):
         targs:torch.Tensor|None=None, # Class indices, shape (images,); `None` for images without labels
         losses:torch.Tensor|None=None, # Loss of each image, shape (images,); `None` for images without labels
     ):
-        self._learn,self._dl,self.items,self.vocab,self.weights = learn,dl,dl.items,learn.dls.vocab,weights_id(learn.model)
+        self._learn = learn
+        self._dl = dl
+        self.items = dl.items
         self.files = item_files(dl.items, dl)
+        self.vocab = learn.dls.vocab
+        self.weights = weights_id(learn.model)
         self._know(logits, targs, losses)
 
     def _know(self, logits, targs=None, losses=None):
         "Keep what was predicted, and make the table"
-        self.logits,self.targs,self.losses,self.probs,self.act = logits,targs,losses,logits.softmax(1),None
+        self.logits,self.targs,self.losses = logits,targs,losses
+        self.probs = logits.softmax(1)
+        self.act = None # fastai asks for it
         self.table = self._make_table()
 
-    @property
-    def learn(self):
-        "The learner; what was loaded may make it only now"
-        if not isinstance(self._learn, Learner): self._learn = self._adopt(self._learn())
-        return self._learn
-
-    @property
-    def dl(self):
-        "The loader of the images, without augmentation"
-        if self._dl is None:
-            self._check_places(self.files)
-            self._dl = self.learn.dls.test_dl(self.items, with_labels=self.targs is not None)
-        return self._dl
-
-    def _adopt(self, learn):
-        "Bring the model of a learner to where its images are; raise an error if it did not predict this"
-        if not isinstance(learn, Learner):
-            raise TypeError(f'a Learner has to come from the function that makes it, not {short_repr(learn)}')
-        if (names := [str(o) for o in self.vocab])!=[str(o) for o in learn.dls.vocab]: raise ValueError(f"these predictions have the classes {', '.join(names[:20])}, and the learner others")
-        if self.weights!=weights_id(learn.model): raise ValueError('these predictions were made with other weights than the learner has: load those, or interpret again')
-        learn.model.to(learn.dls.device)
-        return learn
-
-    def _check_weights(self):
-        "Raise a `ValueError` if the model has been trained since"
-        if self.weights!=weights_id(self.learn.model): raise ValueError('the model has other weights than when it predicted these images: call learn.interpret() again')
-
     def _make_table(self):
-        pred,rows,names = self.logits.argmax(1),torch.arange(len(self.logits)),np.array(list(map(str, self.vocab)), dtype=object)
+        "A row an image"
+        names = np.array(list(map(str, self.vocab)), dtype=object)
+        rows = torch.arange(len(self.logits))
+        pred = self.logits.argmax(1)
         paths = [f'item {i}' if o is None else str(o) for i,o in enumerate(self.files)]
         columns = dict(path=paths, predicted=names[pred.numpy()], p_predicted=self.probs[rows,pred].numpy())
         if self.targs is None: return pd.DataFrame(columns)
-        columns |= dict(actual=names[self.targs.numpy()], p_actual=self.probs[rows,self.targs].numpy(), loss=self.losses.numpy())
+        actual = names[self.targs.numpy()]
+        columns |= dict(actual=actual, p_actual=self.probs[rows,self.targs].numpy(), loss=self.losses.numpy())
         return pd.DataFrame({c: columns[c] for c in 'path actual predicted p_actual p_predicted loss'.split()})
 
-    def _labels(self):
-        "The class indices; an error if there are none"
-        if self.targs is None: raise ValueError('these images have no labels: only their predictions are known')
-        return self.targs
+# %% ../../nbs/look/interpret.ipynb #bae13848
+@patch
+def _labels(self:ImageInterpretation):
+    "The class indices; an error if there are none"
+    if self.targs is None: raise ValueError('these images have no labels: only their predictions are known')
+    return self.targs
 
-    def _label(self, name):
-        "The index of a class"
-        names,text = [str(o) for o in self.vocab],name if isinstance(name, str) else short_repr(name)
-        if text in names: return names.index(text)
-        near = difflib.get_close_matches(text, names, n=3) or names[:20]
-        raise ValueError(f"the model knows no class {short_repr(name)}: did you mean {', '.join(map(printable, near))}?")
+@patch
+def _label(self:ImageInterpretation, name):
+    "The index of a class"
+    names = [str(o) for o in self.vocab]
+    text = name if isinstance(name, str) else short_repr(name)
+    if text in names: return names.index(text)
+    near = difflib.get_close_matches(text, names, n=3) or names[:20]
+    raise ValueError(f"the model knows no class {short_repr(name)}: did you mean {', '.join(map(printable, near))}?")
+
+# %% ../../nbs/look/interpret.ipynb #a0a7761e
+@patch
+def _adopt(self:ImageInterpretation, learn):
+    "Bring the model of a learner to where its images are; raise an error if it did not predict this"
+    if not isinstance(learn, Learner):
+        raise TypeError(f'a Learner has to come from the function that makes it, not {short_repr(learn)}')
+    names = [str(o) for o in self.vocab]
+    if names!=[str(o) for o in learn.dls.vocab]:
+        raise ValueError(f"these predictions have the classes {', '.join(names[:20])}, and the learner others")
+    if self.weights!=weights_id(learn.model):
+        raise ValueError('these predictions were made with other weights than the learner has: load those, '
+                         'or interpret again')
+    learn.model.to(learn.dls.device)
+    return learn
+
+# %% ../../nbs/look/interpret.ipynb #4cc52afb
+@patch(as_prop=True)
+def learn(self:ImageInterpretation):
+    "The learner; what was loaded may make it only now"
+    if not isinstance(self._learn, Learner): self._learn = self._adopt(self._learn())
+    return self._learn
+
+@patch(as_prop=True)
+def dl(self:ImageInterpretation):
+    "The loader of the images, without augmentation"
+    if self._dl is None:
+        self._check_places(self.files)
+        self._dl = self.learn.dls.test_dl(self.items, with_labels=self.targs is not None)
+    return self._dl
+
+@patch
+def _check_weights(self:ImageInterpretation):
+    "Raise a `ValueError` if the model has been trained since"
+    if self.weights!=weights_id(self.learn.model):
+        raise ValueError('the model has other weights than when it predicted these images: '
+                         'call learn.interpret() again')
 
 # %% ../../nbs/look/interpret.ipynb #34c85445
 @patch(cls_method=True)
@@ -111,6 +136,7 @@ def from_learner(cls:ImageInterpretation,
     if dl is None: dl = learn.dls.test_dl(learn.dls[ds_idx].items, with_labels=True)
     return cls(learn, dl, *predict(learn, dl))
 
+# %% ../../nbs/look/interpret.ipynb #59102ed7
 @patch
 def interpret(self:Learner,
     ds:str|Path|list='test', # 'train', 'valid' or 'test', a folder of images, or image files
@@ -135,6 +161,7 @@ def _first_rows(rows, k, none):
     rows.attrs['none'] = none
     return rows
 
+# %% ../../nbs/look/interpret.ipynb #6190b1f4
 @patch
 def misclassified(self:ImageInterpretation,
     k:int|None=None, # How many; `None` for all
@@ -144,14 +171,15 @@ def misclassified(self:ImageInterpretation,
     "The `k` wrong predictions of highest loss"
     self._labels()
     _check_k(k)
-    t,what = self.table,'nothing was misclassified'
-    rows = t[t.actual!=t.predicted]
+    what = 'nothing was misclassified'
+    rows = self.table[self.table.actual!=self.table.predicted]
     for column,name in dict(actual=actual, predicted=predicted).items():
         if name is None: continue
         rows = rows[rows[column]==str(self.vocab[self._label(name)])]
         what += f', {column} {printable(name)}'
     return _first_rows(rows.sort_values('loss', ascending=False, kind='stable'), k, what)
 
+# %% ../../nbs/look/interpret.ipynb #76bbf75b
 @patch
 def correct(self:ImageInterpretation,
     k:int|None=None, # How many; `None` for all
@@ -162,6 +190,7 @@ def correct(self:ImageInterpretation,
     t = self.table
     return _first_rows(t[t.actual==t.predicted].sort_values('loss', kind='stable'), k, 'nothing was classified right')
 
+# %% ../../nbs/look/interpret.ipynb #c14e317a
 @patch
 def confused(self:ImageInterpretation,
     actual:str, # The class of the images
@@ -172,6 +201,24 @@ def confused(self:ImageInterpretation,
     return self.misclassified(k, actual, predicted)
 
 # %% ../../nbs/look/interpret.ipynb #e72fedfa
+def _without_type(which):
+    "Python's own numbers"
+    if hasattr(which, 'tolist'): return which.tolist()
+    return which if isinstance(which, (int,str)) else list(which)
+
+def _numbers(which, n):
+    "Numbers of rows from numbers, a slice or a mask of `n` values"
+    if isinstance(which, slice): return range(n)[which]
+    try: a = np.asarray(_without_type(which)).reshape(-1)
+    except Exception: a = np.array([None]) # no list of anything
+    if a.dtype==bool and len(a)==n: return a.nonzero()[0]
+    if a.size and a.dtype.kind not in 'iu':
+        raise TypeError(f'rows are rows of the table, or their numbers from 0 to {n-1}, not {short_repr(which)}')
+    if odd := [i for i in a.tolist() if not 0<=i<n]:
+        raise ValueError(f'rows are numbers from 0 to {n-1}, not {short_repr(odd)}')
+    return a.astype(int)
+
+# %% ../../nbs/look/interpret.ipynb #0e3c1285
 @patch
 def rows(self:ImageInterpretation,
     which, # Rows of the table, for example of `misclassified`, their numbers, or a mask
@@ -192,19 +239,6 @@ def _places(self:ImageInterpretation, which):
         raise ValueError('these rows are of another table')
     return which.index
 
-def _numbers(which, n):
-    "Numbers of rows from numbers, a slice or a mask of `n` values"
-    if isinstance(which, slice): return range(n)[which]
-    def _plain(o): return o.tolist() if hasattr(o, 'tolist') else o if isinstance(o, (int,str)) else list(o)
-    try: a = np.asarray(_plain(which)).reshape(-1)
-    except Exception: a = np.array([None]) # no list of anything
-    if a.dtype==bool and len(a)==n: return a.nonzero()[0]
-    if a.size and a.dtype.kind not in 'iu':
-        raise TypeError(f'rows are rows of the table, or their numbers from 0 to {n-1}, not {short_repr(which)}')
-    if odd := [i for i in a.tolist() if not 0<=i<n]:
-        raise ValueError(f'rows are numbers from 0 to {n-1}, not {short_repr(odd)}')
-    return a.astype(int)
-
 # %% ../../nbs/look/interpret.ipynb #16719d3f
 def _data_folder(dls):
     "Folder of the images of loaders; `None` if they don't know it"
@@ -217,7 +251,8 @@ def _check_places(self:ImageInterpretation, files):
     if not hasattr(self, '_own'):
         self._own = {str(f) for dl in self.learn.dls.loaders for f in item_files(dl.items, dl)}
     root = self._root or _data_folder(self.learn.dls)
-    if odd := [o for o in files if str(o) not in self._own and not (root and is_inside(o, root))]:
+    odd = [o for o in files if str(o) not in self._own and not (root and is_inside(o, root))]
+    if odd:
         where = f'outside {printable(root)}, the folder of the data' if root else 'in no known folder of data'
         raise PermissionError(f'{printable(odd[0])} comes from a saved file and lies {where}: it is not opened. '
                               'If it is yours, name a folder above it with ImageInterpretation.load(…, root=…)')
@@ -237,8 +272,11 @@ def inputs(self:ImageInterpretation,
     "The model's input for `rows`"
     dl = self._loader(rows)
     try: return dl.one_batch()[0].as_subclass(torch.Tensor)
-    except Exception as e: raise unreadable_error(item_files(dl.items, dl)) or e
+    except Exception as e:
+        if error := unreadable_error(item_files(dl.items, dl)): raise error from e
+        raise
 
+# %% ../../nbs/look/interpret.ipynb #ba880c27
 @patch
 def pixels(self:ImageInterpretation,
     rows:pd.DataFrame, # Rows of the table, or their numbers
@@ -283,12 +321,11 @@ def plot_predictions(self:ImageInterpretation,
     first = rows.head(MOST_IMAGES)
     return image_grid(self.pixels(first), row_titles(first), ncols, figsize, title, row_colors(first), len(rows))
 
-# %% ../../nbs/look/interpret.ipynb #ba95e240
+# %% ../../nbs/look/interpret.ipynb #7280cb65
 class _Mirrored(Callback):
     "Mirror the images of each batch, left and right"
     def before_batch(self): self.learn.xb = tuple(o.flip(-1) for o in self.xb)
 
-# %% ../../nbs/look/interpret.ipynb #7280cb65
 @patch
 def with_flip(self:ImageInterpretation)->ImageInterpretation: # Of the same images
     "Predict each image together with its mirror image"
@@ -296,7 +333,8 @@ def with_flip(self:ImageInterpretation)->ImageInterpretation: # Of the same imag
     self._check_weights()
     with self.learn.added_cbs(_Mirrored()): mirrored = predict(self.learn, self.dl)[0]
     logits = torch.stack([self.logits, mirrored]).log_softmax(-1).logsumexp(0) - math.log(2)
-    both = ImageInterpretation(self.learn, self.dl, logits, self.targs, None if self.targs is None else _losses(self.learn, logits, self.targs))
+    losses = None if self.targs is None else _losses(self.learn, logits, self.targs)
+    both = ImageInterpretation(self.learn, self.dl, logits, self.targs, losses)
     both.with_mirrored = True
     return both
 
@@ -319,18 +357,27 @@ def save(self:ImageInterpretation,
     about = dict(root=root and str(root), paths=paths, vocab=[str(o) for o in self.vocab], weights=self.weights)
     save_tensors(known, check_path('file', file).absolute(), about | dict(with_mirrored=self.with_mirrored), what)
 
+# %% ../../nbs/look/interpret.ipynb #ef5f579d
+def _is_list(o, n): return isinstance(o, list) and len(o)==n
+
+def _are_targets(targs, losses, n, c):
+    "Are these class indices below `c` and losses of `n` images, or neither?"
+    if targs is None or losses is None: return targs is losses
+    if not targs.shape==losses.shape==(n,) or targs.dtype!=torch.int64: return False
+    return bool(((targs>=0)&(targs<c)).all())
+
 def _check_saved(file, known, about):
     "Raise a `ValueError` unless the parts of a saved interpretation fit"
     logits,targs,losses = (known.get(o) for o in ('logits','targs','losses'))
     if logits is None or logits.ndim!=2 or not isinstance(about, dict) or 'vocab' not in about:
         raise ValueError(f'{printable(file)} holds no interpretation')
-    paths,(n,c) = about.get('paths'),logits.shape
-    fits = all(isinstance(o, list) and len(o)==k for o,k in ((paths,n), (about['vocab'],c)))
-    fits = fits and all(isinstance(o, str) for o in paths) and (targs is None)==(losses is None)
-    if fits and targs is not None: fits = targs.shape==losses.shape==(n,) and targs.dtype==torch.int64
-    if fits and targs is not None: fits = bool(((targs>=0)&(targs<c)).all())
-    if not fits: raise ValueError(f'{printable(file)} holds an interpretation whose parts do not fit')
+    n,c = logits.shape
+    paths = about.get('paths')
+    fits = _is_list(paths, n) and _is_list(about['vocab'], c) and all(isinstance(o, str) for o in paths)
+    if not fits or not _are_targets(targs, losses, n, c):
+        raise ValueError(f'{printable(file)} holds an interpretation whose parts do not fit')
 
+# %% ../../nbs/look/interpret.ipynb #fe893c63
 @patch(cls_method=True)
 def load(cls:ImageInterpretation,
     file:str|Path, # What `save` wrote
@@ -344,11 +391,16 @@ def load(cls:ImageInterpretation,
     known,about = load_tensors(file)
     _check_saved(file, known, about)
     self = cls.__new__(cls)
-    self._learn,self._dl,self._loaded,self._root = learn,None,True,root if root is None else check_path('root', root)
-    self.vocab,self.weights,self.with_mirrored = about['vocab'],about.get('weights'),about.get('with_mirrored', False)
+    self._learn = learn
+    self._dl = None
+    self._loaded = True
+    self._root = None if root is None else check_path('root', root)
+    self.vocab = about['vocab']
+    self.weights = about.get('weights')
+    self.with_mirrored = about.get('with_mirrored', False)
     of_learner = _data_folder(learn.dls) if isinstance(learn, Learner) else None
-    lay = root or of_learner or about.get('root') or ''
-    self.items = self.files = [Path(lay)/o for o in about['paths']]
+    folder = Path(root or of_learner or about.get('root') or '')
+    self.items = self.files = [folder/o for o in about['paths']]
     self._know(*(known.get(o) for o in ('logits','targs','losses')))
     if isinstance(learn, Learner): self._adopt(learn)
     return self

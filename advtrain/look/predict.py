@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/look/predict.ipynb #b30ac1e6
 import os,sys,warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from fastai.callback.core import Callback
@@ -34,23 +35,10 @@ def weights_id(
     return tensors_digest({n: t.detach().cpu().contiguous() for n,t in weights.items() if torch.is_tensor(t)})[:16]
 
 # %% ../../nbs/look/predict.ipynb #1de7e756
-def image_files(
-    folder:str|Path, # Folder of images, or of folders of them
-)->list: # Image files, sorted; a folder that several links lead to is read once
-    "List the images under `folder`, and warn of what is left out: hidden images, links to nowhere, pipes, links twice"
-    def _stop(error): raise error # a folder that cannot be read
-    files,left_out,twice,seen = [],[],[],set()
-    for path,folders,names in os.walk(folder, onerror=_stop, followlinks=True):
-        if (real := os.path.realpath(path)) in seen:
-            twice.append(path)
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(o for o in folders if not o.startswith('.'))
-        images = [Path(path)/o for o in names if is_image(o)]
-        for f in images: (files if os.path.isfile(f) and not f.name.startswith('.') else left_out).append(f)
-    _warn_left_out(printable(folder), len(files), left_out, twice)
-    return sorted(files)
+def _some_names(files, n=5):
+    "The first of many names"
+    more = f' and {len(files)-n} more' if len(files)>n else ''
+    return ', '.join(printable(o) for o in files[:n]) + more
 
 def _warn_left_out(folder, n, left_out, twice):
     "Warn of images and folders that are not read"
@@ -60,11 +48,44 @@ def _warn_left_out(folder, n, left_out, twice):
     for line,some in ((images,left_out), (folders,twice)):
         if some: warnings.warn(line, stacklevel=6)
 
-def _some_names(files, n=5):
-    "The first of many names"
-    return ', '.join(printable(o) for o in files[:n]) + (f' and {len(files)-n} more' if len(files)>n else '')
+# %% ../../nbs/look/predict.ipynb #478d2770
+def _walk_once(folder, twice):
+    "Folders under `folder`, and the names in each; `twice` gets those that were read before"
+    def _stop(error): raise error # a folder that cannot be read
+    seen = set()
+    for path,folders,names in os.walk(folder, onerror=_stop, followlinks=True):
+        real = os.path.realpath(path)
+        if real in seen:
+            twice.append(path)
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(o for o in folders if not o.startswith('.'))
+        yield Path(path),names
+
+# %% ../../nbs/look/predict.ipynb #e099f940
+def image_files(
+    folder:str|Path, # Folder of images, or of folders of them
+)->list: # Image files, sorted; a folder that several links lead to is read once
+    "List the images under `folder`, and warn of what is left out: hidden images, links to nowhere, pipes, links twice"
+    files,left_out,twice = [],[],[]
+    for path,names in _walk_once(folder, twice):
+        for file in (path/o for o in names if is_image(o)):
+            if os.path.isfile(file) and not file.name.startswith('.'): files.append(file)
+            else: left_out.append(file)
+    _warn_left_out(printable(folder), len(files), left_out, twice)
+    return sorted(files)
 
 # %% ../../nbs/look/predict.ipynb #f7b24d30
+def _is_table(items): return hasattr(items, 'iloc')
+
+def _find_file(item, steps):
+    "An item, or what the first of `steps` makes of it, if that is a file"
+    if isinstance(item, (str,Path)): return item
+    if not steps: return None
+    try: return _find_file(steps[0](item), [])
+    except Exception: return None # it reads something else
+
 def item_files(
     items, # What a learner reads: files, the rows of a DataFrame, or anything else
     dl, # fastai loader of them
@@ -72,27 +93,18 @@ def item_files(
     "Find the file of each item"
     tls = getattr(getattr(dl, 'dataset', None), 'tls', None)
     steps = list(tls[0].tfms.fs) if tls else []
-    return [_file(o, steps) for o in (map(items.iloc.__getitem__, range(len(items))) if _is_table(items) else items)]
+    if _is_table(items): items = map(items.iloc.__getitem__, range(len(items)))
+    return [_find_file(o, steps) for o in items]
 
-def _is_table(items): return hasattr(items, 'iloc')
-
-def _file(item, steps):
-    "An item, or what the first of `steps` makes of it, if that is a file"
-    if isinstance(item, (str,Path)) or not steps: return item if isinstance(item, (str,Path)) else None
-    try: return _file(steps[0](item), [])
-    except Exception: return None # it reads something else
-
-def select_items(items, idxs): return items.iloc[idxs] if _is_table(items) else L(items[i] for i in idxs)
+# %% ../../nbs/look/predict.ipynb #83aa96e6
+def select_items(
+    items, # What a learner reads: files, the rows of a DataFrame, or anything else
+    idxs:list, # Numbers of items
+): # As `items`, with these alone
+    "Take some of the items"
+    return items.iloc[idxs] if _is_table(items) else L(items[i] for i in idxs)
 
 # %% ../../nbs/look/predict.ipynb #bdacbff0
-def _folder_files(folder, labelled, vocab):
-    "The images in `folder`, sorted, and whether the folders they lie in are their labels"
-    files = image_files(folder)
-    if not files: raise ValueError(f'no images in {printable(folder)}')
-    if labelled is None: labelled = any(f.parent!=folder for f in files)
-    if labelled: _check_classes(files, vocab)
-    return files,labelled
-
 def _check_classes(files, vocab):
     "Raise an error that names a file whose folder is no class"
     known = {str(o) for o in vocab}
@@ -102,31 +114,47 @@ def _check_classes(files, vocab):
                          f"of a class that the model knows: {printable(', '.join(sorted(known)[:20]))}. "
                          'Without labels, they are predicted with labelled=False')
 
-def find_items(learn, ds, labelled):
+def _folder_files(folder, labelled, vocab):
+    "The images in `folder`, sorted, and whether the folders they lie in are their labels"
+    files = image_files(folder)
+    if not files: raise ValueError(f'no images in {printable(folder)}')
+    if labelled is None: labelled = any(f.parent!=folder for f in files)
+    if labelled: _check_classes(files, vocab)
+    return files,labelled
+
+# %% ../../nbs/look/predict.ipynb #0a4b712b
+def find_items(
+    learn:Learner, # Learner that shall predict
+    ds, # 'train', 'valid' or 'test', a folder, files, or a DataFrame for a learner that reads one
+    labelled:bool|None, # Is the folder that an image lies in its class? `None`: yes for a folder of folders
+)->tuple: # Items, and whether they have labels
     "What `ds` stands for: items, and whether they have labels"
     if labelled is not None: check_flag('labelled', labelled)
     names = SPLITS[:len(learn.dls.loaders)]
     if isinstance(ds, str) and ds in names: return learn.dls[names.index(ds)].items,True
-    if isinstance(ds, pd.DataFrame) and len(ds) and _is_table(learn.dls.train.items): return ds,bool(labelled)
+    reads_table = _is_table(learn.dls.train.items)
+    if isinstance(ds, pd.DataFrame) and len(ds) and reads_table: return ds,bool(labelled)
     if isinstance(ds, (str,Path)):
         if os.path.isdir(ds): return _folder_files(Path(ds), labelled, learn.dls.vocab)
         raise ValueError(f"no data set and no folder {short_repr(str(ds))}: choose from {', '.join(names)}, "
                          'or give a folder of images')
+    if isinstance(ds, Iterator): ds = list(ds) # it can be read once
     if isinstance(ds, pd.DataFrame) or not hasattr(ds, '__iter__') or not all(isinstance(o, (str,Path)) for o in ds):
         raise TypeError("give 'train', 'valid' or 'test', a folder of images, or a list of image files, "
                         f'not {short_repr(ds)}')
-    if not (ds := list(ds)): raise ValueError('an empty list of images: there is nothing to predict')
-    if labelled: _check_classes(ds, learn.dls.vocab)
-    return [str(o) if _is_table(learn.dls.train.items) else Path(o) for o in ds],bool(labelled)
+    files = list(ds)
+    if not files: raise ValueError('an empty list of images: there is nothing to predict')
+    if labelled: _check_classes(files, learn.dls.vocab)
+    return [str(o) if reads_table else Path(o) for o in files],bool(labelled)
 
 # %% ../../nbs/look/predict.ipynb #facc91cf
-def _opens(file):
+def _can_open(file):
     try: return bool(open_rgb(file))
     except Exception: return False # Pillow raises many kinds
 
 def unreadable_error(files):
     "An error for files that cannot be read; `None` if all can"
-    gone = [o for o in files if o is not None and not _opens(o)]
+    gone = [o for o in files if o is not None and not _can_open(o)]
     if gone: return ValueError(f'{len(gone)} of {len(files)} images cannot be read: {_some_names(gone)}')
 
 # %% ../../nbs/look/predict.ipynb #db29ec47
@@ -150,8 +178,11 @@ def _is_training(learn):
         if frame.f_code.co_name=='_do_fit' and frame.f_locals.get('self') is learn: return True
     return False
 
+# %% ../../nbs/look/predict.ipynb #18d0be21
 def _check_output(learn, logits):
-    n,shape = len(learn.dls.vocab),tuple(getattr(logits, 'shape', ()))
+    "Raise a `ValueError` for what is not a logit for each class"
+    n = len(learn.dls.vocab)
+    shape = tuple(getattr(logits, 'shape', ()))
     if logits is not None and (len(shape)!=2 or shape[1]!=n):
         raise ValueError(f'{_WANTED}: there are {n} classes, and the model gives {short_repr(logits)}')
 
@@ -168,15 +199,32 @@ def _check_predictions(learn, logits, targs, losses):
         raise ValueError(f'the model gives NaN or infinite logits for {n} of {shape[0]} images: its training diverged')
 
 # %% ../../nbs/look/predict.ipynb #15b13b62
-def predict(learn, dl):
-    "Logits, targets and losses in fp32; raise an error that names files that cannot be read, or a network that gives no numbers"
-    try: logits,targs,losses = _predict_together(learn, dl)
-    except Exception as e:
-        if error := unreadable_error(item_files(dl.items, dl)): raise error from e
-        raise
-    _check_predictions(learn, logits, targs, losses)
-    return logits.float(),targs,None if losses is None else losses.float()
+class _LikeModel(Callback):
+    "Give the model images of its type, on its device, and take its logits in fp32"
+    order = ORDER['_LikeModel']
+    seen = None # what the model gave
+    def before_batch(self):
+        like = next(self.model.parameters(), None)
+        if like is None or not like.is_floating_point(): return
+        self.learn.xb = tuple(o.to(like) if o.is_floating_point() else o for o in self.xb)
+    def after_pred(self):
+        self.seen = self.pred
+        if torch.is_tensor(self.pred): self.learn.pred = self.pred.float().to(self.dls.device)
 
+def _as_plain(t): return t.as_subclass(torch.Tensor) if torch.is_tensor(t) else t
+
+def _predict_part(learn, dl, labelled):
+    "Logits, targets and losses of a loader; the last two are `None` without labels"
+    like = _LikeModel()
+    with fastai_alone(),learn.added_cbs(like),cleanup_on_error(learn),loss_of_each(learn):
+        try: logits,targs,*losses = learn.get_preds(dl=dl, with_loss=labelled, act=lambda x: x)
+        except Exception:
+            _check_output(learn, like.seen) # a loss stumbles over it
+            raise
+    if not labelled: return _as_plain(logits),None,None
+    return _as_plain(logits),_as_plain(targs),_as_plain(losses[0])
+
+# %% ../../nbs/look/predict.ipynb #21807126
 def _predict_together(learn, dl):
     "Several processes predict a part each, and all have the whole"
     labelled = dl.n_inp<len(dl.one_batch())
@@ -188,23 +236,14 @@ def _predict_together(learn, dl):
     order = torch.cat([torch.arange(r, dl.n, n) for r in range(n)]).argsort()
     return [None if o[0] is None else torch.cat(o)[order] for o in zip(*filter(None, parts))]
 
-def _predict_part(learn, dl, labelled):
-    like = _LikeModel()
-    with fastai_alone(),learn.added_cbs(like),cleanup_on_error(learn),loss_of_each(learn):
-        try: logits,targs,*losses = learn.get_preds(dl=dl, with_loss=labelled, act=lambda x: x)
-        except Exception:
-            _check_output(learn, like.seen) # a loss stumbles over it
-            raise
-    plain = lambda t: t.as_subclass(torch.Tensor) if torch.is_tensor(t) else t
-    return plain(logits),plain(targs) if labelled else None,plain(losses[0]) if labelled else None
-
-class _LikeModel(Callback):
-    "Give the model images of its type, on its device, and take its logits in fp32"
-    order,seen = ORDER['_LikeModel'],None # and what the model gave
-    def before_batch(self):
-        like = next(self.model.parameters(), None)
-        if like is None or not like.is_floating_point(): return
-        self.learn.xb = tuple(o.to(like) if o.is_floating_point() else o for o in self.xb)
-    def after_pred(self):
-        self.seen = self.pred
-        if torch.is_tensor(self.pred): self.learn.pred = self.pred.float().to(self.dls.device)
+def predict(
+    learn:Learner, # Learner whose model predicts
+    dl, # Loader without augmentation or shuffling
+)->tuple: # Logits, class indices and losses; the last two are `None` without labels
+    "Logits, targets and losses in fp32; an error names files that cannot be read, or a network that gives no numbers"
+    try: logits,targs,losses = _predict_together(learn, dl)
+    except Exception as e:
+        if error := unreadable_error(item_files(dl.items, dl)): raise error from e
+        raise
+    _check_predictions(learn, logits, targs, losses)
+    return logits.float(),targs,None if losses is None else losses.float()

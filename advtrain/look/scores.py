@@ -27,15 +27,19 @@ from .interpret import ImageInterpretation
 
 # %% ../../nbs/look/scores.ipynb #4e30e9e7
 @patch
-def per_class(self:ImageInterpretation)->pd.DataFrame: # A row a class: images, predicted, correct, accuracy, low, high, precision, recall
+def per_class(self:ImageInterpretation)->pd.DataFrame: # A row a class, the interval as `low` and `high`
     "Accuracy with its 95 % interval, precision, recall and counts of each class"
     self._labels()
-    t,names = self.table,[str(o) for o in self.vocab]
-    n,predicted = (t[c].value_counts().reindex(names, fill_value=0) for c in ('actual','predicted'))
-    correct = t[t.actual==t.predicted].actual.value_counts().reindex(names, fill_value=0)
+    t = self.table
+    names = [str(o) for o in self.vocab]
+    def _count(column): return column.value_counts().reindex(names, fill_value=0)
+    n = _count(t.actual)
+    predicted = _count(t.predicted)
+    correct = _count(t[t.actual==t.predicted].actual)
     low,high = zip(*[wilson(*o) for o in zip(correct, n)])
-    table = pd.DataFrame(dict(images=n, predicted=predicted, correct=correct, accuracy=correct/n, low=low, high=high, precision=correct/predicted, recall=correct/n))
-    return table.rename_axis('class')
+    counts = dict(images=n, predicted=predicted, correct=correct)
+    shares = dict(accuracy=correct/n, low=low, high=high, precision=correct/predicted, recall=correct/n)
+    return pd.DataFrame(counts | shares).rename_axis('class')
 
 # %% ../../nbs/look/scores.ipynb #c6d52217
 _MOST_CLASSES = 100 # in a figure of bars
@@ -48,7 +52,8 @@ def plot_per_class(self:ImageInterpretation,
     whole = self.per_class().sort_values('accuracy', kind='stable')
     table = whole[:_MOST_CLASSES]
     fig,axs = new_figure(figsize=check_figsize(figsize) or (6.5,.8+.3*len(table)), title='Accuracy of each class')
-    ax,y = axs[0,0],np.arange(len(table))
+    ax = axs[0,0]
+    y = np.arange(len(table))
     ax.barh(y, table.accuracy, color='C0', alpha=.55)
     ax.hlines(y, table.low, table.high, color='black', linewidth=1.2)
     ax.set_yticks(y, map(short, table.index), parse_math=False)
@@ -64,6 +69,15 @@ def plot_per_class(self:ImageInterpretation,
     if len(whole)>len(table): fig.supxlabel(which, fontsize=8)
     return fig
 
+# %% ../../nbs/look/scores.ipynb #a873cff2
+def _bin_means(confidence, right, edges):
+    "A row a bin: its ends, its images, their mean confidence and accuracy"
+    means = pd.DataFrame(dict(confidence=confidence, accuracy=right))
+    groups = means.groupby(np.digitize(confidence, edges, right=True).clip(1)-1)
+    curve = pd.DataFrame(dict(low=edges[:-1], high=edges[1:]))
+    curve = curve.join(groups.size().rename('images')).join(groups.mean())
+    return curve.fillna({'images': 0}).astype({'images': int})
+
 # %% ../../nbs/look/scores.ipynb #6b327cc4
 @patch
 def calibration(self:ImageInterpretation,
@@ -72,12 +86,14 @@ def calibration(self:ImageInterpretation,
     "The reliability curve and the expected calibration error"
     check_whole('bins', bins, 1, 1000)
     self._labels()
-    edges = np.linspace(0, 1, bins+1)
-    t = pd.DataFrame(dict(confidence=self.table.p_predicted.clip(0, 1).astype(float), accuracy=(self.table.actual==self.table.predicted).astype(float)))
-    groups = t.groupby(np.digitize(t.confidence, edges, right=True).clip(1)-1)
-    curve = pd.DataFrame(dict(low=edges[:-1], high=edges[1:])).join(groups.size().rename('images')).join(groups.mean()).fillna({'images': 0}).astype({'images': int})
-    return curve,float((curve.images*(curve.accuracy-curve.confidence).abs()).sum()/len(t))
+    t = self.table
+    confidence = t.p_predicted.clip(0, 1).astype(float)
+    right = (t.actual==t.predicted).astype(float)
+    curve = _bin_means(confidence, right, np.linspace(0, 1, bins+1))
+    ece = (curve.images*(curve.accuracy-curve.confidence).abs()).sum()/len(t)
+    return curve,float(ece)
 
+# %% ../../nbs/look/scores.ipynb #97a21f8f
 @patch
 def plot_calibration(self:ImageInterpretation,
     bins:int=15, # Number of bins of equal width
@@ -89,7 +105,8 @@ def plot_calibration(self:ImageInterpretation,
     (ax,),(below,) = axs
     some = curve[curve.images>0]
     ax.plot([0,1], [0,1], color='grey', linestyle='--', label='as sure as it is right')
-    ax.vlines(some.confidence, *zip(*[wilson(round(r.accuracy*r.images), r.images) for r in some.itertuples()]), color='C0', alpha=.4, label='95 % interval')
+    low,high = zip(*[wilson(round(r.accuracy*r.images), r.images) for r in some.itertuples()])
+    ax.vlines(some.confidence, low, high, color='C0', alpha=.4, label='95 % interval')
     ax.plot(some.confidence, some.accuracy, 'o-', label='this network')
     ax.set(ylabel='accuracy', ylim=(0,1), xlim=(0,1))
     ax.legend(frameon=False, fontsize=8)
@@ -106,9 +123,11 @@ def __getitem__(self:ImageInterpretation,
     "What is known of some images; no inference"
     self._labels()
     idxs = self.rows(idxs).index.tolist()
-    x,probs = self.inputs(idxs).cpu().as_subclass(TensorImage),self.probs[idxs]
+    x = self.inputs(idxs).cpu().as_subclass(TensorImage)
+    probs = self.probs[idxs]
     return x,probs,self.targs[idxs],probs.argmax(1),self.losses[idxs]
 
+# %% ../../nbs/look/scores.ipynb #9aa46cad
 @patch
 def top_losses(self:ImageInterpretation,
     k:int|None=None, # How many; `None` for all
@@ -120,19 +139,24 @@ def top_losses(self:ImageInterpretation,
     k = len(self.losses) if k is None else check_whole('k', k)
     if k>len(self.losses): raise ValueError(f'there are {len(self.losses)} images, not {k}')
     losses,idxs = self.losses.topk(k, largest=check_flag('largest', largest))
-    return (losses, idxs, select_items(self.items, idxs.tolist())) if check_flag('items', items) else (losses, idxs)
+    if not check_flag('items', items): return losses,idxs
+    return losses,idxs,select_items(self.items, idxs.tolist())
+
+# %% ../../nbs/look/scores.ipynb #cca50702
+@patch
+def _counts(self:ImageInterpretation, step):
+    "The confusion matrix of blocks of `step` classes"
+    n = -(-len(self.vocab)//step)
+    actual = self._labels()//step
+    predicted = self.logits.argmax(1)//step
+    return torch.bincount(actual*n + predicted, minlength=n*n).view(n, n).numpy()
 
 @patch
 def confusion_matrix(self:ImageInterpretation)->np.ndarray: # Counts, shape (classes, classes); a row an actual class
     "Count the images of each actual and predicted class"
     return self._counts(1)
 
-@patch
-def _counts(self:ImageInterpretation, step):
-    "The confusion matrix of blocks of `step` classes"
-    n = -(-len(self.vocab)//step)
-    return torch.bincount(self._labels()//step*n + self.logits.argmax(1)//step, minlength=n*n).view(n, n).numpy()
-
+# %% ../../nbs/look/scores.ipynb #ca6be875
 @patch
 def most_confused(self:ImageInterpretation,
     min_val:int=1, # Fewest images of a pair
@@ -143,7 +167,9 @@ def most_confused(self:ImageInterpretation,
 @patch
 def print_classification_report(self:ImageInterpretation):
     "Print scikit-learn's classification report"
-    print(sklearn_metrics.classification_report(self._labels(), self.logits.argmax(1), labels=range(len(self.vocab)), target_names=[printable(o) for o in self.vocab], zero_division=0))
+    names = [printable(o) for o in self.vocab]
+    how = dict(labels=range(len(names)), target_names=names, zero_division=0)
+    print(sklearn_metrics.classification_report(self._labels(), self.logits.argmax(1), **how))
 
 # %% ../../nbs/look/scores.ipynb #3090f76c
 @patch
@@ -159,30 +185,34 @@ def plot_top_losses(self:ImageInterpretation,
     places = k if isinstance(k, (list,tuple,range)) else None
     idxs = self.top_losses(k if places is None else None, largest)[1]
     if places is not None: idxs = idxs[[check_whole('a place in k', o, 0, len(idxs)-1) for o in places]]
-    if ncols is None: ncols = 5 if nrows is None else max(1, -(-len(idxs)//check_whole('nrows', nrows, 1)))
+    if ncols is None and nrows is None: ncols = 5
+    elif ncols is None: ncols = max(1, -(-len(idxs)//check_whole('nrows', nrows, 1)))
     title = check_text('title', title) or f"{'Largest' if largest else 'Smallest'} losses"
     return self.plot_predictions(idxs, ncols, figsize, title)
 
 # %% ../../nbs/look/scores.ipynb #18529c3e
-_MOST_NUMBERED,_MOST_CELLS = 50,1000 # classes with numbers in a confusion matrix; cells a side
+_MOST_NUMBERED = 50 # classes in a confusion matrix with numbers
+_MOST_CELLS = 1000 # cells a side
 
 def _name_classes(ax, names, cell, step):
     "Name classes at the axes, as many as there is room for with cells of `cell` inches; say what is left out"
     size = min(10, max(5.5, 60*cell)) # points
     every = max(1, math.ceil(1.2*size/72/cell))
-    places,labels = range(0, -(-len(names)//step), every),list(map(short, names[::step*every]))
+    places = range(0, -(-len(names)//step), every)
+    labels = list(map(short, names[::step*every]))
     for axis in (ax.xaxis,ax.yaxis): axis.set_ticks(places, labels, parse_math=False, fontsize=size)
     ax.xaxis.set_tick_params(rotation=90)
     if every*step==1: return ''
-    return f'; one class in {step*every} is named' + (f', and a cell is {step} classes' if step>1 else '')
+    cell_is = f', and a cell is {step} classes' if step>1 else ''
+    return f'; one class in {step*every} is named{cell_is}'
 
+# %% ../../nbs/look/scores.ipynb #a3e5e683
 def _write_numbers(ax, cm, form, size):
     "Write numbers above 0 into their cells"
     for i,j in np.argwhere(cm>0):
         color = 'white' if cm[i,j]>cm.max()/2 else 'black'
         ax.text(j, i, format(cm[i,j], form), ha='center', va='center', fontsize=size, color=color)
 
-# %% ../../nbs/look/scores.ipynb #9d152040
 @patch
 def _worst_pairs(self:ImageInterpretation, n=5):
     "The pairs that are confused most, as text"
@@ -191,6 +221,7 @@ def _worst_pairs(self:ImageInterpretation, n=5):
     pairs = t.groupby(['actual','predicted']).size().nlargest(n)
     return 'most confused: ' + ', '.join(f'{short(a)} → {short(p)} ({k})' for (a,p),k in pairs.items())
 
+# %% ../../nbs/look/scores.ipynb #9d152040
 @patch
 def plot_confusion_matrix(self:ImageInterpretation,
     normalize:bool=False, # Shares of each actual class instead of counts?
@@ -205,15 +236,18 @@ def plot_confusion_matrix(self:ImageInterpretation,
     check_flag('plot_txt', plot_txt)
     norm_dec = check_whole('norm_dec', norm_dec, 0, 9)
     form = f'.{norm_dec}f' if check_flag('normalize', normalize) else 'd'
-    cmap,step = check_cmap(cmap),-(-len(self.vocab)//_MOST_CELLS)
+    cmap = check_cmap(cmap)
+    step = -(-len(self.vocab)//_MOST_CELLS)
     cm = self._counts(step)
     n = len(cm)
     side = min(.42*n, 12)
     fig,axs = new_figure(figsize=check_figsize(figsize) or (1.8+side, 1.4+side), title=title, **kwargs)
-    ax,cell = axs[0,0],max(.5, min(fig.get_size_inches()-(1.8,1.4)))/n
+    ax = axs[0,0]
+    cell = max(.5, min(fig.get_size_inches()-(1.8,1.4)))/n # its side, inches
     numbered = plot_txt and n<=_MOST_NUMBERED and cell>=.2
     if normalize: cm = cm/cm.sum(1, keepdims=True).clip(1)
-    drawn = ax.imshow(cm, cmap=cmap, interpolation='nearest', norm=None if n<=_MOST_NUMBERED else PowerNorm(.5, vmin=0))
+    norm = None if n<=_MOST_NUMBERED else PowerNorm(.5, vmin=0)
+    drawn = ax.imshow(cm, cmap=cmap, interpolation='nearest', norm=norm)
     left_out = _name_classes(ax, list(self.vocab), cell, step)
     ax.set(xlabel='predicted', ylabel='actual')
     if numbered: _write_numbers(ax, cm, form, min(8, 22*cell))

@@ -37,13 +37,18 @@ def choice(
     return field(default=default, metadata=about)
 
 # %% ../../nbs/runs/experiment.ipynb #8548888d
+def _is_whole(v): return isinstance(v, numbers.Integral) and not isinstance(v, bool)
+
+def _is_real(v): return isinstance(v, numbers.Real) and not isinstance(v, bool)
+
+def _are_names(v): return isinstance(v, (list,tuple)) and len(v)>0 and all(isinstance(o, str) for o in v)
+
 _KINDS = { # type -> test, conversion, in words
     str:   (lambda v: isinstance(v, str), str, 'text'),
     bool:  (lambda v: type(v).__name__ in ('bool','bool_'), bool, 'True or False'),
-    int:   (lambda v: isinstance(v, numbers.Integral) and not isinstance(v, bool), operator.index, 'a whole number'),
-    float: (lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool), float, 'a number'),
-    tuple: (lambda v: isinstance(v, (list,tuple)) and len(v) and all(isinstance(o, str) for o in v), tuple,
-            'a list of names, one at least'),
+    int:   (_is_whole, operator.index, 'a whole number'),
+    float: (_is_real, float, 'a number'),
+    tuple: (_are_names, tuple, 'a list of names, one at least'),
     NoneType: (lambda v: v is None, lambda v: v, 'None'),
 }
 
@@ -52,6 +57,22 @@ def field_types(
 )->tuple: # The types that its value may have
     "Take the type of a field apart: `float|None` is two"
     return get_args(field.type) if isinstance(field.type, UnionType) else (field.type,)
+
+# %% ../../nbs/runs/experiment.ipynb #a5dd675f
+def _allowed(field):
+    "What a choice may be, in words"
+    about = field.metadata
+    words = {k: _KINDS[k][2] for k in field_types(field)}
+    for k in {int,float} & words.keys(): words[k] += range_words(about['low'], about['high'])
+    if about['words']: words[str] = ' or '.join(map(repr, about['words']))
+    return ' or '.join(words.values())
+
+def _registered(field):
+    "The names to choose from, with those that were added in this process"
+    about = field.metadata
+    if not about['registry']: return about['names']
+    module,name = about['registry'].split(':')
+    return list(getattr(import_module(module), name)) # this takes seconds
 
 # %% ../../nbs/runs/experiment.ipynb #e08b0d14
 def check_field(
@@ -70,21 +91,6 @@ def check_field(
         check_choice(field.name, value, _registered(field), way_in)
     return _KINDS[kind][1](value)
 
-def _allowed(field):
-    "What a choice may be, in words"
-    about = field.metadata
-    words = {k: _KINDS[k][2] for k in field_types(field)}
-    for k in {int,float} & words.keys(): words[k] += range_words(about['low'], about['high'])
-    if about['words']: words[str] = ' or '.join(map(repr, about['words']))
-    return ' or '.join(words.values())
-
-def _registered(field):
-    "The names to choose from, with those that were added in this process"
-    about = field.metadata
-    if not about['registry']: return about['names']
-    module,name = about['registry'].split(':')
-    return list(getattr(import_module(module), name)) # this takes seconds
-
 # %% ../../nbs/runs/experiment.ipynb #ede9af86
 _CLASHES = { # why choices can't be made together -> whether they are
     "the learning-rate finder's rate is for the batch size that it saw: with lr 'find', lr_scaling is 'none'":
@@ -96,6 +102,7 @@ _CLASHES = { # why choices can't be made together -> whether they are
     'a warm-up of {o.warmup} epochs does not end within {o.epochs}, so the learning rate never gets to lr':
         lambda o: o.warmup>o.epochs,
 }
+
 _LONGEST = 200 # bytes of a name; file systems allow 255, and others add to it
 
 def _check_folder_name(name):
@@ -163,24 +170,26 @@ class Experiment:
             if clash(self): raise ValueError(why.format(o=self))
         _check_folder_name(self.name)
 
-    def replace(self,
-        **changes, # Fields and their new values
-    )->'Experiment': # A new one
-        "The same with some things changed"
-        _check_names(changes, 'change')
-        return Experiment(**vars(self) | changes)
-
 # %% ../../nbs/runs/experiment.ipynb #07776b07
 FIELDS = {f.name: f for f in fields(Experiment)} # name -> field: its type, default and metadata
 _lines = [f"{k}\n    {f.metadata['meaning']}" for k,f in FIELDS.items()]
 Experiment.__doc__ = '\n'.join([Experiment.__doc__, '', 'Parameters', '----------', *_lines])
 
+# %% ../../nbs/runs/experiment.ipynb #a00a9a99
 def _check_names(given, what):
     "Raise a `ValueError` for names that are no fields"
     for k in given:
         if k in FIELDS: continue
         near = difflib.get_close_matches(k, FIELDS, 3) or [n for n in FIELDS if k.startswith(n)] or FIELDS
         raise ValueError(f"an experiment has no {what} {k!r}: did you mean {', '.join(near)}?")
+
+@patch
+def replace(self:Experiment,
+    **changes, # Fields and their new values
+)->Experiment: # A new one
+    "The same with some things changed"
+    _check_names(changes, 'change')
+    return Experiment(**vars(self) | changes)
 
 # %% ../../nbs/runs/experiment.ipynb #0bc92f28
 def differing_fields(
@@ -204,7 +213,21 @@ def from_registries(self:Experiment)->list: # A registry, as 'module:DICTIONARY'
 
 CHOICES = {k: f.metadata['names'] for k,f in FIELDS.items() if f.metadata['names']} # names that are always there
 
+# %% ../../nbs/runs/experiment.ipynb #558efa7e
+@patch(as_prop=True)
+def id(self:Experiment)->str: # 8 hexadecimal digits
+    "The same for the same choices"
+    chosen = {k: v for k,v in vars(self).items() if v!=FIELDS[k].default and k!='name'}
+    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
+
 # %% ../../nbs/runs/experiment.ipynb #2a2beef8
+def _aligned(name, value, meaning):
+    "A TOML value with its meaning in the right-hand column"
+    item = tomlkit.item(value)
+    item.comment(meaning)
+    item.trivia.comment_ws = ' '*max(2, 32-len(f'{name} = {item.as_string()}'))
+    return item
+
 @patch
 def to_toml(self:Experiment)->str: # TOML with the meaning of each field
     "The experiment as text"
@@ -213,39 +236,30 @@ def to_toml(self:Experiment)->str: # TOML with the meaning of each field
     for k,f in FIELDS.items():
         value = getattr(self, k)
         meaning = f.metadata['meaning']
+        if isinstance(value, tuple): value = list(value)
         if value is None: doc.add(tomlkit.comment(f'{k} is not set: {meaning}'))
-        else: doc.add(k, _aligned(k, list(value) if isinstance(value, tuple) else value, meaning))
+        else: doc.add(k, _aligned(k, value, meaning))
     return tomlkit.dumps(doc)
 
-def _aligned(name, value, meaning):
-    "A TOML value with its meaning in the right-hand column"
-    item = tomlkit.item(value)
-    item.comment(meaning)
-    item.trivia.comment_ws = ' '*max(2, 32-len(f'{name} = {item.as_string()}'))
-    return item
-
+# %% ../../nbs/runs/experiment.ipynb #86e124c3
 @patch(cls_method=True)
 def from_toml(cls:Experiment,
     source:str|Path, # A `Path` to read, or the text itself
 )->Experiment: # Checked
     "Read an experiment; an error names the file and the field"
-    where = f'{source}: ' if isinstance(source, Path) else ''
     if not isinstance(source, (str,Path)):
         raise TypeError(f'source is a Path or the text itself, not {type(source).__name__}')
-    if where and source.exists() and not source.is_file(): raise ValueError(f'{where}this is no file')
-    try: values = tomlkit.parse(source.read_text(encoding='utf-8') if where else source).unwrap()
+    is_path = isinstance(source, Path)
+    where = f'{source}: ' if is_path else ''
+    if is_path and source.exists() and not source.is_file(): raise ValueError(f'{where}this is no file')
+    try:
+        text = source.read_text(encoding='utf-8') if is_path else source
+        values = tomlkit.parse(text).unwrap()
     except (TOMLKitError, UnicodeDecodeError) as e: raise ValueError(f'{where}this is no TOML: {e}') from e
     try:
         _check_names(values, 'choice')
         return Experiment(**values)
     except ValueError as e: raise ValueError(f'{where}{e}') from e
-
-# %% ../../nbs/runs/experiment.ipynb #558efa7e
-@patch(as_prop=True)
-def id(self:Experiment)->str: # 8 hexadecimal digits
-    "The same for the same choices"
-    chosen = {k: v for k,v in vars(self).items() if v!=FIELDS[k].default and k!='name'}
-    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
 
 # %% ../../nbs/runs/experiment.ipynb #6ab826cf
 _forty = dict(pre_act=True, augs='crop_flip_cutout', warmup=1, nesterov=True, wd_norm_bias=False, label_smoothing=.1,
@@ -266,15 +280,18 @@ _presets = [
 EXPERIMENTS = {o.name: o for o in _presets} # name -> preset
 
 # %% ../../nbs/runs/experiment.ipynb #9b94037a
+def _change_words(field, value):
+    "A change as a part of a folder's name"
+    text = '+'.join(map(str, value)) if isinstance(value, tuple|list) else str(value)
+    return f"{field.replace('_','-')}-{text}".replace('/', '_').replace('\\', '_')
+
 def name_after(
     exp:Experiment, # What was changed
     changes:dict, # Fields and their new values
 )->str: # Fit for a folder
     "A name that tells what was changed"
-    def _text(v): return '+'.join(map(str, v)) if isinstance(v, tuple|list) else str(v)
     changes = {k: v for k,v in changes.items() if k!='name'}
-    words = [f"{k.replace('_','-')}-{_text(v)}".replace('/', '_').replace('\\', '_') for k,v in changes.items()]
-    name = '-'.join([exp.name, *words])
+    name = '-'.join([exp.name, *(_change_words(*o) for o in changes.items())])
     return name if len(os.fsencode(name))<=_LONGEST else _shortened(name, exp.replace(**changes).id)
 
 def _shortened(name, id):
@@ -283,6 +300,15 @@ def _shortened(name, id):
     return f'{start}…-{id}'
 
 # %% ../../nbs/runs/experiment.ipynb #c4fb56e3
+def _values(name, given):
+    "The values of a field in a list; an error for none, or one that is there twice"
+    values = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else given
+    if not isinstance(values, list) or not values:
+        raise ValueError(f'{name} takes a list of values, one at least, not {values!r}')
+    twice = [o for i,o in enumerate(values) if o in values[:i]]
+    if twice: raise ValueError(f'{name} has the value {twice[0]!r} twice')
+    return values
+
 def grid(
     exp:Experiment, # What all have in common
     **choices, # Fields, and for each a list of the values it takes
@@ -290,10 +316,6 @@ def grid(
     "Make an experiment for each combination of choices"
     _check_names(choices, 'choice')
     if 'name' in choices: raise ValueError('the names of a grid tell its choices, and cannot be chosen')
-    for k,v in choices.items():
-        if isinstance(v, str) or not isinstance(v, Iterable) or not (v := list(v)):
-            raise ValueError(f'{k} takes a list of values, one at least, not {v!r}')
-        if twice := [o for i,o in enumerate(v) if o in v[:i]]: raise ValueError(f'{k} has the value {twice[0]!r} twice')
-        choices[k] = v
+    choices = {k: _values(k, v) for k,v in choices.items()}
     changes = [dict(zip(choices, o)) for o in itertools.product(*choices.values())]
     return [exp.replace(**o, name=name_after(exp, o)) for o in changes]

@@ -30,6 +30,7 @@ def picture(
         return f
     return _add
 
+# %% ../../nbs/runs/pictures.ipynb #c81c0d1c
 class TrainedRun(NamedTuple):
     "A trained network, and what it predicts for the test set"
     exp:Experiment # The choices
