@@ -39,7 +39,9 @@ def test_another_notebook_is_a_link(file):
     unlinked = re.sub(r'\[[^\]]*\]\([^)]*\)', '', prose(file))
     assert not re.findall('(?:next|previous|last) notebook', unlinked, re.I)
 
-@pytest.mark.parametrize('file', [o for o in NOTEBOOKS if '#| default_exp' in o.read_text(encoding='utf-8')], ids=room)
+EXPORTING = [o for o in NOTEBOOKS if '#| default_exp' in o.read_text(encoding='utf-8')]
+
+@pytest.mark.parametrize('file', EXPORTING, ids=room)
 def test_cells_that_import_hold_nothing_else(file):
     "nbdev runs such a cell alone for the site"
     for cell in json.loads(file.read_text(encoding='utf-8'))['cells']:

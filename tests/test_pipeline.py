@@ -18,8 +18,6 @@ from fastai.vision.data import ImageBlock
 from PIL import Image
 from processes import Started,wait_for
 
-from advtrain.data.cache import decode_images
-from advtrain.data.folders import class_files
 from advtrain.files import once
 from advtrain.all import A,CachedDL,Checkpoint,cutout_augs,decode_images,image_dls,resnet_learner
 from advtrain.data.folders import class_files

@@ -94,7 +94,7 @@ def _check_same_data(exp, out, data):
         if about['data']['folder']==here: return
     if OwnFiles(out).state('environment.json')=='own':
         with no_random(),silenced(): # the generators stay as they were
-            Run(out)._check_data(make_learner(exp, here, on_error='skip'))
+            Run(out).check_data(make_learner(exp, here, on_error='skip'))
 
 def is_done(
     exp:Experiment, # The choices

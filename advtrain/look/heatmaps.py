@@ -27,10 +27,10 @@ from .faithfulness import BASELINES,Faithfulness,deletion_insertion
 def _target_classes(interp, rows, targets):
     "Class indices, one a row"
     def _index(o):
-        return interp._label(o) if isinstance(o, str) else check_whole('a target', o, 0, len(interp.vocab)-1)
+        return interp.class_index(o) if isinstance(o, str) else check_whole('a target', o, 0, len(interp.vocab)-1)
     places = rows.index.tolist()
     if isinstance(targets, str) and targets=='predicted': return interp.logits.argmax(1)[places]
-    if isinstance(targets, str) and targets=='actual': return interp._labels()[places]
+    if isinstance(targets, str) and targets=='actual': return interp.class_indices()[places]
     try: many = None if isinstance(targets, str) else list(targets)
     except TypeError: many = None # one number
     if many is None: return torch.tensor([_index(targets)]*len(rows))
@@ -53,7 +53,7 @@ def gradcam(self:ImageInterpretation,
 )->torch.Tensor: # Maps on the CPU, shape (layers, rows, height, width)
     "Where the network looked for what it predicted, or for another class"
     rows = self.rows(rows)
-    self._check_weights()
+    self.check_weights()
     targets = _target_classes(self, rows, targets)
     cam = GradCAM(self.learn.model, layers, method, average)
     parts = []
@@ -93,7 +93,7 @@ def faithfulness(self:ImageInterpretation,
     check_choice('baseline', baseline, BASELINES)
     check_whole('steps', steps, 1, 1000)
     rows = self.rows(rows)
-    self._check_weights()
+    self.check_weights()
     maps = _order_maps(self, rows, method, layers, targets)
     res = _measure(self, rows, maps, _target_classes(self, rows, targets), steps, baseline)
     res.table.index = rows.index

@@ -70,13 +70,13 @@ class ImageInterpretation(ClassificationInterpretation):
 
 # %% ../../nbs/look/interpret.ipynb #bae13848
 @patch
-def _labels(self:ImageInterpretation):
+def class_indices(self:ImageInterpretation):
     "The class indices; an error if there are none"
     if self.targs is None: raise ValueError('these images have no labels: only their predictions are known')
     return self.targs
 
 @patch
-def _label(self:ImageInterpretation, name):
+def class_index(self:ImageInterpretation, name):
     "The index of a class"
     names = [str(o) for o in self.vocab]
     text = name if isinstance(name, str) else short_repr(name)
@@ -115,7 +115,7 @@ def dl(self:ImageInterpretation):
     return self._dl
 
 @patch
-def _check_weights(self:ImageInterpretation):
+def check_weights(self:ImageInterpretation):
     "Raise a `ValueError` if the model has been trained since"
     if self.weights!=weights_id(self.learn.model):
         raise ValueError('the model has other weights than when it predicted these images: '
@@ -169,13 +169,13 @@ def misclassified(self:ImageInterpretation,
     predicted:str|None=None, # Only images taken for this class
 )->pd.DataFrame: # Rows of the table, the highest loss first
     "The `k` wrong predictions of highest loss"
-    self._labels()
+    self.class_indices()
     _check_k(k)
     what = 'nothing was misclassified'
     rows = self.table[self.table.actual!=self.table.predicted]
     for column,name in dict(actual=actual, predicted=predicted).items():
         if name is None: continue
-        rows = rows[rows[column]==str(self.vocab[self._label(name)])]
+        rows = rows[rows[column]==str(self.vocab[self.class_index(name)])]
         what += f', {column} {printable(name)}'
     return _first_rows(rows.sort_values('loss', ascending=False, kind='stable'), k, what)
 
@@ -185,7 +185,7 @@ def correct(self:ImageInterpretation,
     k:int|None=None, # How many; `None` for all
 )->pd.DataFrame: # Rows of the table, the lowest loss first
     "The `k` right predictions of lowest loss"
-    self._labels()
+    self.class_indices()
     _check_k(k)
     t = self.table
     return _first_rows(t[t.actual==t.predicted].sort_values('loss', kind='stable'), k, 'nothing was classified right')
@@ -330,7 +330,7 @@ class _Mirrored(Callback):
 def with_flip(self:ImageInterpretation)->ImageInterpretation: # Of the same images
     "Predict each image together with its mirror image"
     if self.with_mirrored: raise ValueError('mirror images are in these predictions already')
-    self._check_weights()
+    self.check_weights()
     with self.learn.added_cbs(_Mirrored()): mirrored = predict(self.learn, self.dl)[0]
     logits = torch.stack([self.logits, mirrored]).log_softmax(-1).logsumexp(0) - math.log(2)
     losses = None if self.targs is None else _losses(self.learn, logits, self.targs)

@@ -29,7 +29,7 @@ from .interpret import ImageInterpretation
 @patch
 def per_class(self:ImageInterpretation)->pd.DataFrame: # A row a class, the interval as `low` and `high`
     "Accuracy with its 95 % interval, precision, recall and counts of each class"
-    self._labels()
+    self.class_indices()
     t = self.table
     names = [str(o) for o in self.vocab]
     def _count(column): return column.value_counts().reindex(names, fill_value=0)
@@ -85,7 +85,7 @@ def calibration(self:ImageInterpretation,
 )->tuple: # A row a bin (low, high, images, confidence, accuracy), and the expected calibration error
     "The reliability curve and the expected calibration error"
     check_whole('bins', bins, 1, 1000)
-    self._labels()
+    self.class_indices()
     t = self.table
     confidence = t.p_predicted.clip(0, 1).astype(float)
     right = (t.actual==t.predicted).astype(float)
@@ -121,7 +121,7 @@ def __getitem__(self:ImageInterpretation,
     idxs:int|list|torch.Tensor, # Numbers of rows
 )->tuple: # Inputs, probabilities, targets, predicted class indices, losses
     "What is known of some images; no inference"
-    self._labels()
+    self.class_indices()
     idxs = self.rows(idxs).index.tolist()
     x = self.inputs(idxs).cpu().as_subclass(TensorImage)
     probs = self.probs[idxs]
@@ -135,7 +135,7 @@ def top_losses(self:ImageInterpretation,
     items:bool=False, # Return the images' files, too?
 )->tuple: # Losses and numbers of rows, and files if asked for
     "The `k` largest or smallest losses"
-    self._labels()
+    self.class_indices()
     k = len(self.losses) if k is None else check_whole('k', k)
     if k>len(self.losses): raise ValueError(f'there are {len(self.losses)} images, not {k}')
     losses,idxs = self.losses.topk(k, largest=check_flag('largest', largest))
@@ -147,7 +147,7 @@ def top_losses(self:ImageInterpretation,
 def _counts(self:ImageInterpretation, step):
     "The confusion matrix of blocks of `step` classes"
     n = -(-len(self.vocab)//step)
-    actual = self._labels()//step
+    actual = self.class_indices()//step
     predicted = self.logits.argmax(1)//step
     return torch.bincount(actual*n + predicted, minlength=n*n).view(n, n).numpy()
 
@@ -169,7 +169,7 @@ def print_classification_report(self:ImageInterpretation):
     "Print scikit-learn's classification report"
     names = [printable(o) for o in self.vocab]
     how = dict(labels=range(len(names)), target_names=names, zero_division=0)
-    print(sklearn_metrics.classification_report(self._labels(), self.logits.argmax(1), **how))
+    print(sklearn_metrics.classification_report(self.class_indices(), self.logits.argmax(1), **how))
 
 # %% ../../nbs/look/scores.ipynb #3090f76c
 @patch

@@ -97,14 +97,14 @@ def learner(self:Run,
     about = self.environment['data']
     exp = self.experiment
     if data is None: learn = _learner(exp, empty_dls(self.metrics['classes'], about['stats'], exp.size, exp.bs))
-    else: learn = self._check_data(make_learner(exp, data, on_error='skip' if about['skipped'] else 'raise'))
-    weights = self._read('weights.safetensors', load_tensors)[0]
+    else: learn = self.check_data(make_learner(exp, data, on_error='skip' if about['skipped'] else 'raise'))
+    weights = self.read('weights.safetensors', load_tensors)[0]
     learn.model.load_state_dict(weights)
     learn.model.to(learn.dls.device)
     return learn
 
 @patch
-def _check_data(self:Run, learn):
+def check_data(self:Run, learn):
     "Raise a `ValueError` for other data than the run's"
     there = self.environment['data']['fingerprint']
     here = learn.dls.fingerprint
@@ -114,7 +114,7 @@ def _check_data(self:Run, learn):
 
 # %% ../../nbs/runs/make_learner.ipynb #43aa14be
 @patch
-def _learner_for_pictures(self:Run):
+def learner_for_pictures(self:Run):
     "The run's learner with its data, for an interpretation that was read back"
     if not self.source.exists():
         raise FileNotFoundError(f"the data of the run {self.folder} lay in {self.source}, where they are no more: "

@@ -56,7 +56,7 @@ class Run:
             words = '; '.join(f'{k} {v}' for k,v in self.problems.items())
             warnings.warn(printable(f'{self.folder}: {words}'), stacklevel=2)
 
-    def _read(self, name, reader):
+    def read(self, name, reader):
         "What `reader` makes of a file; raise a `ValueError` that names a file that is not as it was"
         if problem := self._problem(name): raise ValueError(f'{self.folder/name} {problem}')
         try: return reader(self._absolute/name)
@@ -69,11 +69,11 @@ class Run:
         same = read_checksums(self._absolute)==self._checksums
         if not same: return 'is of a run that was written since this one was opened: open it again'
 
-    def _json(self, name): return self._read(name, lambda f: json.loads(_read_text(f)))
-    def _csv(self, name, **kwargs): return self._read(name, lambda f: pd.read_csv(f, keep_default_na=False, **kwargs))
+    def _json(self, name): return self.read(name, lambda f: json.loads(_read_text(f)))
+    def _csv(self, name, **kwargs): return self.read(name, lambda f: pd.read_csv(f, keep_default_na=False, **kwargs))
 
     @cached_property
-    def experiment(self): return self._read('experiment.toml', lambda f: Experiment.from_toml(_read_text(f)))
+    def experiment(self): return self.read('experiment.toml', lambda f: Experiment.from_toml(_read_text(f)))
     @cached_property
     def environment(self): return self._json('environment.json')
     @cached_property
@@ -88,8 +88,8 @@ class Run:
         return table.assign(**{k: unescape_formulas(table[k]) for k in NAME_COLUMNS})
     @cached_property
     def interpretation(self):
-        def _load(file): return ImageInterpretation.load(file, self._learner_for_pictures, self._root())
-        return self._read('predictions.safetensors', _load)
+        def _load(file): return ImageInterpretation.load(file, self.learner_for_pictures, self._root())
+        return self.read('predictions.safetensors', _load)
 
 # %% ../../nbs/runs/run.ipynb #6744bc47
 @patch
