@@ -28,6 +28,14 @@ def _clean_up(cb, depth):
     if autocast and _autocast_depth()>depth: autocast.__exit__(None, None, None)
     if cleans_up(cb): cb.after_fit()
 
+# %% ../../nbs/train/borrow.ipynb #915e21ca
+def _norm_hint(error):
+    "What to do when a norm refuses an input, in words"
+    found = re.search(r'Expected more than 1 (?:value per channel|spatial element) .*?\[([\d, ]+)\]', str(error))
+    if not found: return
+    return (f'a norm found one value a channel, in an input of shape ({found[1]}), which has no variance: choose '
+        "a batch size that leaves no batch of one image, larger images, or another norm, such as norm='layer'")
+
 # %% ../../nbs/train/borrow.ipynb #9eef28c9
 _REPLACED = 'logger','create_mbar','loss_func','one_batch','scaler' # what callbacks replace in a learner
 
@@ -38,7 +46,8 @@ def cleanup_on_error(
     "At an error, give back what callbacks have borrowed from `learn`"
     lent = {k: vars(learn)[k] for k in _REPLACED if k in vars(learn)}
     runs = {cb: cb.run for cb in learn.cbs}
-    before,depth = training_modes(learn),_autocast_depth()
+    modes = training_modes(learn)
+    depth = _autocast_depth()
     locked = learn.lock.locked()
     try: yield
     except BaseException as e:
@@ -47,19 +56,13 @@ def cleanup_on_error(
         for k in _REPLACED: vars(learn).pop(k, None)
         vars(learn).update(lent)
         for cb,run in runs.items(): cb.run = run
-        set_training_modes(before)
+        set_training_modes(modes)
         learn.remove_cbs([cb for cb in learn.cbs if cb not in runs]) # fastai leaves these, and its lock, behind
         if learn.lock.locked() and not locked: learn.lock.release() # when a callback fails in `before_fit`
         learn._end_cleanup()
         if says := _norm_hint(e): raise ValueError(says) from e
         raise
     finally: vars(learn).pop('loss_grad', None) # which holds on to what it was computed from
-
-def _norm_hint(error):
-    "What to do when a norm refuses an input, in words"
-    found = re.search(r'Expected more than 1 (?:value per channel|spatial element) .*?\[([\d, ]+)\]', str(error))
-    if found: return (f'a norm found one value a channel, in an input of shape ({found[1]}), which has no variance: choose '
-        "a batch size that leaves no batch of one image, larger images, or another norm, such as norm='layer'")
 
 # %% ../../nbs/train/borrow.ipynb #006e1cc6
 def _knows_reduction(loss_func):

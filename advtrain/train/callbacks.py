@@ -104,33 +104,35 @@ ORDER = { # callback -> its place; a lower one comes first
 }
 
 # %% ../../nbs/train/callbacks.ipynb #bc8216ec
-_LOOK_ON = {'ProgressCallback','CSVLogger','ShowGraphCallback','StepTimerCallback'}
-_GIVE_BACK = {'ProgressCallback','CSVLogger','MixedPrecision','ModelToHalf','NonNativeMixedPrecision','HookCallback',
+_PASSIVE = {'ProgressCallback','CSVLogger','ShowGraphCallback','StepTimerCallback'}
+_CLEAN_UP = {'ProgressCallback','CSVLogger','MixedPrecision','ModelToHalf','NonNativeMixedPrecision','HookCallback',
     'TensorBoardBaseCallback'}
 
 def _is_one_of(cb, names): return any(o.__name__ in names for o in type(cb).__mro__)
-
-def _has(cb, name): return name in vars(cb) or hasattr(type(cb), name) # `hasattr(cb, …)` finds what its learner has
 
 def is_passive(
     cb:Callback, # Any callback
 )->bool: # Is it no part of what makes a run?
     "Does a callback change nothing?"
     if isinstance(cb, RunCallback): return cb.passive
-    return _is_one_of(cb, _LOOK_ON) or getattr(type(cb), '_only_shows', False) # an older word
+    return _is_one_of(cb, _PASSIVE) or getattr(type(cb), '_only_shows', False) # an older word
 
 def cleans_up(
     cb:Callback, # Any callback
 )->bool: # May `after_fit` be called after an error?
     "Does `after_fit` of a callback give back what it borrowed, and nothing else?"
-    return cb.cleans_up if isinstance(cb, RunCallback) else _is_one_of(cb, _GIVE_BACK)
+    return cb.cleans_up if isinstance(cb, RunCallback) else _is_one_of(cb, _CLEAN_UP)
+
+# %% ../../nbs/train/callbacks.ipynb #7ec61086
+def _has_itself(cb, name): # `hasattr(cb, …)` finds what its learner has
+    return name in vars(cb) or hasattr(type(cb), name)
 
 def settings_of(
     cb:Callback, # Any callback
 )->list: # Names of attributes
     "The settings that make a run another run"
     if isinstance(cb, RunCallback) and cb.settings is not None:
-        if odd := [k for k in cb.settings if not _has(cb, k)]:
+        if odd := [k for k in cb.settings if not _has_itself(cb, k)]:
             raise AttributeError(f'{type(cb).__name__} has no {odd[0]}, which its `settings` name')
         return list(cb.settings)
     return [k for k in inspect.signature(type(cb).__init__).parameters if k in vars(cb)]
@@ -141,7 +143,7 @@ def memory_of(
     "What a callback remembers from one epoch to the next"
     if isinstance(cb, RunCallback) and cb.memory is not None: names = cb.memory
     else: names = [k for k in vars(cb) if k not in ('learn','run','__stored_args__',*settings_of(cb))]
-    return {k: getattr(cb, k) for k in names if _has(cb, k)}
+    return {k: getattr(cb, k) for k in names if _has_itself(cb, k)}
 
 # %% ../../nbs/train/callbacks.ipynb #5ee02eea
 def as_callbacks(

@@ -33,8 +33,8 @@ def checkpoints(
     folder:str|Path, # Folder of a `Checkpoint`
 )->list: # Its files, oldest first
     "List the checkpoints in `folder`"
-    files = [o for o in Path(folder).glob('checkpoint-*.safetensors') if o.stem.removeprefix('checkpoint-').isdecimal()]
-    return sorted(files, key=_epoch)
+    files = Path(folder).glob('checkpoint-*.safetensors')
+    return sorted((o for o in files if o.stem.removeprefix('checkpoint-').isdecimal()), key=_epoch)
 
 def _epoch(file): return int(file.stem.removeprefix('checkpoint-'))
 
@@ -42,8 +42,10 @@ def _file_of(epoch): return f'checkpoint-{epoch:04}.safetensors'
 
 def _last_row(file):
     "The row that is written in a file of tensors; `None` if it is not readable"
-    with suppress(SafetensorError, KeyError, TypeError, ValueError, OSError), safe_open(file, 'pt') as f: return json.loads(f.metadata()['json'])['row']
+    unreadable = SafetensorError,KeyError,TypeError,ValueError,OSError
+    with suppress(*unreadable), safe_open(file, 'pt') as f: return json.loads(f.metadata()['json'])['row']
 
+# %% ../../nbs/train/checkpoint.ipynb #0606bb6b
 def validated_weights(
     learn:Learner, # Learner
 )->dict: # Tensors by name
@@ -68,40 +70,45 @@ class _WriterThread(threading.Thread):
 def wait_for_checkpoints():
     "Wait until no thread of this process writes a checkpoint"
     for o in threading.enumerate():
-        if isinstance(o, _WriterThread): o.done.wait() # `join` takes a thread for ended when Ctrl-C interrupts it, in Python 3.11
+        if not isinstance(o, _WriterThread): continue
+        o.done.wait() # `join` takes a thread for ended when Ctrl-C interrupts it, in Python 3.11
 
 def _copied_to_cpu(tensors): return {k: v.detach().to('cpu', copy=True) for k,v in tensors.items()}
 
 # %% ../../nbs/train/checkpoint.ipynb #6168b68a
 class Checkpoint(Saver):
     "Save the whole state of a run after each epoch, and the weights of the best epoch"
-    order,passive = ORDER['Checkpoint'],True
+    order = ORDER['Checkpoint']
+    passive = True
     def __init__(self,
         folder:str|Path, # Folder for `checkpoint-NNNN.safetensors`, the two newest, and `weights.safetensors`, the best
         every:int=1, # Save the state after every so many epochs, and at the end
         overwrite:bool=False, # Replace another run's checkpoints in `folder`?
     ):
         self.folder = check_path('folder', folder)
-        self.every,self.overwrite = check_whole('every', every, 1),check_flag('overwrite', overwrite)
-        self.replaced,self.own = [],OwnFiles(self.folder) # what may be replaced
-        self.writing = None
-        self.best,self.next_best = self.folder/'weights.safetensors',self.folder/'weights-next.safetensors' # the latter until the checkpoint that knows of it is written
+        self.every = check_whole('every', every, 1)
+        self.overwrite = check_flag('overwrite', overwrite)
+        self.replaced = [] # names of another run's checkpoints
+        self.own = OwnFiles(self.folder) # what may be replaced
+        self.writing = None # a thread
+        self.best = self.folder/'weights.safetensors'
+        self.next_best = self.folder/'weights-next.safetensors' # until the checkpoint that knows of it is written
+
+    def __getstate__(self): return vars(self) | {'writing': None}
 
     def before_fit(self):
-        if not hasattr(self.learn, 'resume'): raise TypeError(f"a run can be resumed by a RunLearner, which resnet_learner makes, "
-            f"and this is a {type(self.learn).__name__}: make a RunLearner in its place, with the same arguments")
+        if not hasattr(self.learn, 'resume'):
+            raise TypeError('a run can be resumed by a RunLearner, which resnet_learner makes, '
+                f'and this is a {type(self.learn).__name__}: make a RunLearner in its place, with the same arguments')
         wait_for_checkpoints() # what a training that failed was still writing
-        self.writing,self.begun = None,False
-        if not callback_of(self.learn, EpochLog): raise AttributeError('a checkpoint needs the record of the epochs, which is one of a classifier: add the callback `EpochLog`')
-        self.config,self.saved = run_config(self.learn),len(self.epoch_log.rows)
-        self.replaced = on_rank0(self._others)
-
-    def _others(self):
-        "The names of another run's checkpoints in the folder; an error if they are to stay"
-        if callback_of(self.learn, Restore) or not (files := checkpoints(self.folder)) or _last_row(files[-1]) in self.epoch_log.rows[-1:]: return []
-        if not self.overwrite: raise FileExistsError(f'{self.folder} holds a run of {_epoch(files[-1])} epochs: go on with it, learn.resume(n_epoch, {str(self.folder)!r}), '
-            'choose another folder, or allow overwriting, Checkpoint(folder, overwrite=True)')
-        return [o.name for o in files]
+        self.writing = None
+        self.begun = False
+        if not callback_of(self.learn, EpochLog):
+            raise AttributeError('a checkpoint needs the record of the epochs, which is one of a classifier: '
+                'add the callback `EpochLog`')
+        self.config = run_config(self.learn)
+        self.saved = len(self.epoch_log.rows)
+        self.replaced = on_rank0(self._names_to_replace)
 
     def before_train(self): # not earlier: `before_fit` comes before a validation alone, too
         if self.begun: return
@@ -130,64 +137,96 @@ class Checkpoint(Saver):
         on_rank0(self._save)
         self.saved = len(self.epoch_log.rows)
 
-    def _save(self, best=False, state=True):
-        "Write the weights of the best epoch, the state, or both; on a GPU in a thread"
-        self.finish()
-        forks = n_workers(self.dls.train) # which must not happen while a thread works
-        later = is_gpu(next(self.model.parameters()).device) and not forks
-        take = _copied_to_cpu if later else dict
-        self.writing = _WriterThread((self._weights(take) if best else []) + (self._state(take) if state else []))
-        if later: return self.writing.start()
-        self.writing.run()
-        self.finish()
+# %% ../../nbs/train/checkpoint.ipynb #cd3c6bf8
+@patch
+def _names_to_replace(self:Checkpoint):
+    "The names of another run's checkpoints in the folder; an error if they are to stay"
+    files = [] if callback_of(self.learn, Restore) else checkpoints(self.folder)
+    if not files or _last_row(files[-1]) in self.epoch_log.rows[-1:]: return []
+    if not self.overwrite:
+        raise FileExistsError(f'{self.folder} holds a run of {_epoch(files[-1])} epochs: '
+            f'go on with it, learn.resume(n_epoch, {str(self.folder)!r}), '
+            'choose another folder, or allow overwriting, Checkpoint(folder, overwrite=True)')
+    return [o.name for o in files]
 
-    def _weights(self, take): return [partial(save_tensors, take(validated_weights(self.learn)), self.next_best, {'row': self.epoch_log.rows[-1]})]
+# %% ../../nbs/train/checkpoint.ipynb #4ca0a005
+@patch
+def _save(self:Checkpoint, best=False, state=True):
+    "Write the weights of the best epoch, the state, or both; on a GPU in a thread"
+    self.finish()
+    forks = n_workers(self.dls.train) # which must not happen while a thread works
+    later = is_gpu(next(self.model.parameters()).device) and not forks
+    take = _copied_to_cpu if later else dict
+    jobs = self._weight_jobs(take) if best else []
+    self.writing = _WriterThread(jobs + (self._state_jobs(take) if state else []))
+    if later: return self.writing.start()
+    self.writing.run()
+    self.finish()
 
-    def _state(self, take):
-        rows,log = self.epoch_log.rows,self.epoch_log
-        packed,tensors = pack(run_state(self.learn), 'state')
-        meta = dict(epoch=len(rows), row=rows[-1], n_before=log.n_before, n_epoch=log.n_before+self.n_epoch, every=self.every, config=self.config, state=packed)
-        file = self.folder/_file_of(len(rows))
-        return [partial(save_tensors, take(tensors), file, meta), partial(self._tidy, best_row(rows))]
+@patch
+def _weight_jobs(self:Checkpoint, take):
+    "What writes the weights of the best epoch; `take` takes the tensors"
+    row = self.epoch_log.rows[-1]
+    return [partial(save_tensors, take(validated_weights(self.learn)), self.next_best, {'row': row})]
 
-    def _tidy(self, best):
-        self.keep_best(best)
-        own = [o.name for o in checkpoints(self.folder) if self.own.state(o.name)=='own']
-        self.own.remove(*own[:-2])
+@patch
+def _state_jobs(self:Checkpoint, take):
+    "What writes the state and then tidies the folder; `take` takes the tensors"
+    log = self.epoch_log
+    rows = log.rows
+    packed,tensors = pack(run_state(self.learn), 'state')
+    meta = dict(epoch=len(rows), row=rows[-1], n_before=log.n_before, n_epoch=log.n_before+self.n_epoch,
+        every=self.every, config=self.config, state=packed)
+    file = self.folder/_file_of(len(rows))
+    return [partial(save_tensors, take(tensors), file, meta), partial(self._tidy, best_row(rows))]
 
-    def keep_best(self,
-        row:dict, # Row of the best epoch
-    ):
-        "Move weights that were written before a checkpoint to their place, if they are of its best epoch"
-        if not self.next_best.exists(): return
-        if _last_row(self.next_best)==row: self.own.move(self.next_best.name, self.best.name)
-        else: self.own.remove(self.next_best.name)
+# %% ../../nbs/train/checkpoint.ipynb #122dcc5d
+@patch
+def _tidy(self:Checkpoint, best):
+    "Give the best weights their name, and remove all but the two newest checkpoints"
+    self.keep_best(best)
+    own = [o.name for o in checkpoints(self.folder) if self.own.state(o.name)=='own']
+    self.own.remove(*own[:-2])
 
-    def finish(self,
-        learn:Learner|None=None, # Learner that was trained, if the callback has been taken away from it
-    ):
-        "Wait for what is being written, and raise an error if it could not be"
-        if self.writing is None: return
-        wait_for_checkpoints()
-        error,self.writing = self.writing.error,None
-        if isinstance(error, OSError): raise OSError(f'{error}. {self.how_to_resume(learn or self.learn)}') from error
-        if error: raise error
+@patch
+def keep_best(self:Checkpoint,
+    row:dict, # Row of the best epoch
+):
+    "Move weights that were written before a checkpoint to their place, if they are of its best epoch"
+    if not self.next_best.exists(): return
+    if _last_row(self.next_best)==row: self.own.move(self.next_best.name, self.best.name)
+    else: self.own.remove(self.next_best.name)
 
-    def __getstate__(self): return vars(self) | {'writing': None}
+# %% ../../nbs/train/checkpoint.ipynb #4baa2a19
+@patch
+def finish(self:Checkpoint,
+    learn:Learner|None=None, # Learner that was trained, if the callback has been taken away from it
+):
+    "Wait for what is being written, and raise an error if it could not be"
+    if self.writing is None: return
+    wait_for_checkpoints()
+    error = self.writing.error
+    self.writing = None
+    if isinstance(error, OSError): raise OSError(f'{error}. {self.how_to_resume(learn or self.learn)}') from error
+    if error: raise error
 
-    def how_to_resume(self,
-        learn:Learner, # Learner that was interrupted
-    )->str: # A sentence
-        "Say where the last checkpoint is, and how to go on from it"
-        wait_for_checkpoints()
-        n_epoch = epoch_of(learn)[1]
-        return f'{self.last_saved()}: go on with learn.resume({n_epoch}, {str(self.folder)!r})' if checkpoints(self.folder) else self.last_saved()
+@patch
+def how_to_resume(self:Checkpoint,
+    learn:Learner, # Learner that was interrupted
+)->str: # A sentence
+    "Say where the last checkpoint is, and how to go on from it"
+    wait_for_checkpoints()
+    n_epoch = epoch_of(learn)[1]
+    saved = self.last_saved()
+    return f'{saved}: go on with learn.resume({n_epoch}, {str(self.folder)!r})' if checkpoints(self.folder) else saved
 
-    def last_saved(self)->str: # A sentence without its full stop
-        "Say where the last checkpoint is"
-        wait_for_checkpoints()
-        if not (files := checkpoints(self.folder)): return f'No epoch is finished, and there is no checkpoint in {self.folder} yet'
-        return f'The checkpoint of epoch {_epoch(files[-1])}, {files[-1]}, is whole'
+@patch
+def last_saved(self:Checkpoint)->str: # A sentence without its full stop
+    "Say where the last checkpoint is"
+    wait_for_checkpoints()
+    files = checkpoints(self.folder)
+    if not files: return f'No epoch is finished, and there is no checkpoint in {self.folder} yet'
+    return f'The checkpoint of epoch {_epoch(files[-1])}, {files[-1]}, is whole'
 
 # %% ../../nbs/train/checkpoint.ipynb #73153997
 def read_checkpoint(
@@ -204,29 +243,37 @@ def read_checkpoint(
         if previous or len(files)<2: raise
         try: _read_file(files[-2])
         except ValueError: raise e from None
-        raise ValueError(f'{e}. The one before it, of epoch {_epoch(files[-2])}, is whole: go on from that with previous=True, or --resume-previous in a shell') from e
+        raise ValueError(f'{e}. The one before it, of epoch {_epoch(files[-2])}, is whole: '
+            'go on from that with previous=True, or --resume-previous in a shell') from e
 
 def _read_file(file):
+    "A checkpoint's file, the state of the run, and the rest"
     tensors,meta = load_tensors(file)
-    if meta.get('epoch')!=_epoch(file): raise ValueError(f"{file} is damaged, or another file in its place: it holds {meta.get('epoch', 'no')} epochs")
-    return file,unpack(meta['state'], tensors),meta
+    if meta.get('epoch')==_epoch(file): return file,unpack(meta['state'], tensors),meta
+    held = meta.get('epoch', 'no')
+    raise ValueError(f'{file} is damaged, or another file in its place: it holds {held} epochs')
 
+# %% ../../nbs/train/checkpoint.ipynb #48edc0c4
 def _check_schedule(learn, state, meta):
     "Refuse a schedule that would not have set what the last batch of the run was trained with"
-    done,n_iter = meta['epoch']-meta['n_before'],len(learn.dls.train)
-    share = (done*n_iter-1) / (n_iter*(meta['n_epoch']-meta['n_before']))
+    n_iter = len(learn.dls.train)
+    n_done = (meta['epoch']-meta['n_before'])*n_iter
+    share = (n_done-1) / (n_iter*(meta['n_epoch']-meta['n_before']))
+    memories = dict(state['callbacks'])
     for cb in learn.cbs:
-        seen = dict(state['callbacks']).get(cb.name, {}).get('hps') if isinstance(cb, ParamScheduler) else None
+        seen = memories.get(cb.name, {}).get('hps') if isinstance(cb, ParamScheduler) else None
         for k,values in (seen or {}).items():
-            is_whole = len(values)==done*n_iter # no batch was left out
+            if len(values)!=n_done: continue # a batch was left out
             here = float(np.ravel(cb.scheds[k](share))[-1]) if k in cb.scheds else None
-            if is_whole and (here is None or not np.isclose(here, float(values[-1]))):
-                raise ValueError(f'this is another schedule than that of the run: at the end of epoch {meta["epoch"]}, '
-                    f'{k} was {float(values[-1]):.4g}, and here it would be {here}')
+            if here is not None and np.isclose(here, float(values[-1])): continue
+            raise ValueError(f'this is another schedule than that of the run: at the end of epoch {meta["epoch"]}, '
+                f'{k} was {float(values[-1]):.4g}, and here it would be {here}')
 
+# %% ../../nbs/train/checkpoint.ipynb #659afe39
 class Restore(RunCallback):
     "Put the state of a run back, once everything else has prepared for `fit`"
-    order,passive = ORDER['Restore'],True
+    order = ORDER['Restore']
+    passive = True
     def __init__(self,
         file:Path, # File of the checkpoint
         state:dict, # What `run_state` gave
@@ -234,18 +281,22 @@ class Restore(RunCallback):
     ): self.file,self.state,self.meta = file,state,meta
 
     def before_fit(self):
-        there,here = self.meta['config'],run_config(self.learn)
-        if there!=here: raise ValueError(f'{self.file} is of another run: {describe_differences(there, here)}')
-        on_rank0(lambda: OwnFiles(self.file.parent).check(*self._newer()))
-        _check_schedule(self.learn, self.state, self.meta)
-        for cb in self.learn.cbs: # before anything is changed
-            if isinstance(cb, RunCallback): cb.check_memory(dict(self.state['callbacks']).get(cb.name, {}))
+        self._check()
         set_run_state(self.learn, self.state)
         on_rank0(self._go_back)
         for o in self.savers(): o.saved = self.meta['epoch']
         if bar := progress_bar(self.learn): # it starts at 0, and reckons the time left from its start
             bar.update(0)
             bar.main_bar.start_t -= sum(r['seconds'] for r in self.epoch_log.rows[self.epoch_log.n_before:])
+
+    def _check(self):
+        "Refuse a learner that is not made as the first one was"
+        there,here = self.meta['config'],run_config(self.learn)
+        if there!=here: raise ValueError(f'{self.file} is of another run: {describe_differences(there, here)}')
+        on_rank0(lambda: OwnFiles(self.file.parent).check(*self._newer()))
+        _check_schedule(self.learn, self.state, self.meta)
+        for cb in self.learn.cbs:
+            if isinstance(cb, RunCallback): cb.check_memory(dict(self.state['callbacks']).get(cb.name, {}))
 
     def savers(self): return [o for o in self.learn.cbs if isinstance(o, Checkpoint)]
 

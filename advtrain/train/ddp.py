@@ -29,6 +29,7 @@ def _keeps_sums(metric): return hasattr(metric, 'total') and hasattr(metric, 'co
 def _keeps_predictions(metric): return hasattr(metric, 'preds') and hasattr(metric, 'targs')
 
 def _can_share(metric):
+    "Does a metric keep what can be put together?"
     metric.reset() # from here on it has what it counts with
     return _keeps_sums(metric) or _keeps_predictions(metric)
 
@@ -47,7 +48,9 @@ def share_metric(
 # %% ../../nbs/train/ddp.ipynb #6785077a
 class SharedTraining(RunCallback):
     "Train with a part of each batch, as one of several processes"
-    order,passive,in_lr_find = ORDER['SharedTraining'],True,True # it's no part of what makes a run
+    order = ORDER['SharedTraining']
+    passive = True # it's no part of what makes a run
+    in_lr_find = True
     network = None # the one that exchanges gradients, while training
 
     def before_fit(self): self.network = None
@@ -62,7 +65,8 @@ class SharedTraining(RunCallback):
 
     def after_pred(self):
         if not self.training: return
-        self.share = len(self.dl.part.own(self.sizes[self.iter]))/self.sizes[self.iter]
+        size = self.sizes[self.iter]
+        self.share = len(self.dl.part.own(size))/size
         if not self.share: self._forget()
 
     def _forget(self):
@@ -92,17 +96,19 @@ class SharedTraining(RunCallback):
     def after_validate(self):
         for m in self.recorder._valid_mets: share_metric(m)
 
-    def all_batches(self):
-        "fastai's loop over batches; training goes through the network that exchanges gradients"
-        plain = self.model
-        if self.training: self.learn.model = self.network
-        try: Learner.all_batches(self.learn)
-        finally: self.learn.model = plain
-
 def _network(model):
     "The network that averages gradients over processes"
     device = next(model.parameters()).device
     return DistributedDataParallel(model, device_ids=[device] if device.type=='cuda' else None)
+
+# %% ../../nbs/train/ddp.ipynb #f1261776
+@patch
+def all_batches(self:SharedTraining):
+    "fastai's loop over batches; training goes through the network that exchanges gradients"
+    plain = self.model
+    if self.training: self.learn.model = self.network
+    try: Learner.all_batches(self.learn)
+    finally: self.learn.model = plain
 
 # %% ../../nbs/train/ddp.ipynb #cf92ca7f
 @contextmanager
@@ -132,6 +138,7 @@ def _same_start(learn):
     packed,tensors = on_rank0(_state)
     if rank(): set_run_state(learn, unpack(packed, tensors))
 
+# %% ../../nbs/train/ddp.ipynb #3443dbf2
 @contextmanager
 def _parts(dls):
     "Let the loaders of training and validation load a part of each batch"
@@ -170,8 +177,7 @@ def distributed(self:RunLearner,
                 'it has neither a total and a count nor predictions and targets')
         _same_start(self)
         share = SharedTraining()
-        with ExitStack() as stack:
-            for o in (_parts(self.dls), _synced(self.model), self.added_cbs([share])): stack.enter_context(o)
+        with _parts(self.dls),_synced(self.model),self.added_cbs([share]),ExitStack() as stack:
             if rank(): stack.enter_context(_silent(self))
             self.all_batches = share.all_batches
             stack.callback(delattr, self, 'all_batches')

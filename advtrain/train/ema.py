@@ -6,6 +6,7 @@
 __all__ = ['EMA']
 
 # %% ../../nbs/train/ema.ipynb #1c90b68b
+from fastcore.basics import patch
 import torch
 from torch import nn
 
@@ -14,8 +15,6 @@ from ..dist import print_rank0
 from .callbacks import ORDER,RunCallback
 
 # %% ../../nbs/train/ema.ipynb #e915c140
-_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
 def in_layout_of(
     t:torch.Tensor, # Any tensor
     like:torch.Tensor, # Tensor of the same shape
@@ -23,6 +22,9 @@ def in_layout_of(
     "Move a tensor to the device and memory layout of another"
     if t.device==like.device and t.stride()==like.stride(): return t
     return torch.empty_like(like, requires_grad=False).copy_(t)
+
+# %% ../../nbs/train/ema.ipynb #fb52827e
+_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 def weight_checksums(
     model:nn.Module, # Any network
@@ -33,13 +35,19 @@ def weight_checksums(
 # %% ../../nbs/train/ema.ipynb #44275e30
 class EMA(RunCallback):
     "Keep an exponential moving average of the weights, and validate with it"
-    name,order,cleans_up = 'ema',ORDER['EMA'],True
+    name = 'ema'
+    order = ORDER['EMA']
+    cleans_up = True
     memory = 'averaged','n_updates','swapped','seen'
     def __init__(self,
         decay:float=.999, # Share of the average that a step keeps, from 0 to below 1
     ):
         check_number('decay', decay, 0, BELOW_1)
-        self.decay,self.averaged,self.n_updates,self.swapped,self.seen = decay,None,0,False,None
+        self.decay = decay
+        self.averaged = None # tensors by name; those of training while the average is in place
+        self.n_updates = 0
+        self.swapped = False # is the average in place?
+        self.seen = None # checksums of the average in place
 
     def before_train(self):
         known = self.swapped and self.seen is not None # an older checkpoint has none
@@ -47,7 +55,8 @@ class EMA(RunCallback):
         self._use(False)
         self.own = {k: v for k,v in self.model.state_dict(keep_vars=True).items() if v.is_floating_point()}
         old = self.averaged or self.own
-        self.averaged = {k: torch.empty_like(v, requires_grad=False).copy_(old[k].detach()) for k,v in self.own.items()} # in the layout that the weights have
+        in_layout = {k: torch.empty_like(v, requires_grad=False) for k,v in self.own.items()} # that the weights have
+        self.averaged = {k: t.copy_(old[k].detach()) for k,t in in_layout.items()}
 
     def after_step(self):
         self.n_updates += 1
@@ -59,21 +68,27 @@ class EMA(RunCallback):
 
     def _begin_anew(self):
         "Train the weights that someone has loaded"
-        print_rank0('the averaged weights were changed: training goes on from the new ones, and their average begins anew')
-        self.averaged,self.n_updates,self.swapped = None,0,False
-
-    def _use(self, averaged):
-        "Exchange the model's weights and the other ones, unless they are in place"
-        if self.averaged is None or averaged==self.swapped: return
-        theirs = {k: v for k,v in self.model.state_dict(keep_vars=True).items() if k in self.averaged}
-        before = {k: v.data for k,v in theirs.items()}
-        try:
-            for k,v in theirs.items(): v.data = in_layout_of(self.averaged[k], v)
-            self.averaged,self.swapped,self.seen = before,averaged,weight_checksums(self.model) if averaged else None
-        except BaseException: # Ctrl-C leaves no mixture of both
-            for k,v in theirs.items(): v.data = before[k]
-            raise
+        print_rank0('the averaged weights were changed: training goes on from the new ones, '
+            'and their average begins anew')
+        self.averaged = None
+        self.n_updates = 0
+        self.swapped = False
 
     def averaged_weights(self)->dict: # Tensors by name
         "The weights that validation sees"
         return dict(self.model.state_dict()) | ({} if self.swapped else self.averaged or {})
+
+# %% ../../nbs/train/ema.ipynb #7014ee57
+@patch
+def _use(self:EMA, averaged):
+    "Exchange the model's weights and the other ones, unless they are in place"
+    if self.averaged is None or averaged==self.swapped: return
+    theirs = {k: v for k,v in self.model.state_dict(keep_vars=True).items() if k in self.averaged}
+    before = {k: v.data for k,v in theirs.items()}
+    try:
+        for k,v in theirs.items(): v.data = in_layout_of(self.averaged[k], v)
+        seen = weight_checksums(self.model) if averaged else None
+        self.averaged,self.swapped,self.seen = before,averaged,seen
+    except BaseException: # Ctrl-C leaves no mixture of both
+        for k,v in theirs.items(): v.data = before[k]
+        raise

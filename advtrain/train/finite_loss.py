@@ -19,9 +19,12 @@ from .schedules import WarmUp
 # %% ../../nbs/train/finite_loss.ipynb #c950b48c
 class FiniteLoss(RunCallback):
     "Stop training with an error when the loss is NaN or infinite"
-    order,memory = ORDER['FiniteLoss'],()
+    order = ORDER['FiniteLoss']
+    memory = ()
     def before_fit(self):
-        self.losses,self.bad,self.every = [],None,check_interval(next(self.model.parameters()).device)
+        self.losses = [] # since the last look: loss, number of the batch, learning rate
+        self.bad = None # the first bad one in validation
+        self.every = check_interval(next(self.model.parameters()).device)
 
     def after_loss(self):
         if not len(self.yb): return
@@ -47,9 +50,18 @@ class FiniteLoss(RunCallback):
 
     def _raise(self, loss, i, lr):
         "Raise an error for a loss, the number of its batch and its learning rate"
-        saver,warm_up = callback_of(self.learn, Saver),callback_of(self.learn, WarmUp)
-        highest = max(warm_up.rates) if warm_up and warm_up.run and self.epoch<warm_up.epochs else lr # where it would have gone
-        where = f"the {'training' if self.training else 'validation'} loss became {loss} in epoch {epoch_of(self.learn)[0]}, batch {i+1} of {self.n_iter}, at a learning rate of {lr:.3g}."
-        error = FloatingPointError(f"{where}{f' {saver.last_saved()}.' if saver else ''} Try a lower learning rate, such as {highest/10:.2g}, or clip gradients, grad_clip=1")
+        part = 'training' if self.training else 'validation'
+        epoch,_ = epoch_of(self.learn)
+        saver = callback_of(self.learn, Saver)
+        saved = f' {saver.last_saved()}.' if saver else ''
+        error = FloatingPointError(f'the {part} loss became {loss} in epoch {epoch}, batch {i+1} of {self.n_iter}, '
+            f'at a learning rate of {lr:.3g}.{saved} Try a lower learning rate, such as {self._full_rate(lr)/10:.2g}, '
+            'or clip gradients, grad_clip=1')
         error.everywhere = True # every process that takes part raises it
         raise error
+
+    def _full_rate(self, lr):
+        "Where a warm-up would have gone; else the rate itself"
+        warm_up = callback_of(self.learn, WarmUp)
+        warms_up = warm_up and warm_up.run and self.epoch<warm_up.epochs
+        return max(warm_up.rates) if warms_up else lr

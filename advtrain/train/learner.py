@@ -76,15 +76,6 @@ class RunLearner(Learner):
         with loss_of_each(self),super().loss_not_reduced(): yield
 
 # %% ../../nbs/train/learner.ipynb #f884d257
-def _check_twice(learn, cbs):
-    "Refuse a second callback that changes training as one in `learn` does"
-    def _kind(o): return type(o),vars(o).get('monitor') # two may watch different things
-    for i,o in enumerate(all_cbs := [*learn.cbs, *cbs]):
-        ours = type(o).__module__.startswith('advtrain.') and not isinstance(o, Saver)
-        if ours and _kind(o) in map(_kind, all_cbs[:i]):
-            raise ValueError(f'this learner has its {type(o).__name__} already: change it, learn.{o.name}, '
-                f'or take it away first, learn.remove_cb({type(o).__name__})')
-
 def _interruption(learn, cbs):
     "What to say when training with the further callbacks `cbs` is interrupted"
     if is_lr_find(learn): return 'the learning-rate finder was stopped'
@@ -103,13 +94,12 @@ def _write_errors(learn):
         except OSError as e: problems.append(str(e))
     return problems
 
-def _without_fastai_words(error, cbs):
+def _drop_fastai_words(error, cbs):
     "Take away the words that fastai puts around the message of a callback's error, if the callback is ours"
     ours = '|'.join({type(o).__name__ for o in cbs if isinstance(o, RunCallback) and o.plain_errors})
     if ours and error.args and isinstance(error.args[0], str):
         message = re.sub(rf'^Exception occured in `({ours})` when calling event `\w+`:\n\t', '', error.args[0])
         error.args = (message, *error.args[1:])
-    return error
 
 # %% ../../nbs/train/learner.ipynb #882b7979
 def _check_fit(n_epoch, lr, wd, reset_opt, start_epoch):
@@ -133,6 +123,18 @@ def _check_rates(lr):
     if not isinstance(lr, (list,tuple,L,np.ndarray)): return check_rate(lr)
     for o in lr if len(lr) else [None]: check_number('lr', o, 0)
 
+# %% ../../nbs/train/learner.ipynb #f90da9c0
+def _check_twice(learn, cbs):
+    "Refuse a second callback that changes training as one in `learn` does"
+    def _kind(o): return type(o),vars(o).get('monitor') # two may watch different things
+    all_cbs = [*learn.cbs, *cbs]
+    for i,o in enumerate(all_cbs):
+        ours = type(o).__module__.startswith('advtrain.') and not isinstance(o, Saver)
+        if ours and _kind(o) in map(_kind, all_cbs[:i]):
+            raise ValueError(f'this learner has its {type(o).__name__} already: change it, learn.{o.name}, '
+                f'or take it away first, learn.remove_cb({type(o).__name__})')
+
+# %% ../../nbs/train/learner.ipynb #eab1bee1
 @contextmanager
 def _added(learn, cbs):
     "Add callbacks for a while; one that stays keeps its name in the learner, where one that goes has the same"
@@ -182,24 +184,26 @@ def fit(self:RunLearner,
             raise KeyboardInterrupt(' '.join([_interruption(self, cbs), *unwritten])) from None
         except Exception as e:
             for o in _write_errors(self): e.add_note(o)
-            raise _without_fastai_words(e, self.cbs)
+            _drop_fastai_words(e, self.cbs)
+            raise
 
 # %% ../../nbs/train/learner.ipynb #36735d35
 def _check_lr_find(start_lr, end_lr, num_it, stop_div, show_plot, suggest_funcs):
     "Refuse what `lr_find` cannot take"
     for k,v in dict(start_lr=start_lr, end_lr=end_lr).items(): check_number(k, v, ABOVE_0)
-    if start_lr>=end_lr: raise ValueError(f'start_lr is below end_lr, to which the rate rises, not {start_lr} and {end_lr}')
+    if start_lr>=end_lr:
+        raise ValueError(f'start_lr is below end_lr, to which the rate rises, not {start_lr} and {end_lr}')
     check_whole('num_it', num_it, 10, 10**6)
     for k,v in dict(stop_div=stop_div, show_plot=show_plot).items(): check_flag(k, v)
     for f in L(suggest_funcs):
         if not callable(f): refuse('suggest_funcs', 'one or more of SuggestionMethod', f)
 
 def _too_few_losses(learn, num_it, error):
-    "Why no rate could be suggested: an error with words, or the error itself, if it came from elsewhere"
-    if not traceback.extract_tb(error.__traceback__)[-1].filename.endswith('schedule.py'): return error
+    "Why no rate could be suggested, in words; nothing if the error came from elsewhere"
+    if not traceback.extract_tb(error.__traceback__)[-1].filename.endswith('schedule.py'): return
     seen = [o for o in getattr(learn.recorder, 'losses', []) if math.isfinite(o)]
-    if len(seen)>num_it//10+6: return error
-    return ValueError(f'the loss of the learning-rate finder was a number for {len(seen)} batches of {num_it}, too few '
+    if len(seen)>num_it//10+6: return
+    return (f'the loss of the learning-rate finder was a number for {len(seen)} batches of {num_it}, too few '
         'for a suggestion: begin lower, with start_lr, or take more steps, with num_it')
 
 def _plot_lr_curve(lrs, losses, suggestions):
@@ -209,7 +213,8 @@ def _plot_lr_curve(lrs, losses, suggestions):
     ax.plot(lrs, losses)
     for name,lr in suggestions._asdict().items() if suggestions else ():
         ax.axvline(lr, color='C1', linestyle='--')
-        ax.annotate(f'{name}: {lr:.2g}', (lr,.95), xycoords=('data','axes fraction'), color='C1', ha='right', rotation=90, va='top', xytext=(-3,0), textcoords='offset points')
+        ax.annotate(f'{name}: {lr:.2g}', (lr,.95), xycoords=('data','axes fraction'), color='C1', ha='right',
+            rotation=90, va='top', xytext=(-3,0), textcoords='offset points')
     ax.set(xscale='log', xlabel='learning rate', ylabel='training loss, smoothed')
     return fig
 
@@ -227,7 +232,11 @@ def lr_find(self:RunLearner,
     _check_lr_find(start_lr, end_lr, num_it, stop_div, show_plot, suggest_funcs)
     with restored(self):
         try: res = Learner.lr_find(self, start_lr, end_lr, num_it, stop_div, False, suggest_funcs)
-        except (IndexError,RuntimeError,ZeroDivisionError) as e: raise _too_few_losses(self, num_it, e)
-        lrs,losses = self.recorder.lrs[num_it//10:-5],[float(o) for o in self.recorder.losses[num_it//10:-5]]
+        except (IndexError,RuntimeError,ZeroDivisionError) as e:
+            if says := _too_few_losses(self, num_it, e): raise ValueError(says) from e
+            raise
+        seen = slice(num_it//10, -5)
+        lrs = self.recorder.lrs[seen]
+        losses = [float(o) for o in self.recorder.losses[seen]]
     if show_plot: _plot_lr_curve(lrs, losses, res)
     return res

@@ -22,6 +22,7 @@ def _check(lr, mom, wd, **flags):
     for k,v in flags.items(): check_flag(k, v)
     if flags.get('nesterov') and not mom: raise ValueError("nesterov=True needs a momentum: mom is above 0, not 0")
 
+# %% ../../nbs/train/optimisers.ipynb #1d9a8502
 def _trainable(params):
     "Groups of parameters, those left out that are empty"
     params = L(params) # a generator can be read once
@@ -43,6 +44,7 @@ def _can_fuse(groups):
     "Can PyTorch update all parameters in one call?"
     return all(p.is_floating_point() and p.device.type in ('cpu','cuda') for g in groups for p in g['params'])
 
+# %% ../../nbs/train/optimisers.ipynb #8c6898b3
 class _Wrapper(OptimWrapper):
     "fastai's wrapper; its hyperparameters are numbers, which TensorBoard and others write"
     @property
@@ -84,6 +86,7 @@ def adam(
     "Make PyTorch's Adam"
     return _adam(torch.optim.Adam, params, lr, mom, wd, wd_norm_bias)
 
+# %% ../../nbs/train/optimisers.ipynb #180ff8dc
 def adamw(
     params, # Parameters, or groups of them, as fastai passes them
     lr:float=0.01, # Learning rate
@@ -104,8 +107,8 @@ def rmsprop(
 )->OptimWrapper: # For a fastai `Learner`
     "Make PyTorch's RMSprop"
     _check(lr, mom, wd, wd_norm_bias=wd_norm_bias)
-    return _Wrapper(_groups(params, wd_norm_bias), torch.optim.RMSprop, convert_groups=False, lr=lr, momentum=mom,
-        weight_decay=wd)
+    groups = _groups(params, wd_norm_bias)
+    return _Wrapper(groups, torch.optim.RMSprop, convert_groups=False, lr=lr, momentum=mom, weight_decay=wd)
 
 # %% ../../nbs/train/optimisers.ipynb #01b1530a
 def _as_matrix(t):

@@ -11,6 +11,7 @@ from contextlib import ExitStack,contextmanager,nullcontext,suppress
 
 from fastai.callback.fp16 import MixedPrecision
 from fastai.learner import Learner
+from fastcore.basics import patch
 from fastcore.foundation import L
 import torch
 from torch import nn
@@ -28,26 +29,28 @@ DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 def fast_dtype(
     device:torch.device, # Device that trains
-)->str: # 'bf16' where the hardware computes in it, else 'fp32'; or what the environment variable `ADVTRAIN_PRECISION` says
-    "Choose the precision that is fast on `device`"
-    if forced := _forced(): return forced
+)->str: # A name in `DTYPES`; the environment variable `ADVTRAIN_PRECISION` goes before the hardware
+    "Choose the precision that is fast on `device`: 'bf16' where the hardware computes in it, else 'fp32'"
+    if forced := _forced_dtype(): return forced
     if device.type=='cuda': return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp32'
     return 'bf16' if device.type=='cpu' and _cpu_has_bf16() else 'fp32'
 
-def _forced():
+def _forced_dtype():
     "The precision that the environment asks for, if it asks"
     forced = os.environ.get('ADVTRAIN_PRECISION')
-    if forced and forced not in DTYPES: raise ValueError(f"ADVTRAIN_PRECISION is {forced!r}: choose from {', '.join(DTYPES)}")
+    if forced and forced not in DTYPES:
+        raise ValueError(f"ADVTRAIN_PRECISION is {forced!r}: choose from {', '.join(DTYPES)}")
     return forced
+
+# %% ../../nbs/train/precision.ipynb #1c031946
+def cpu_instructions()->str: # 'AVX2', 'AVX512', or 'AVX512-BF16'; 'DEFAULT' on other processors
+    "The kind of processor that PyTorch computes for"
+    return torch.backends.cpu.get_cpu_capability() + ('-BF16' if _cpu_has_bf16() else '')
 
 def _cpu_has_bf16():
     "Has the processor instructions for bf16, and do PyTorch and oneDNN use them?"
     checks = [getattr(torch.cpu, n, lambda: False) for n in ('_is_avx512_bf16_supported','_is_amx_tile_supported')]
     return any(f() for f in checks) and 'AVX512' in torch.backends.cpu.get_cpu_capability() and _onednn_uses_bf16()
-
-def cpu_instructions()->str: # 'AVX2', 'AVX512', or 'AVX512-BF16'; 'DEFAULT' on other processors
-    "The kind of processor that PyTorch computes for"
-    return torch.backends.cpu.get_cpu_capability() + ('-BF16' if _cpu_has_bf16() else '')
 
 def _onednn_uses_bf16():
     "Is oneDNN, which computes PyTorch's convolutions, free to use such instructions?"
@@ -59,7 +62,8 @@ _M_TRIM_THRESHOLD,_M_MMAP_THRESHOLD = -1,-3 # of <malloc.h>
 
 def _libc():
     "The GNU C library; `None` elsewhere, and where someone else has configured how memory is allocated"
-    if sys.platform!='linux' or any(k in ('LD_PRELOAD','GLIBC_TUNABLES') or k.startswith('MALLOC_') for k in os.environ): return None
+    configured = any(k in ('LD_PRELOAD','GLIBC_TUNABLES') or k.startswith('MALLOC_') for k in os.environ)
+    if sys.platform!='linux' or configured: return None
     with suppress(OSError): return ctypes.CDLL('libc.so.6')
 
 def keep_freed_memory():
@@ -78,50 +82,46 @@ def _autocast(device, dtype): return torch.autocast(device.type, DTYPES[dtype], 
 @contextmanager
 def _cudnn_benchmark():
     "Let cuDNN benchmark its algorithms, unless deterministic ones were asked for"
-    before,cudnn.benchmark = cudnn.benchmark,not cudnn.deterministic
+    before = cudnn.benchmark
+    cudnn.benchmark = not cudnn.deterministic
     try: yield
     finally: cudnn.benchmark = before
 
+# %% ../../nbs/train/precision.ipynb #7dcc9c7f
 class Precision(RunCallback, MixedPrecision):
     "Run the forward pass in bf16, fp16 or fp32, and in channels-last layout, on any device"
-    order,settings,memory = ORDER['Precision'],('used','reorder'),('scaler_state',)
-    in_lr_find,in_predictions,cleans_up = True,True,True
+    order = ORDER['Precision']
+    settings = 'used','reorder'
+    memory = 'scaler_state',
+    in_lr_find = in_predictions = cleans_up = True
     def __init__(self,
-        dtype:str='auto', # 'bf16', 'fp16' with scaling of the loss, 'fp32', or 'auto' for bf16 where the hardware computes in it
+        dtype:str='auto', # 'bf16', 'fp16' with scaling of the loss, 'fp32', or 'auto' for what the hardware is fast in
         channels_last:bool=True, # Keep channels last in memory, which convolutions prefer?
     ):
         if not isinstance(dtype, str) or dtype not in ('auto',*DTYPES):
             raise ValueError(f"unknown precision {dtype!r}: choose from auto, {', '.join(DTYPES)}")
-        if dtype=='auto': _forced() # a wrong word is refused before a run begins
+        if dtype=='auto': _forced_dtype() # a wrong word is refused before a run begins
         check_flag('channels_last', channels_last)
-        self.dtype,self.channels_last,self.said = dtype,channels_last,False
-        self.forward,self.batch = ExitStack(),ExitStack() # what is given back after the forward pass, and after the batch
-
-    def choice(self,
-        model:nn.Module, # Model to train, on its device
-    )->tuple: # Name in `DTYPES`, and whether the layout is channels-last
-        "Choose precision and layout for `model`"
-        device = next(model.parameters()).device
-        return fast_dtype(device) if self.dtype=='auto' else self.dtype, self.channels_last
+        self.dtype,self.channels_last = dtype,channels_last
+        self.said = False
+        self.forward = ExitStack() # what is given back after the forward pass
+        self.batch = ExitStack() # and after the batch
 
     def before_fit(self):
-        if others := [o for o in self.learn.cbs if isinstance(o, MixedPrecision) and o is not self]:
+        others = [o for o in self.learn.cbs if isinstance(o, MixedPrecision) and o is not self]
+        if others:
             raise ValueError(f"Precision and {type(others[0]).__name__} both choose the type of the computation: "
-                f"take one away, such as learn.remove_cb(learn.{others[0].name}). Precision takes 'fp16', 'bf16' and 'fp32'")
-        self.device,(self.used,self.reorder) = next(self.model.parameters()).device,self.choice(self.model)
-        self.learn.scaler,self.scales = GradScaler(self.device.type, enabled=self.used=='fp16'),L()
+                f'take one away, such as learn.remove_cb(learn.{others[0].name}). '
+                "Precision takes 'fp16', 'bf16' and 'fp32'")
+        self.device = next(self.model.parameters()).device
+        self.used,self.reorder = self.choice(self.model)
+        self.learn.scaler = GradScaler(self.device.type, enabled=self.used=='fp16')
+        self.scales = L()
         if self.reorder: self.model.to(memory_format=torch.channels_last)
         if self.device.type=='cpu': keep_freed_memory()
 
-    def before_train(self):
-        if not self.said and not is_lr_find(self.learn):
-            self.said = True
-            log = callback_of(self.learn, EpochLog)
-            write = log.write_line if log else print_rank0
-            write(f"training in {self.used}, {'channels-last' if self.reorder else 'the default layout'}, on {self.device}")
-
     def before_batch(self):
-        if self.reorder: self.learn.xb = tuple(x.contiguous(memory_format=torch.channels_last) if x.ndim==4 else x for x in self.xb)
+        if self.reorder: self.learn.xb = tuple(map(_channels_last, self.xb))
         self.forward.enter_context(_autocast(self.device, self.used))
         if is_gpu(self.device): self.batch.enter_context(_cudnn_benchmark())
 
@@ -152,10 +152,33 @@ class Precision(RunCallback, MixedPrecision):
     ):
         if state: self.learn.scaler.load_state_dict(state)
 
+def _channels_last(x): return x.contiguous(memory_format=torch.channels_last) if x.ndim==4 else x
+
+# %% ../../nbs/train/precision.ipynb #898d92d2
+@patch
+def choice(self:Precision,
+    model:nn.Module, # Model to train, on its device
+)->tuple: # Name in `DTYPES`, and whether the layout is channels-last
+    "Choose precision and layout for `model`"
+    device = next(model.parameters()).device
+    return fast_dtype(device) if self.dtype=='auto' else self.dtype, self.channels_last
+
+# %% ../../nbs/train/precision.ipynb #efb40ce0
+@patch
+def before_train(self:Precision):
+    if self.said or is_lr_find(self.learn): return
+    self.said = True
+    log = callback_of(self.learn, EpochLog)
+    write = log.write_line if log else print_rank0
+    layout = 'channels-last' if self.reorder else 'the default layout'
+    write(f'training in {self.used}, {layout}, on {self.device}')
+
 # %% ../../nbs/train/precision.ipynb #df107354
 def precision_of(
     learn:Learner, # Learner, with `Precision` or without
 ): # Context
     "The precision of the learner's forward pass; no change without `Precision`"
     callback = callback_of(learn, Precision)
-    return _autocast(next(learn.model.parameters()).device, callback.choice(learn.model)[0]) if callback else nullcontext()
+    if not callback: return nullcontext()
+    dtype,_ = callback.choice(learn.model)
+    return _autocast(next(learn.model.parameters()).device, dtype)

@@ -32,20 +32,27 @@ class _Clock:
         device:torch.device, # Device to wait for
         parts:bool=True, # Look at each part? Otherwise all is 'loop'
     ):
-        self.device,self.parts,self.seconds,self.open,self.last = device,parts,{},['loop'],None
-    def _book(self):
+        self.device,self.parts = device,parts
+        self.seconds = {}
+        self.open = ['loop'] # the parts that run, the innermost last
+        self.last = None # when time was last booked
+
+    def book(self):
+        "Count the time since the last booking for the part that runs"
         synchronize(self.device)
         now = time.perf_counter()
-        if self.last is not None: self.seconds[self.open[-1]] = self.seconds.get(self.open[-1], 0)+now-self.last
+        part = self.open[-1]
+        if self.last is not None: self.seconds[part] = self.seconds.get(part, 0)+now-self.last
         self.last = now
 
     def start(self,
         part:str, # Name of the part
     ):
-        self._book()
+        self.book()
         self.open.append(part)
+
     def stop(self):
-        self._book()
+        self.book()
         self.open.pop()
 
     def timed(self,
@@ -70,31 +77,40 @@ def _replaced(obj, **attrs):
     finally:
         for k in attrs: setattr(obj, k, before[k]) if k in before else delattr(obj, k)
 
+# %% ../../nbs/train/profile.ipynb #31b42acb
 @contextmanager
 def _clocked(learn, clock):
     "Time the parts of a step of `learn`"
     timed = clock.timed
     with ExitStack() as stack:
-        for pipe in filter(None, (getattr(learn.dls.train, k, None) for k in ('after_item','after_batch'))):
+        pipes = [getattr(learn.dls.train, k, None) for k in ('after_item','after_batch')]
+        for pipe in filter(None, pipes):
             fs = [timed(f, 'augmentation') if isinstance(f, RandTransform) else f for f in pipe.fs]
             stack.enter_context(_replaced(pipe, fs=fs))
-        stack.enter_context(_replaced(learn, loss_func=timed(learn.loss_func, 'loss'), _backward=timed(learn._backward, 'backward'),
-            _step=timed(learn._step, 'optimiser'), _call_one=timed(learn._call_one, 'callbacks')))
+        stack.enter_context(_replaced(learn,
+            loss_func=timed(learn.loss_func, 'loss'),
+            _backward=timed(learn._backward, 'backward'),
+            _step=timed(learn._step, 'optimiser'),
+            _call_one=timed(learn._call_one, 'callbacks')))
         stack.enter_context(_replaced(learn.opt, zero_grad=timed(learn.opt.zero_grad, 'optimiser')))
-        for hook in (learn.model.register_forward_pre_hook(lambda *_: clock.start('forward'), prepend=True), learn.model.register_forward_hook(lambda *_: clock.stop())):
-            stack.callback(hook.remove)
+        first = learn.model.register_forward_pre_hook(lambda *_: clock.start('forward'), prepend=True)
+        last = learn.model.register_forward_hook(lambda *_: clock.stop())
+        for hook in (first, last): stack.callback(hook.remove)
         yield
 
+# %% ../../nbs/train/profile.ipynb #d754e42a
 def _train_steps(learn, n, clock):
     "Train for `n` steps, after two that do not count"
-    learn.dl,learn.n_iter,warm_up = learn.dls.train,len(learn.dls.train),2
+    warm_up = 2
+    learn.dl = learn.dls.train
+    learn.n_iter = len(learn.dl)
     load = clock.timed(chain.from_iterable(repeat(learn.dl)).__next__, 'loader')
     for i in range(n+warm_up):
         if i==warm_up:
-            clock._book()
+            clock.book()
             clock.seconds.clear()
         learn.one_batch(i%learn.n_iter, load())
-    clock._book()
+    clock.book()
 
 # %% ../../nbs/train/profile.ipynb #1b75a2a0
 PARTS = 'loader','augmentation','forward','loss','backward','optimiser','callbacks','loop'
@@ -111,13 +127,16 @@ def profile(self:RunLearner,
         self('before_fit')
         self('before_epoch')
         self('before_train')
-        clock,whole = [_Clock(next(self.model.parameters()).device, parts) for parts in (True,False)]
+        device = next(self.model.parameters()).device
+        clock = _Clock(device)
+        whole = _Clock(device, parts=False)
         with _clocked(self, clock): _train_steps(self, n, clock)
-        if is_gpu(clock.device): _train_steps(self, n, whole)
+        if is_gpu(device): _train_steps(self, n, whole)
         self._end_cleanup()
     ms = pd.Series({p: 1000*clock.seconds.get(p, 0.)/n for p in PARTS})
     table = pd.DataFrame({'ms': ms, 'share': ms/ms.sum()}).rename_axis('part')
-    table.attrs = {'images_per_second': n*self.dls.train.bs/sum((whole.seconds or clock.seconds).values())}
+    seconds = sum((whole.seconds or clock.seconds).values())
+    table.attrs = {'images_per_second': n*self.dls.train.bs/seconds}
     return table
 
 # %% ../../nbs/train/profile.ipynb #560385a0
@@ -131,9 +150,13 @@ def _plain_step(model, opt, loss_func, x, y, dtype):
 def _contender(learn, x, y, dtype, channels_last):
     "A step of a copy of the model, to be called"
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    model,x = copy.deepcopy(learn.model).train().to(memory_format=layout),x.contiguous(memory_format=layout)
+    model = copy.deepcopy(learn.model).train().to(memory_format=layout)
+    x = x.contiguous(memory_format=layout)
     opt = learn.opt_func([p for p in model.parameters() if p.requires_grad], lr=learn.lr)
     return partial(_plain_step, model, opt, learn.loss_func, x, y, dtype)
+
+def _repeat(step, n):
+    for _ in range(n): step()
 
 def _times(steps, n, device):
     "Seconds of each of `steps`, in turn, `n` times; the first time does not count"
@@ -142,16 +165,16 @@ def _times(steps, n, device):
     for i in range(n+1):
         for k,step in steps.items():
             clock = _Clock(device)
-            clock.timed(lambda: [step() for _ in range(often)], 'step')()
+            clock.timed(_repeat, 'step')(step, often)
             if i: times[k].append(clock.seconds['step']/often)
     return times
 
 # %% ../../nbs/train/profile.ipynb #eb8a1504
 @patch
 def compare_precision(self:RunLearner,
-    n:int=3, # Number of measurements of each kind, of which the median counts: of a step on a CPU, of thirty on a GPU
+    n:int=3, # Number of measurements, the median counts: each of a step on a CPU, of thirty on a GPU
     dtypes:tuple=('fp32','bf16'), # Names in `DTYPES`
-)->pd.DataFrame: # Milliseconds of a step and images a second, fastest first; `used` marks what this learner's `Precision` chooses
+)->pd.DataFrame: # Milliseconds of a step and images a second, fastest first; `used` marks the choice of `Precision`
     "Time a step of this network in each precision and layout, on copies of it"
     check_whole('n', n, 1, 10**6)
     known = isinstance(dtypes, (tuple,list)) and dtypes and all(isinstance(o, str) and o in DTYPES for o in dtypes)
@@ -159,8 +182,10 @@ def compare_precision(self:RunLearner,
     with restored(self):
         x,y = self.dls.train.one_batch()
         self.model.to(x.device)
-        times = _times({(d, c): _contender(self, x, y, d, c) for d in dtypes for c in (False,True)}, n, x.device)
-    rows = [(d, 'channels-last' if c else 'default', 1000*median(t), len(x)/median(t)) for (d,c),t in times.items()]
+        steps = {(d, c): _contender(self, x, y, d, c) for d in dtypes for c in (False,True)}
+        times = _times(steps, n, x.device)
+    layouts = {False: 'default', True: 'channels-last'}
+    rows = [(d, layouts[c], 1000*median(t), len(x)/median(t)) for (d,c),t in times.items()]
     table = pd.DataFrame(rows, columns=['dtype','layout','ms','images_per_second'])
     if precision := callback_of(self, Precision): table['used'] = [k==precision.choice(self.model) for k in times]
     return table.sort_values('ms', ignore_index=True)

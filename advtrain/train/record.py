@@ -26,61 +26,6 @@ from ..figures import check_figsize,new_figure
 from ..data.dataloaders import ImageDataLoaders
 from .callbacks import ORDER,RunCallback,callback_of
 
-# %% ../../nbs/train/record.ipynb #8469ad95
-class EpochLog(RunCallback):
-    "Record and print losses, correct predictions, learning rate and seconds of each epoch"
-    order,remove_on_fetch,memory = ORDER['EpochLog'],True,('rows','n_before')
-    def __init__(self): self.rows,self.n_before = [],0
-    def before_fit(self):
-        self.n_before = len(self.rows)
-        self.start = time.perf_counter()
-        for cb in self.learn.cbs:
-            if isinstance(cb, TrackerCallback): check_monitor(cb)
-
-    def before_epoch(self): self.sums = {True: [], False: []}
-    def before_train(self):
-        self.epoch_lr = self.opt.hypers[-1]['lr']
-        self.n_losses = len(self.recorder.losses)
-
-    def after_pred(self): # the first batch tells
-        if len(self.yb) and not (self.sums[True] or self.sums[False]): check_classes(self.pred, self.yb[0])
-
-    def after_batch(self):
-        if not len(self.yb): return
-        self.sums[self.training].append(batch_sums(self.loss, self.pred, self.yb[0]))
-        bars = callback_of(self.learn, ProgressCallback)
-        if bars and bars.run and self.training and is_gpu(self.loss.device): self._show()
-
-    def _show(self):
-        "Give the progress bars a loss that is on the CPU"
-        if self.iter%check_interval(self.loss.device)==0: self.shown = self.smooth_loss.cpu()
-        self.learn.smooth_loss = self.shown
-
-    def after_train(self):
-        losses = self.recorder.losses[self.n_losses:]
-        if losses: self.recorder.losses[self.n_losses:] = torch.stack(losses).cpu().unbind()
-
-    def after_epoch(self):
-        if not self.sums[True]: return # only validated
-        row = {'epoch': len(self.rows)+1}
-        for name,sums in zip(('train','valid'), (self.sums[True], self.sums[False])):
-            loss,correct,n = all_reduce_sum(torch.stack(sums).double().sum(0) if sums else torch.zeros(3).double()).tolist()
-            row |= {f'{name}_loss': loss/n if n else np.nan, f'{name}_correct': int(correct), f'{name}_n': int(n), f'{name}_acc': correct/max(n,1)}
-        self.rows.append(on_rank0(lambda: row | {'lr': self.epoch_lr, 'seconds': time.perf_counter()-self.start}))
-        self.start = time.perf_counter()
-        n_epoch = self.n_before+self.n_epoch
-        self.write_line(epoch_line(self.rows[-1], n_epoch, watched_title(self.dls)) + _time_left(self.rows[-1], n_epoch))
-
-    def after_fit(self):
-        if len(self.rows)>self.n_before: self.write_line(_best_line(self.rows, watched_title(self.dls)))
-
-    def write_line(self,
-        text:str, # One line
-    ):
-        "Print `text` above the progress bars, if there are any, in the first process alone"
-        bar = progress_bar(self.learn)
-        bar.write(text) if bar else print_rank0(text)
-
 # %% ../../nbs/train/record.ipynb #7b1b5693
 def batch_sums(
     loss:torch.Tensor, # Mean loss of the batch
@@ -89,74 +34,19 @@ def batch_sums(
 )->torch.Tensor: # Sum of losses, number of correct predictions, number of images; shape (3,)
     "What a batch adds to the sums of its epoch, left on its device"
     n = len(targ)
-    return torch.stack([loss.detach().float()*n, (pred.detach().argmax(-1)==targ).sum().float(), loss.new_full((), n).float()])
+    correct = (pred.detach().argmax(-1)==targ).sum()
+    return torch.stack([loss.detach().float()*n, correct.float(), loss.new_full((), n).float()])
 
-def progress_bar(
-    learn:Learner, # Learner in training
-): # fastprogress's master bar; `None` if none is drawn
-    "The progress bar of the epochs"
-    progress = callback_of(learn, ProgressCallback)
-    return progress and vars(progress).get('mbar')
-
-def watched_title(
-    dls:DataLoaders, # Loaders
-)->str: # 'Valid' or 'Test'
-    "The title of what training watches"
-    return (dls.watch if isinstance(dls, ImageDataLoaders) else 'valid').title()
-
-def epoch_of(
-    learn:Learner, # Learner in training
-)->tuple: # Number of the epoch, number of epochs
-    "Count the epoch that runs from the first `fit`, where there is a record"
-    log = callback_of(learn, EpochLog)
-    before = log.n_before if log else 0
-    return before+getattr(learn, 'epoch', 0)+1,before+learn.n_epoch # there is none before the first `fit` has begun
-
-def best_row(
-    rows:list, # Rows of the record
-)->dict: # The best one
-    "The row of highest watched accuracy, ties go to the lower loss; the last one where nothing is watched"
-    return max(rows, key=lambda r: (r['valid_acc'], -r['valid_loss'])) if rows[-1]['valid_n'] else rows[-1]
-
-def epoch_line(
-    row:dict, # A row of the record
-    n_epoch:int, # Number of epochs of the run
-    name:str, # What is watched, 'Valid' or 'Test'
-)->str: # The line
-    "One epoch, in one line"
-    def _part(s, title): return f"{title} Loss {row[f'{s}_loss']:.3f}, {title} Acc {row[f'{s}_acc']:.3%} ({row[f'{s}_correct']}/{row[f'{s}_n']})"
-    return f"Epoch {row['epoch']}/{n_epoch}: {_part('train','Train')}, {_part('valid',name)}, lr {row['lr']:.2g}, {row['seconds']:.0f} s"
-
-def _time_left(row, n_epoch):
-    "What the epochs left will take, in words"
-    left = row['seconds']*(n_epoch-row['epoch'])
-    return f', {left/60:.0f} min left' if left>=90 else f', {left:.0f} s left' if left else ''
-
-def _best_line(rows, name):
-    "The best accuracy and its epoch, in one line"
-    best = best_row(rows)
-    return f"Best {name} Acc {best['valid_acc']:.3%} at epoch {best['epoch']}"
-
-# %% ../../nbs/train/record.ipynb #66adef2c
-def check_classes(
-    pred, # Output of the network
-    targ, # Targets
-):
-    "Refuse predictions that are no logits of two classes or more, and targets that are no class indices"
-    shapes = [tuple(o.shape) if torch.is_tensor(o) else type(o).__name__ for o in (pred, targ)]
-    tensors = torch.is_tensor(pred) and torch.is_tensor(targ)
-    if tensors and pred.ndim==2 and pred.shape[1]>1 and targ.ndim==1 and not targ.is_floating_point(): return
-    raise TypeError('EpochLog counts the images whose class is predicted: it needs logits of two classes or more, '
-        f"not {shapes[0]}, and a class index an image, not {shapes[1]} of {getattr(targ, 'dtype', 'no tensor')}. "
-        'For another task, learn.remove_cb(EpochLog)')
-
-def check_monitor(
-    cb:TrackerCallback, # Callback in a learner that is about to train
-):
-    "Refuse a callback that watches what is not recorded"
-    names = [o for o in cb.recorder.metric_names[1:] if o!='time']
-    if cb.monitor in names: return
-    raise ValueError(f"{type(cb).__name__} watches {cb.monitor!r}, which is not recorded: choose from {', '.join(names)}")
+def _totals(name, sums):
+    "The columns of a row, by name, from the sums of the batches of all processes"
+    of_all = all_reduce_sum(torch.stack(sums).double().sum(0) if sums else torch.zeros(3).double())
+    loss,correct,n = of_all.tolist()
+    return {
+        f'{name}_loss': loss/n if n else np.nan,
+        f'{name}_correct': int(correct),
+        f'{name}_n': int(n),
+        f'{name}_acc': correct/max(n,1),
+    }
 
 # %% ../../nbs/train/record.ipynb #a8d8445f
 class DeviceMean(AvgMetric):
@@ -197,6 +87,140 @@ def keep_on_device(
     learn.metrics = [DeviceMean(o.func) if type(o) is AvgMetric else o for o in learn.metrics]
     return learn
 
+# %% ../../nbs/train/record.ipynb #66adef2c
+def check_classes(
+    pred, # Output of the network
+    targ, # Targets
+):
+    "Refuse predictions that are no logits of two classes or more, and targets that are no class indices"
+    shapes = [tuple(o.shape) if torch.is_tensor(o) else type(o).__name__ for o in (pred, targ)]
+    tensors = torch.is_tensor(pred) and torch.is_tensor(targ)
+    if tensors and pred.ndim==2 and pred.shape[1]>1 and targ.ndim==1 and not targ.is_floating_point(): return
+    raise TypeError('EpochLog counts the images whose class is predicted: it needs logits of two classes or more, '
+        f"not {shapes[0]}, and a class index an image, not {shapes[1]} of {getattr(targ, 'dtype', 'no tensor')}. "
+        'For another task, learn.remove_cb(EpochLog)')
+
+# %% ../../nbs/train/record.ipynb #ba523ac3
+def check_monitor(
+    cb:TrackerCallback, # Callback in a learner that is about to train
+):
+    "Refuse a callback that watches what is not recorded"
+    names = [o for o in cb.recorder.metric_names[1:] if o!='time']
+    if cb.monitor in names: return
+    raise ValueError(f'{type(cb).__name__} watches {cb.monitor!r}, which is not recorded: '
+        f"choose from {', '.join(names)}")
+
+# %% ../../nbs/train/record.ipynb #798e5e40
+def epoch_of(
+    learn:Learner, # Learner in training
+)->tuple: # Number of the epoch, number of epochs
+    "Count the epoch that runs from the first `fit`, where there is a record"
+    log = callback_of(learn, EpochLog)
+    before = log.n_before if log else 0
+    epoch = before+getattr(learn, 'epoch', 0)+1 # there is none before the first `fit` has begun
+    return epoch,before+learn.n_epoch
+
+def best_row(
+    rows:list, # Rows of the record
+)->dict: # The best one
+    "The row of highest watched accuracy, ties go to the lower loss; the last one where nothing is watched"
+    return max(rows, key=lambda r: (r['valid_acc'], -r['valid_loss'])) if rows[-1]['valid_n'] else rows[-1]
+
+# %% ../../nbs/train/record.ipynb #a82c52ca
+def watched_title(
+    dls:DataLoaders, # Loaders
+)->str: # 'Valid' or 'Test'
+    "The title of what training watches"
+    return (dls.watch if isinstance(dls, ImageDataLoaders) else 'valid').title()
+
+def _losses_and_counts(row, name, title):
+    "Loss, accuracy and counts of training or validation, in words"
+    correct,n = row[f'{name}_correct'],row[f'{name}_n']
+    return f"{title} Loss {row[f'{name}_loss']:.3f}, {title} Acc {row[f'{name}_acc']:.3%} ({correct}/{n})"
+
+def epoch_line(
+    row:dict, # A row of the record
+    n_epoch:int, # Number of epochs of the run
+    name:str, # What is watched, 'Valid' or 'Test'
+)->str: # The line
+    "One epoch, in one line"
+    train,watched = _losses_and_counts(row, 'train', 'Train'),_losses_and_counts(row, 'valid', name)
+    return f"Epoch {row['epoch']}/{n_epoch}: {train}, {watched}, lr {row['lr']:.2g}, {row['seconds']:.0f} s"
+
+def _time_left(row, n_epoch):
+    "What the epochs left will take, in words"
+    left = row['seconds']*(n_epoch-row['epoch'])
+    if left>=90: return f', {left/60:.0f} min left'
+    return f', {left:.0f} s left' if left else ''
+
+def _best_line(rows, name):
+    "The best accuracy and its epoch, in one line"
+    best = best_row(rows)
+    return f"Best {name} Acc {best['valid_acc']:.3%} at epoch {best['epoch']}"
+
+# %% ../../nbs/train/record.ipynb #4eb184e8
+def progress_bar(
+    learn:Learner, # Learner in training
+): # fastprogress's master bar; `None` if none is drawn
+    "The progress bar of the epochs"
+    progress = callback_of(learn, ProgressCallback)
+    return progress and vars(progress).get('mbar')
+
+# %% ../../nbs/train/record.ipynb #8469ad95
+class EpochLog(RunCallback):
+    "Record and print losses, correct predictions, learning rate and seconds of each epoch"
+    order = ORDER['EpochLog']
+    remove_on_fetch = True
+    memory = 'rows','n_before'
+    def __init__(self): self.rows,self.n_before = [],0
+    def before_fit(self):
+        self.n_before = len(self.rows)
+        self.start = time.perf_counter()
+        for cb in self.learn.cbs:
+            if isinstance(cb, TrackerCallback): check_monitor(cb)
+
+    def before_epoch(self): self.sums = {True: [], False: []}
+    def before_train(self):
+        self.epoch_lr = self.opt.hypers[-1]['lr']
+        self.n_losses = len(self.recorder.losses)
+
+    def after_pred(self): # the first batch tells
+        if len(self.yb) and not (self.sums[True] or self.sums[False]): check_classes(self.pred, self.yb[0])
+
+    def after_batch(self):
+        if not len(self.yb): return
+        self.sums[self.training].append(batch_sums(self.loss, self.pred, self.yb[0]))
+        bars = callback_of(self.learn, ProgressCallback)
+        if bars and bars.run and self.training and is_gpu(self.loss.device): self._show()
+
+    def _show(self):
+        "Give the progress bars a loss that is on the CPU"
+        if self.iter%check_interval(self.loss.device)==0: self.shown = self.smooth_loss.cpu()
+        self.learn.smooth_loss = self.shown
+
+    def after_train(self):
+        losses = self.recorder.losses[self.n_losses:]
+        if losses: self.recorder.losses[self.n_losses:] = torch.stack(losses).cpu().unbind()
+
+    def after_epoch(self):
+        if not self.sums[True]: return # only validated
+        row = {'epoch': len(self.rows)+1} | _totals('train', self.sums[True]) | _totals('valid', self.sums[False])
+        self.rows.append(on_rank0(lambda: row | {'lr': self.epoch_lr, 'seconds': time.perf_counter()-self.start}))
+        self.start = time.perf_counter()
+        n_epoch = self.n_before+self.n_epoch
+        line = epoch_line(self.rows[-1], n_epoch, watched_title(self.dls))
+        self.write_line(line + _time_left(self.rows[-1], n_epoch))
+
+    def after_fit(self):
+        if len(self.rows)>self.n_before: self.write_line(_best_line(self.rows, watched_title(self.dls)))
+
+    def write_line(self,
+        text:str, # One line
+    ):
+        "Print `text` above the progress bars, if there are any, in the first process alone"
+        bar = progress_bar(self.learn)
+        bar.write(text) if bar else print_rank0(text)
+
 # %% ../../nbs/train/record.ipynb #a10ab374
 @patch(as_prop=True)
 def history(self:Learner):
@@ -224,6 +248,24 @@ def _draw_rate(ax, history):
     rate.set_ylabel('learning rate', color='gray')
     rate.set_ylim(0)
 
+def _draw_curves(ax, history, kind, label, name):
+    "Draw one measure of training and validation, by epoch"
+    marker = 'o' if len(history)<15 else None
+    for s,color,curve in (('train','C0','train'), ('valid','C1',name)):
+        y = history[f'{s}_{kind}']*(100 if kind=='acc' else 1)
+        ax.plot(history.epoch, y, color=color, marker=marker, markersize=3, label=curve)
+    ax.set(xlabel='epoch', ylabel=label)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.grid(alpha=.3)
+
+def _mark_drops(axs, history, drops):
+    "Mark where the learning rate drops, with the new rate in the first plot"
+    for ax in axs:
+        for i in drops: ax.axvline(history.epoch[i]+.5, color='gray', linestyle=':', linewidth=1)
+    for i in drops:
+        axs[0].annotate(f'lr {history.lr[i+1]:.2g}', (history.epoch[i]+.5,.98), xycoords=('data','axes fraction'),
+            rotation=90, fontsize=7, va='top', ha='left', color='gray', xytext=(2,0), textcoords='offset points')
+
 # %% ../../nbs/train/record.ipynb #e82970ee
 def plot_history(
     history, # A `Learner`, or its `history`
@@ -242,15 +284,8 @@ def plot_history(
     if len(drops) > max(len(history)/3, 1): # it follows a curve
         _draw_rate(axs[0,0], history)
         drops = []
-    for ax,kind,label in zip(axs[0], ('loss','acc'), ('cross-entropy loss','accuracy, %')):
-        for s,color in (('train','C0'),('valid','C1')):
-            y = history[f'{s}_{kind}']*(100 if kind=='acc' else 1)
-            ax.plot(history.epoch, y, color=color, marker='o' if len(history)<15 else None, markersize=3, label=name if s=='valid' else s)
-        for i in drops: ax.axvline(history.epoch[i]+.5, color='gray', linestyle=':', linewidth=1)
-        ax.set(xlabel='epoch', ylabel=label)
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.grid(alpha=.3)
-        ax.legend()
-    for i in drops:
-        axs[0,0].annotate(f'lr {history.lr[i+1]:.2g}', (history.epoch[i]+.5,.98), xycoords=('data','axes fraction'), rotation=90, fontsize=7, va='top', ha='left', color='gray', xytext=(2,0), textcoords='offset points')
+    _draw_curves(axs[0,0], history, 'loss', 'cross-entropy loss', name)
+    _draw_curves(axs[0,1], history, 'acc', 'accuracy, %', name)
+    _mark_drops(axs[0], history, drops)
+    for ax in axs[0]: ax.legend()
     return fig

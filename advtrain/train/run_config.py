@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/train/run_config.ipynb #ad889246
 import json,re
 from functools import partial
+from types import FunctionType
 
 from fastai.learner import Learner
 
@@ -15,53 +16,74 @@ from ..data.dataloaders import ImageDataLoaders
 from .callbacks import is_passive,settings_of
 
 # %% ../../nbs/train/run_config.ipynb #7795c38a
-def _scalars(obj): return {k: v for k,v in vars(obj).items() if isinstance(v, (bool,int,float,str)) and not k.startswith('_')}
+def _is_plain(value): return isinstance(value, (bool,int,float,str))
+
+def _plain_attributes(obj): return {k: v for k,v in vars(obj).items() if _is_plain(v) and not k.startswith('_')}
 
 def _describe(obj):
     "The class of an object and its settings, in a line"
     if isinstance(obj, partial): return f'{obj.func.__name__} {obj.keywords}'
-    if isinstance(obj, (type,type(_scalars))): return obj.__name__
+    if isinstance(obj, (type,FunctionType)): return obj.__name__
     inner = getattr(obj, 'func', obj)
-    return f'{type(inner).__name__} {_scalars(inner)}'
-
-def _describe_loader(dl):
-    "How a loader makes its batches"
-    steps = [f for n in ('after_item','before_batch','after_batch') for f in getattr(getattr(dl, n, None), 'fs', [])]
-    augs = [o for f in steps for o in getattr(getattr(f, 'train_aug', None), 'transforms', [])]
-    return {'class': type(dl).__name__, 'batch size': getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None), 'workers': n_workers(dl),
-            'transforms': ', '.join(type(f).__name__ for f in steps)} | {f'augmentation {i+1}': ' '.join(repr(o).split()) for i,o in enumerate(augs)}
-
-def run_config(
-    learn:Learner, # Learner
-)->dict: # A line or a number by name
-    "Describe what makes a run another run"
-    dls,res = learn.dls,{'lr': learn.lr, 'wd': learn.wd, 'loss': _describe(learn.loss_func), 'optimiser': _describe(learn.opt_func)}
-    res |= {f'architecture.{n}'.rstrip('.'): f'{type(m).__name__}({m.extra_repr()})' for n,m in learn.model.named_modules()}
-    res |= {f'frozen.{n}': True for n,p in learn.model.named_parameters() if not p.requires_grad}
-    res |= {'vocabulary': ', '.join(map(str, getattr(dls, 'vocab', [])))} | {f'data.{k}': v for k,v in _describe_data(dls).items()}
-    for s,dl in zip(('train','valid'), dls.loaders): res |= {f'loader.{s}.{k}': v for k,v in _describe_loader(getattr(dl, 'whole', dl)).items()} # a loader of a part counts as the whole
-    for cb in learn.cbs: res |= {} if is_passive(cb) else _describe_callback(cb)
-    return json.loads(json.dumps(res, default=str))
+    return f'{type(inner).__name__} {_plain_attributes(inner)}'
 
 def _describe_callback(cb):
     "That a callback is there, and its settings"
     settings = {k: getattr(cb, k) for k in settings_of(cb)}
-    plain = {f'callback.{cb.name}.{k}': v for k,v in settings.items() if isinstance(v, (bool,int,float,str))}
+    plain = {f'callback.{cb.name}.{k}': v for k,v in settings.items() if _is_plain(v)}
     return {f'callback.{cb.name}': True} | plain
+
+# %% ../../nbs/train/run_config.ipynb #6d919b8e
+def n_workers(dl): return getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0)
 
 def _describe_data(dls):
     "What is in each loader"
     if isinstance(dls, ImageDataLoaders) and dls.fingerprint: return dls.fingerprint
-    return {s: f'{len(getattr(dl, "dataset", None) or dl)} items' for s,dl in zip(('train','valid','test'), dls.loaders)}
+    items = [getattr(dl, 'dataset', None) or dl for dl in dls.loaders]
+    return {s: f'{len(o)} items' for s,o in zip(('train','valid','test'), items)}
+
+def _describe_loader(dl):
+    "How a loader makes its batches"
+    stages = [getattr(dl, k, None) for k in ('after_item','before_batch','after_batch')]
+    transforms = [f for stage in stages for f in getattr(stage, 'fs', [])]
+    augs = [o for f in transforms for o in getattr(getattr(f, 'train_aug', None), 'transforms', [])]
+    return {
+        'class': type(dl).__name__,
+        'batch size': getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None),
+        'workers': n_workers(dl),
+        'transforms': ', '.join(type(f).__name__ for f in transforms),
+    } | {f'augmentation {i+1}': ' '.join(repr(o).split()) for i,o in enumerate(augs)}
+
+# %% ../../nbs/train/run_config.ipynb #5aac8322
+def run_config(
+    learn:Learner, # Learner
+)->dict: # A line or a number by name
+    "Describe what makes a run another run"
+    dls,model = learn.dls,learn.model
+    res = {'lr': learn.lr, 'wd': learn.wd, 'loss': _describe(learn.loss_func), 'optimiser': _describe(learn.opt_func)}
+    for n,m in model.named_modules(): res[f'architecture.{n}'.rstrip('.')] = f'{type(m).__name__}({m.extra_repr()})'
+    res |= {f'frozen.{n}': True for n,p in model.named_parameters() if not p.requires_grad}
+    res['vocabulary'] = ', '.join(map(str, getattr(dls, 'vocab', [])))
+    res |= {f'data.{k}': v for k,v in _describe_data(dls).items()}
+    for s,dl in zip(('train','valid'), dls.loaders):
+        whole = getattr(dl, 'whole', dl) # a loader of a part counts as the whole
+        res |= {f'loader.{s}.{k}': v for k,v in _describe_loader(whole).items()}
+    for cb in learn.cbs: res |= {} if is_passive(cb) else _describe_callback(cb)
+    return json.loads(json.dumps(res, default=str))
 
 # %% ../../nbs/train/run_config.ipynb #9a4d4be8
-def describe_differences(there, here):
+def _describe_difference(name, there, here):
+    "One entry that differs between a checkpoint and a learner, in words"
+    if name in there and name in here: return f'{name} is {there[name]} in the checkpoint and {here[name]} here'
+    return f"{name} is only {'in the checkpoint' if name in there else 'here'}"
+
+def describe_differences(
+    there:dict, # `run_config` of the run in a checkpoint
+    here:dict, # `run_config` of a learner
+)->str: # The first five
     "Where two descriptions differ, in words; the first five"
     names = [k for k in there|here if there.get(k)!=here.get(k)]
-    lines = [f'{k} is {there[k]} in the checkpoint and {here[k]} here' if k in there and k in here else f"{k} is only {'in the checkpoint' if k in there else 'here'}" for k in names]
+    lines = [_describe_difference(k, there, here) for k in names]
     lacks = any(re.fullmatch(r'callback\.\w+', k) and k in there for k in names)
     way_out = '. The callbacks that `fit` was given are given to `resume` too, with cbs=…' if lacks else ''
     return '; '.join(lines[:5]) + (f'; and {len(lines)-5} more' if len(lines)>5 else '') + way_out
-
-# %% ../../nbs/train/run_config.ipynb #055b4e14
-def n_workers(dl): return getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0)

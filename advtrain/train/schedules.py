@@ -21,8 +21,9 @@ from .record import check_monitor
 
 # %% ../../nbs/train/schedules.ipynb #1157f67f
 class PlateauLR(RunCallback, TrackerCallback):
-    "Divide the learning rate by `factor` when the monitored value has not improved for `patience` epochs, with any optimiser"
-    order,memory = ORDER['PlateauLR'],('best','wait','cooling')
+    "Divide the learning rate when the monitored value has not improved for `patience` epochs, with any optimiser"
+    order = ORDER['PlateauLR']
+    memory = 'best','wait','cooling'
     def __init__(self,
         monitor:str='valid_loss', # Loss or metric to watch
         comp=None, # `np.less` or `np.greater`, what an improvement is; `None` decides by the name
@@ -48,7 +49,8 @@ class PlateauLR(RunCallback, TrackerCallback):
     def before_fit(self):
         check_monitor(self)
         super().before_fit()
-        self.wait,self.cooling,self.trained = 0,0,False
+        self.wait = self.cooling = 0
+        self.trained = False
 
     def before_train(self): self.trained = True
     def after_epoch(self):
@@ -61,13 +63,15 @@ class PlateauLR(RunCallback, TrackerCallback):
         value:float, # The monitored value of an epoch
     )->bool: # Does the rate drop after it?
         "Take note of a value"
-        sign = -1 if self.comp==np.less else 1
-        self.new_best = bool(self.comp(value, self.best*(1+sign*self.min_delta) if self.relative else self.best+sign*self.min_delta))
+        delta = -self.min_delta if self.comp==np.less else self.min_delta
+        to_beat = self.best*(1+delta) if self.relative else self.best+delta
+        self.new_best = bool(self.comp(value, to_beat))
         if self.new_best: self.best = float(value)
         self.wait = 0 if self.new_best or self.cooling else self.wait+1
         self.cooling = max(self.cooling-1, 0)
         if self.wait < self.patience: return False
-        self.wait,self.cooling = 0,self.cooldown
+        self.wait = 0
+        self.cooling = self.cooldown
         return True
 
 # %% ../../nbs/train/schedules.ipynb #94a99ae0
@@ -86,7 +90,8 @@ def _sets_rate(cb):
 # %% ../../nbs/train/schedules.ipynb #1c310e84
 class Schedule(RunCallback):
     "Set the learning rate of each step to a share of the first one"
-    order,memory = ORDER['Schedule'],('rates','length','curve')
+    order = ORDER['Schedule']
+    memory = 'rates','length','curve'
     def __init__(self,
         shape, # Function from the share of the training that is done, 0 to 1, to a share of the learning rate
     ):
@@ -95,11 +100,13 @@ class Schedule(RunCallback):
 
     def before_fit(self):
         if not will_train(self): return
-        if other := next(filter(_sets_rate, self.learn.cbs), None):
+        other = next(filter(_sets_rate, self.learn.cbs), None)
+        if other:
             raise ValueError(f'{type(other).__name__} and Schedule both set the learning rate: take one away, '
                 f'such as learn.remove_cb({type(self).__name__})')
         self.rates = [h['lr'] for h in self.opt.hypers]
-        self.length,self.curve = self.n_epoch,[self._share(i/100) for i in range(100)]
+        self.length = self.n_epoch
+        self.curve = [self._share(i/100) for i in range(100)]
 
     def before_epoch(self): self._set(self.epoch/self.n_epoch) # the record has the rate that an epoch begins with
     def before_batch(self):
@@ -121,18 +128,21 @@ class Schedule(RunCallback):
         memory:dict, # What it remembered when the checkpoint was written
     ):
         "Raise a `ValueError` for a run with another schedule"
-        there,here,longer = memory['curve'],self.curve,self.n_epoch-memory['length']
+        there,here = memory['curve'],self.curve
         if odd := [i for i in range(100) if not np.isclose(there[i], here[i])]:
             i = odd[0]
             raise ValueError('this is another schedule than that of the run: when '
                 f'{i} % are done, the learning rate is {there[i]:.4g} of the first one there, and {here[i]:.4g} here')
-        if longer and len(set(here))>1: raise ValueError(f"the schedule of this run is for {memory['length']} epochs: "
-            f"resume it with n_epoch {'lowered' if longer>0 else 'raised'} by {abs(longer)}")
+        longer = self.n_epoch-memory['length']
+        if longer and len(set(here))>1:
+            raise ValueError(f"the schedule of this run is for {memory['length']} epochs: "
+                f"resume it with n_epoch {'lowered' if longer>0 else 'raised'} by {abs(longer)}")
 
 # %% ../../nbs/train/schedules.ipynb #0433b22d
 class WarmUp(RunCallback):
     "Raise the learning rate linearly over the first epochs of a `fit`"
-    order,memory = ORDER['WarmUp'],('rates',)
+    order = ORDER['WarmUp']
+    memory = 'rates',
     def __init__(self,
         epochs:int=1, # Epochs until the whole rate is reached
     ):

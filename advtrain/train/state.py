@@ -33,12 +33,16 @@ def set_seed(
     check_flag('deterministic', deterministic)
     fastai_set_seed(seed, reproducible=deterministic)
 
+# %% ../../nbs/train/state.ipynb #f40fd453
 def rng_state()->dict: # State of each generator, as numbers and lists that JSON can hold
     "The state of Python's, NumPy's and PyTorch's generators"
     version,keys,gauss = random.getstate()
     kind,state,*rest = np.random.get_state()
-    return dict(python=[version,list(keys),gauss], numpy=[kind,state.tolist(),*rest], torch=torch.get_rng_state().tolist(),
-                cuda=[o.tolist() for o in torch.cuda.get_rng_state_all()] if torch.cuda.is_available() else [])
+    return dict(
+        python=[version,list(keys),gauss],
+        numpy=[kind,state.tolist(),*rest],
+        torch=torch.get_rng_state().tolist(),
+        cuda=[o.tolist() for o in torch.cuda.get_rng_state_all()] if torch.cuda.is_available() else [])
 
 def set_rng_state(
     state:dict, # What `rng_state` gave
@@ -49,7 +53,8 @@ def set_rng_state(
     kind,keys,*rest = state['numpy']
     np.random.set_state((kind,np.array(keys, np.uint32),*rest))
     torch.set_rng_state(torch.tensor(state['torch'], dtype=torch.uint8))
-    for i,o in zip(range(torch.cuda.device_count()), state['cuda']): torch.cuda.set_rng_state(torch.tensor(o, dtype=torch.uint8), i) # there may be fewer GPUs than there were
+    for i,o in zip(range(torch.cuda.device_count()), state['cuda']): # there may be fewer GPUs than there were
+        torch.cuda.set_rng_state(torch.tensor(o, dtype=torch.uint8), i)
 
 # %% ../../nbs/train/state.ipynb #6b77ae00
 _LISTS = {'list': list, 'tuple': tuple, 'L': L}
@@ -71,7 +76,7 @@ def _pack(value, name, tensors):
         return {'tensor' if torch.is_tensor(value) else 'array': name}
     if isinstance(value, random.Random): return {'random': _pack(value.getstate(), name, tensors)}
     if isinstance(value, Path): return {'path': str(value)}
-    if isinstance(value, dict): return {'dict': [[_pack(k, name, tensors), _pack(v, f'{name}.{k}', tensors)] for k,v in value.items()]}
+    if isinstance(value, dict): return {'dict': _pack_items(value, name, tensors)}
     kind = type(value).__name__
     if kind not in _LISTS: raise TypeError(f'{name} is a {kind}, which a checkpoint cannot hold')
     if len(value) and all(torch.is_tensor(o) and o.ndim==0 for o in value):
@@ -79,6 +84,11 @@ def _pack(value, name, tensors):
         return {'scalars': name}
     return {kind: [_pack(o, f'{name}.{i}', tensors) for i,o in enumerate(value)]}
 
+def _pack_items(value, name, tensors):
+    "The keys and values of a dict, packed"
+    return [[_pack(k, name, tensors), _pack(v, f'{name}.{k}', tensors)] for k,v in value.items()]
+
+# %% ../../nbs/train/state.ipynb #3b22961b
 def unpack(
     packed, # What `pack` gave
     tensors:dict, # The tensors by name
@@ -112,9 +122,18 @@ def _memory(cb):
 
 def _memories(cbs): return [[cb.name, _memory(cb)] for cb in cbs if not is_passive(cb)]
 
-def _generators(dl): return [o for n in ('rng','generator') if isinstance(o := vars(dl).get(n), (random.Random,torch.Generator))]
-
 # %% ../../nbs/train/state.ipynb #f4474566
+def _generators(dl):
+    "The random generators that a loader draws from"
+    own = (vars(dl).get(k) for k in ('rng','generator'))
+    return [o for o in own if isinstance(o, (random.Random,torch.Generator))]
+
+def _generator_states(dl):
+    return [o.getstate() if isinstance(o, random.Random) else o.get_state() for o in _generators(dl)]
+
+def _set_generator_states(dl, states):
+    for o,s in zip(_generators(dl), states): o.setstate(s) if isinstance(o, random.Random) else o.set_state(s)
+
 def _gradients(model):
     "Gradients that wait for a step, by name; none if all are zero"
     res = {k: p.grad for k,p in model.named_parameters() if p.grad is not None}
@@ -124,16 +143,33 @@ def _set_gradients(model, gradients):
     for k,p in model.named_parameters():
         p.grad = torch.empty_like(p, requires_grad=False).copy_(gradients[k]) if k in gradients else None
 
+# %% ../../nbs/train/state.ipynb #1c1cd79b
+def _load_opt(opt, state):
+    "Load an optimiser's state; each tensor gets the memory layout of its parameter"
+    opt.load_state_dict(state)
+    for p,s in (opt.opt if isinstance(opt, OptimWrapper) else opt).state.items():
+        for k,v in s.items():
+            if not torch.is_tensor(v) or v.shape!=p.shape or v.stride()==p.stride(): continue
+            s[k] = torch.empty_like(p, dtype=v.dtype, requires_grad=False).copy_(v)
+
+# %% ../../nbs/train/state.ipynb #1feaf8c7
 def run_state(
     learn:Learner, # Learner
 )->dict: # For `pack`
     "Everything that the next epoch depends on"
-    smooth,loss = learn.recorder.smooth_loss,learn.loss_func
-    return dict(model=dict(learn.model.state_dict()), gradients=_gradients(learn.model),
-        opt=learn.opt and learn.opt.state_dict(), loss=dict(loss.state_dict()) if isinstance(loss, nn.Module) else None,
-        callbacks=_memories(learn.cbs), smooth_loss=dict(vars(smooth)), train_iter=getattr(learn, 'train_iter', 0),
-        rng=rng_state(), loaders=[[o.getstate() if isinstance(o, random.Random) else o.get_state() for o in _generators(dl)] for dl in learn.dls.loaders])
+    loss = learn.loss_func
+    return dict(
+        model=dict(learn.model.state_dict()),
+        gradients=_gradients(learn.model),
+        opt=learn.opt and learn.opt.state_dict(),
+        loss=dict(loss.state_dict()) if isinstance(loss, nn.Module) else None,
+        callbacks=_memories(learn.cbs),
+        smooth_loss=dict(vars(learn.recorder.smooth_loss)),
+        train_iter=getattr(learn, 'train_iter', 0),
+        rng=rng_state(),
+        loaders=[_generator_states(dl) for dl in learn.dls.loaders])
 
+# %% ../../nbs/train/state.ipynb #9fb00170
 def set_run_state(
     learn:Learner, # Learner of the same making
     state:dict, # What `run_state` gave
@@ -144,23 +180,21 @@ def set_run_state(
     if state['loss'] is not None: learn.loss_func.load_state_dict(state['loss'])
     if state['opt'] is None: learn.opt = None
     else: _load_opt(learn.opt, state['opt'])
-    device,memories = next(learn.model.parameters()).device,defaultdict(list)
-    for name,memory in state['callbacks']: memories[name].append(memory)
-    for cb in learn.cbs: # in whatever order they were added
-        memory = memories[cb.name].pop(0) if memories[cb.name] else {}
-        for k,v in memory.items(): object.__setattr__(cb, k, to_device(v, device) if isinstance(v, (dict,torch.Tensor)) else v)
+    _set_memories(learn, state['callbacks'])
     vars(learn.recorder.smooth_loss).update(state['smooth_loss'])
     learn.train_iter = state['train_iter']
-    for dl,states in zip(learn.dls.loaders, state['loaders']):
-        for o,s in zip(_generators(dl), states): o.setstate(s) if isinstance(o, random.Random) else o.set_state(s)
+    for dl,states in zip(learn.dls.loaders, state['loaders']): _set_generator_states(dl, states)
     set_rng_state(state['rng'])
 
-def _load_opt(opt, state):
-    "Load an optimiser's state; each tensor gets the memory layout of its parameter, which PyTorch's fused steps rely on without a check"
-    opt.load_state_dict(state)
-    for p,s in (opt.opt if isinstance(opt, OptimWrapper) else opt).state.items():
-        for k,v in s.items():
-            if torch.is_tensor(v) and v.shape==p.shape and v.stride()!=p.stride(): s[k] = torch.empty_like(p, dtype=v.dtype, requires_grad=False).copy_(v)
+def _set_memories(learn, memories):
+    "Give callbacks back what they remembered, in whatever order they were added"
+    device = next(learn.model.parameters()).device
+    by_name = defaultdict(list)
+    for name,memory in memories: by_name[name].append(memory)
+    for cb in learn.cbs:
+        memory = by_name[cb.name].pop(0) if by_name[cb.name] else {}
+        for k,v in memory.items():
+            object.__setattr__(cb, k, to_device(v, device) if isinstance(v, (dict,torch.Tensor)) else v)
 
 # %% ../../nbs/train/state.ipynb #67c25e2d
 @contextmanager
@@ -185,11 +219,11 @@ def restored(
     "Put back weights, optimiser, record, callbacks, random generators and loaders at the end, also after an exception"
     packed,tensors = pack(run_state(learn), 'state')
     state = unpack(packed, {k: v.clone() for k,v in tensors.items()})
-    opt,where = learn.opt,learn.model_dir
+    opt,model_dir = learn.opt,learn.model_dir
     with tempfile.TemporaryDirectory() as tmp,ExitStack() as stack:
         stack.callback(set_training_modes, training_modes(learn))
         stack.callback(set_run_state, learn, state)
         stack.enter_context(callbacks_restored(learn))
         learn.model_dir = tmp
         try: yield
-        finally: learn.model_dir,learn.opt = where,opt
+        finally: learn.model_dir,learn.opt = model_dir,opt
