@@ -14,29 +14,42 @@ from ..runs.experiment import EXPERIMENTS,FIELDS
 from .options import Parser,add_log_option,add_preset,experiments_of,field_reader
 from .options import find_data,find_preset,loading_options,out_folder,run_guarded
 
-# %% ../../nbs/cli/commands.ipynb #4957f016
-def advtrain_run(
-    argv:list|None=None, # Arguments; `None` takes those of the shell
-)->int: # Exit code
-    "Train a preset, test it once, and write its page"
-    argv = sys.argv[1:] if argv is None else argv
-    p = Parser('advtrain_run', 'Train a preset, test it once, and leave a folder with a page that shows what the network gets '
-        'wrong and where it looked.', '[PRESET or FILE.toml]')
-    add_preset(p, nargs='?')
-    p.add_argument('--out', type=out_folder, help='folder for everything that is left of the run; default: runs/NAME, where the '
-        'name tells the preset and the changes')
-    p.add_argument('--overwrite', action='store_true', help='replace a run in that folder')
-    p.add_argument('--resume', action='store_true', help='go on with an unfinished run in that folder')
-    add_log_option(p)
-    p.add_argument('--resume-previous', dest='resume', action='store_const', const='previous',
-        help='the same, from the checkpoint before the newest, if that is damaged')
-    args = p.parse_args(argv)
-    if args.preset is None: return run_guarded(args, p.prog, _list_presets)
-    if args.overwrite and args.resume: p.error('a run is either resumed or overwritten')
-    exp, = experiments_of(args, p)
-    return run_guarded(args, p.prog, lambda: _run(args, exp, argv))
+# %% ../../nbs/cli/commands.ipynb #c226617b
+def _how_long():
+    "How long the quickstart takes here, by the kind of processor and how fast it counts"
+    info = Path('/proc/cpuinfo')
+    has_bf16 = info.is_file() and re.search(r'^flags.* (avx512_bf16|amx_bf16)\b', info.read_text(), re.M)
+    start = time.perf_counter()
+    sum(range(4_000_000))
+    pace = (time.perf_counter()-start)/.07 # seconds that it took where the quickstart took 35 and 47
+    seconds = round((35 if has_bf16 else 47)*pace, -1)
+    return f"some {seconds:.0f} s here, on a processor with{'' if has_bf16 else 'out'} bf16"
 
-# %% ../../nbs/cli/commands.ipynb #36052eaa
+def _what_comes(args, exp):
+    "What will happen, in a line, before PyTorch is imported"
+    epochs = f"{exp.epochs} {'epoch' if exp.epochs==1 else 'epochs'}"
+    work = f'{exp.name}: trains {exp.arch}, norm {exp.norm}, for {epochs}'
+    line = f'{work}, tests it once, and writes its pictures and its page'
+    usual = exp==EXPERIMENTS['quickstart'] and not args.data
+    return f'{line}; {_how_long()}' if usual else line
+
+# %% ../../nbs/cli/commands.ipynb #9f5c84ce
+def _go_on(what, argv):
+    "What was interrupted, and the command that goes on with it"
+    what = what.split(': go on')[0] or 'interrupted'
+    if 'RANK' in os.environ: return f'{what}. Go on with the same command and --resume'
+    words = [o for o in argv if o not in ('--overwrite','--resume','--resume-previous')]
+    return f"{what}. Go on with: {shlex.join(['advtrain_run', *words, '--resume'])}"
+
+def _list_presets():
+    "The presets, a line each, and for JSON"
+    def _line(o):
+        rest = f'{o.epochs} epochs, batches of {o.bs}, lr {o.lr}'
+        return f'{o.name:30} {o.arch}, norm {o.norm}, augmentation {o.augs}, {rest}'
+    presets = EXPERIMENTS.values()
+    return '\n'.join(map(_line, presets)),[vars(o) | {'id': o.id} for o in presets]
+
+# %% ../../nbs/cli/commands.ipynb #9667598a
 def _run(args, exp, argv):
     "Run an experiment; an interruption names the command that goes on"
     print(printable(_what_comes(args, exp)), flush=True)
@@ -50,43 +63,51 @@ def _run(args, exp, argv):
     found = dict(name=exp.name, id=exp.id, folder=str(run.folder.resolve()), report=str(page), **run.metrics)
     return f'{result_line(run)}\n{page}',found
 
-def _what_comes(args, exp):
-    "What will happen, in a line, before PyTorch is imported"
-    epochs = f"{exp.epochs} {'epoch' if exp.epochs==1 else 'epochs'}"
-    line = f'{exp.name}: trains {exp.arch}, norm {exp.norm}, for {epochs}, tests it once, and writes its pictures and its page'
-    usual = exp==EXPERIMENTS['quickstart'] and not args.data
-    return f'{line}; {_how_long()}' if usual else line
+# %% ../../nbs/cli/commands.ipynb #4957f016
+def advtrain_run(
+    argv:list|None=None, # Arguments; `None` takes those of the shell
+)->int: # Exit code
+    "Train a preset, test it once, and write its page"
+    argv = sys.argv[1:] if argv is None else argv
+    about = ('Train a preset, test it once, and leave a folder with a page that shows what the network gets wrong and '
+        'where it looked.')
+    p = Parser('advtrain_run', about, '[PRESET or FILE.toml]')
+    add_preset(p, nargs='?')
+    p.add_argument('--out', type=out_folder, help='folder for everything that is left of the run; default: runs/NAME, '
+        'where the name tells the preset and the changes')
+    p.add_argument('--overwrite', action='store_true', help='replace a run in that folder')
+    p.add_argument('--resume', action='store_true', help='go on with an unfinished run in that folder')
+    add_log_option(p)
+    p.add_argument('--resume-previous', dest='resume', action='store_const', const='previous',
+        help='the same, from the checkpoint before the newest, if that is damaged')
+    args = p.parse_args(argv)
+    if args.preset is None: return run_guarded(args, p.prog, _list_presets)
+    if args.overwrite and args.resume: p.error('a run is either resumed or overwritten')
+    exp, = experiments_of(args, p)
+    return run_guarded(args, p.prog, lambda: _run(args, exp, argv))
 
-def _how_long():
-    "How long the quickstart takes here, by the kind of processor and how fast it counts"
-    info = Path('/proc/cpuinfo')
-    has_bf16 = info.is_file() and re.search(r'^flags.* (avx512_bf16|amx_bf16)\b', info.read_text(), re.M)
-    start = time.perf_counter()
-    sum(range(4_000_000))
-    pace = (time.perf_counter()-start)/.07 # seconds that it took where the quickstart took 35 and 47
-    seconds = round((35 if has_bf16 else 47)*pace, -1)
-    return f"some {seconds:.0f} s here, on a processor with{'' if has_bf16 else 'out'} bf16"
+# %% ../../nbs/cli/commands.ipynb #ca2620fb
+def _records(table):
+    "The rows of a table for JSON, which lacks NaN"
+    return json.loads(table.reset_index().to_json(orient='records'))
 
-def _go_on(what, argv):
-    "What was interrupted, and the command that goes on with it"
-    what = what.split(': go on')[0] or 'interrupted'
-    if 'RANK' in os.environ: return f'{what}. Go on with the same command and --resume'
-    words = [o for o in argv if o not in ('--overwrite','--resume','--resume-previous')]
-    return f"{what}. Go on with: {shlex.join(['advtrain_run', *words, '--resume'])}"
+def _grid(args, exps):
+    "Run experiments; the sentences about their configurations, and the page"
+    from advtrain.all import run_many
+    out = args.out or Path('runs')/f'{find_preset(args).name}-grid'
+    runs = run_many(exps, find_data(args), out, args.jobs, args.retry_failed, args.log, **loading_options(args))
+    page = (out/'index.html').resolve()
+    tables = dict(configurations=_records(runs.configurations), runs=_records(runs.table))
+    return '\n'.join([*runs.sentences(), str(page)]), tables | dict(page=str(page))
 
-def _list_presets():
-    def _line(o):
-        return f'{o.name:30} {o.arch}, norm {o.norm}, augmentation {o.augs}, {o.epochs} epochs, batches of {o.bs}, lr {o.lr}'
-    presets = EXPERIMENTS.values()
-    return '\n'.join(map(_line, presets)),[vars(o) | {'id': o.id} for o in presets]
-
-# %% ../../nbs/cli/commands.ipynb #c226617b
+# %% ../../nbs/cli/commands.ipynb #6c613613
 def advtrain_grid(
     argv:list|None=None, # Arguments; `None` takes those of the shell
 )->int: # Exit code
     "Run every combination of some choices"
-    p = Parser('advtrain_grid', 'Run every combination of the values given, such as --norm layer batch --seed 1 2 3. Finished '
-        'runs are not run again, and unfinished ones go on.', 'PRESET or FILE.toml')
+    about = ('Run every combination of the values given, such as --norm layer batch --seed 1 2 3. Finished runs are '
+        'not run again, and unfinished ones go on.')
+    p = Parser('advtrain_grid', about, 'PRESET or FILE.toml')
     add_preset(p, many=True)
     p.add_argument('--out', type=out_folder, help='folder for a folder a run and index.html; default: runs/NAME-grid')
     p.add_argument('--jobs', type=int, default=1, metavar='N', help='runs at once; default: 1')
@@ -96,30 +117,51 @@ def advtrain_grid(
     exps = experiments_of(args, p)
     return run_guarded(args, p.prog, lambda: _grid(args, exps))
 
-# %% ../../nbs/cli/commands.ipynb #ca2620fb
-def _grid(args, exps):
-    from advtrain.all import run_many
-    out = args.out or Path('runs')/f'{find_preset(args).name}-grid'
-    runs = run_many(exps, find_data(args), out, args.jobs, args.retry_failed, args.log, **loading_options(args))
-    page = (out/'index.html').resolve()
-    tables = dict(configurations=_records(runs.configurations), runs=_records(runs.table))
-    return '\n'.join([*runs.sentences(), str(page)]), tables | dict(page=str(page))
+# %% ../../nbs/cli/commands.ipynb #ec2e5a0f
+def _space(text):
+    "A choice and where it is searched"
+    name,_,values = text.partition('=')
+    name = name.replace('-', '_')
+    if name not in FIELDS or not values:
+        raise ValueError(f'--space takes CHOICE=VALUES, where the choice is one of an experiment, not {text!r}')
+    read = field_reader(FIELDS[name])
+    try:
+        if ':' not in values: return name,[read(o) for o in values.split(',')]
+        low,high,*log = values.split(':')
+        return name,(read(low),read(high),*log)
+    except argparse.ArgumentTypeError as e: raise ValueError(f'--space {text}: {e}') from None
 
-def _records(table): return json.loads(table.reset_index().to_json(orient='records')) # without NaN, which JSON lacks
+# %% ../../nbs/cli/commands.ipynb #2380a913
+def _search(args, exp, space):
+    "Search; what the best trial came to, and its choices"
+    from advtrain.all import search
+    from advtrain.pages.report import result_line
+    out = args.out or Path('runs')/f'{exp.name}-search'
+    how = dict(sampler=args.sampler, pruner=args.pruner, log=args.log, **loading_options(args))
+    best = search(exp, space, find_data(args), out, args.trials, args.storage, args.study, **how)
+    page = str((out/'index.html').resolve())
+    if best is None: return page,dict(best=None, page=page)
+    folder = best.folder.resolve()
+    chosen = {k: getattr(best.experiment, k) for k in space}
+    words = ', '.join(f'{k} {v}' for k,v in chosen.items())
+    lines = [result_line(best), words, str(folder/'report.html'), page]
+    return '\n'.join(lines),dict(best=str(folder), chosen=chosen, page=page, **best.metrics)
 
 # %% ../../nbs/cli/commands.ipynb #6ef26dc4
 def advtrain_search(
     argv:list|None=None, # Arguments; `None` takes those of the shell
 )->int: # Exit code
     "Search choices by the accuracy on the validation split"
-    p = Parser('advtrain_search', 'Search choices by the accuracy on the validation split, stop trials that fall behind, and '
-        'test the best one. The same command in other processes, or on other machines with the same --storage, shares the work.',
-        'PRESET or FILE.toml --space …')
+    about = ('Search choices by the accuracy on the validation split, stop trials that fall behind, and test the best '
+        'one. The same command in other processes, or on other machines with the same --storage, shares the work.')
+    p = Parser('advtrain_search', about, 'PRESET or FILE.toml --space …')
     add_preset(p)
-    p.add_argument('--space', action='append', required=True, metavar='CHOICE=VALUES', help='what to search: norm=layer,batch '
-        'for values, lr=0.001:0.1 for a range, lr=0.001:0.1:log for one over orders of magnitude; may be given several times')
+    p.add_argument('--space', action='append', required=True, metavar='CHOICE=VALUES',
+        help='what to search: norm=layer,batch for values, lr=0.001:0.1 for a range, lr=0.001:0.1:log for one over '
+        'orders of magnitude; may be given several times')
     p.add_argument('--trials', type=int, default=20, metavar='N', help='trials of the whole study; default: 20')
-    p.add_argument('--out', type=out_folder, help='folder for a folder a trial and index.html; default: runs/NAME-search')
+    p.add_argument('--out', type=out_folder,
+        help='folder for a folder a trial and index.html; default: runs/NAME-search')
     p.add_argument('--storage', metavar='URL',
         help='database, such as postgresql+pg8000://user@host/name; default: a SQLite file in the folder')
     p.add_argument('--study', metavar='NAME', help='name of the study in the database; default: that of the experiment')
@@ -134,41 +176,23 @@ def advtrain_search(
     except ValueError as e: p.error(str(e))
     return run_guarded(args, p.prog, lambda: _search(args, exp, space))
 
-# %% ../../nbs/cli/commands.ipynb #2380a913
-def _space(text):
-    "A choice and where it is searched"
-    name,_,values = text.partition('=')
-    name = name.replace('-', '_')
-    if name not in FIELDS or not values:
-        raise ValueError(f'--space takes CHOICE=VALUES, where the choice is one of an experiment, not {text!r}')
-    read = field_reader(FIELDS[name])
-    try:
-        if ':' not in values: return name,[read(o) for o in values.split(',')]
-        low,high,*log = values.split(':')
-        return name,(read(low),read(high),*log)
-    except argparse.ArgumentTypeError as e: raise ValueError(f'--space {text}: {e}') from None
+# %% ../../nbs/cli/commands.ipynb #a0b67855
+def _compare(args):
+    "Compare runs; their table, what the tests say, and the page"
+    from advtrain.all import compare_runs,write_comparison
+    c = compare_runs(args.folders)
+    page = write_comparison(c, args.out).resolve()
+    text = '\n'.join([c.table.to_string(), *c.sentences(), str(page)])
+    return text,dict(runs=c.table.reset_index().to_dict('records'), pairs=c.pairs.to_dict('records'), page=str(page))
 
-def _search(args, exp, space):
-    from advtrain.all import search
-    from advtrain.pages.report import result_line
-    out = args.out or Path('runs')/f'{exp.name}-search'
-    how = dict(sampler=args.sampler, pruner=args.pruner, log=args.log, **loading_options(args))
-    best = search(exp, space, find_data(args), out, args.trials, args.storage, args.study, **how)
-    page = str((out/'index.html').resolve())
-    if best is None: return page,dict(best=None, page=page)
-    folder = best.folder.resolve()
-    chosen = {k: getattr(best.experiment, k) for k in space}
-    words = ', '.join(f'{k} {v}' for k,v in chosen.items())
-    lines = [result_line(best), words, str(folder/'report.html'), page]
-    return '\n'.join(lines),dict(best=str(folder), chosen=chosen, page=page, **best.metrics)
-
-# %% ../../nbs/cli/commands.ipynb #9f5c84ce
+# %% ../../nbs/cli/commands.ipynb #54d42a5b
 def advtrain_compare(
     argv:list|None=None, # Arguments; `None` takes those of the shell
 )->int: # Exit code
     "Compare finished runs on one page"
-    p = Parser('advtrain_compare', 'Compare finished runs on the same data: what differs, whether the difference is more than '
-        'chance, and which images flipped.', 'RUN RUN …')
+    about = ('Compare finished runs on the same data: what differs, whether the difference is more than chance, and '
+        'which images flipped.')
+    p = Parser('advtrain_compare', about, 'RUN RUN …')
     p.add_argument('folders', nargs='+', metavar='RUN', type=Path, help='folder of a finished run')
     p.add_argument('--out', type=out_folder, default=Path('runs/comparison.html'),
         help='page to write; default: runs/comparison.html')
@@ -176,29 +200,15 @@ def advtrain_compare(
     if len(args.folders)<2: p.error('a comparison needs two runs or more')
     return run_guarded(args, p.prog, lambda: _compare(args))
 
-# %% ../../nbs/cli/commands.ipynb #f24d6d30
-def _compare(args):
-    from advtrain.all import compare_runs,write_comparison
-    c = compare_runs(args.folders)
-    page = write_comparison(c, args.out).resolve()
-    text = '\n'.join([c.table.to_string(), *c.sentences(), str(page)])
-    return text,dict(runs=c.table.reset_index().to_dict('records'), pairs=c.pairs.to_dict('records'), page=str(page))
+# %% ../../nbs/cli/commands.ipynb #68ae54de
+def _picture_bytes(fig, **how):
+    "A figure as a file"
+    buffer = io.BytesIO()
+    fig.savefig(buffer, **how)
+    return buffer.getvalue()
 
-# %% ../../nbs/cli/commands.ipynb #41fd7a39
-def advtrain_lr_find(
-    argv:list|None=None, # Arguments; `None` takes those of the shell
-)->int: # Exit code
-    "Suggest a learning rate, and draw its curve"
-    p = Parser('advtrain_lr_find', 'Raise the learning rate over 100 steps from tiny to huge, watch the loss, and suggest a rate '
-        'from where it falls. Nothing is trained.', 'PRESET or FILE.toml')
-    add_preset(p)
-    p.add_argument('--out', type=out_folder, default=Path('lr_find.png'), help='picture to write; default: lr_find.png')
-    args = p.parse_args(argv)
-    exp, = experiments_of(args, p)
-    return run_guarded(args, p.prog, lambda: _lr_find(args, exp))
-
-# %% ../../nbs/cli/commands.ipynb #9667598a
 def _lr_find(args, exp):
+    "Find a learning rate, and draw its curve"
     from advtrain.all import make_learner
     from advtrain.files.own import OwnFiles
     import matplotlib.pyplot as plt
@@ -206,11 +216,81 @@ def _lr_find(args, exp):
     own.check(args.out.name)
     learn = make_learner(exp, find_data(args), **loading_options(args))
     with learn.no_bar(): found = learn.lr_find()
-    plt.gcf().savefig(picture := io.BytesIO(), dpi=110, format='png')
+    picture = _picture_bytes(plt.gcf(), dpi=110, format='png')
     plt.close()
-    own.write(args.out.name, picture.getvalue())
+    own.write(args.out.name, picture)
     figure = str(args.out.resolve())
     return f'suggested learning rate: {found.valley:.2g}\n{figure}',dict(lr=found.valley, figure=figure)
+
+# %% ../../nbs/cli/commands.ipynb #30ad7653
+def advtrain_lr_find(
+    argv:list|None=None, # Arguments; `None` takes those of the shell
+)->int: # Exit code
+    "Suggest a learning rate, and draw its curve"
+    about = ('Raise the learning rate over 100 steps from tiny to huge, watch the loss, and suggest a rate from where '
+        'it falls. Nothing is trained.')
+    p = Parser('advtrain_lr_find', about, 'PRESET or FILE.toml')
+    add_preset(p)
+    p.add_argument('--out', type=out_folder, default=Path('lr_find.png'), help='picture to write; default: lr_find.png')
+    args = p.parse_args(argv)
+    exp, = experiments_of(args, p)
+    return run_guarded(args, p.prog, lambda: _lr_find(args, exp))
+
+# %% ../../nbs/cli/commands.ipynb #c1e30ddd
+def _map_names(files):
+    "A name for each heat map; images of one name get numbers, also where capitals don't count"
+    names = []
+    taken = set()
+    for stem in (Path(o).stem for o in files):
+        numbered = (f"{stem}{f'-{n}' if n else ''}.png" for n in (0, *range(2, len(files)+2)))
+        names.append(next(o for o in numbered if o.casefold() not in taken))
+        taken.add(names[-1].casefold())
+    return names
+
+def _image_paths(given):
+    "The images that were given, one by one or in folders"
+    from advtrain.look.predict import image_files
+    lost = [str(o) for o in given if not o.exists()]
+    if lost: raise FileNotFoundError(f"no such image: {', '.join(lost[:5])}")
+    files = [f for o in given for f in (image_files(o) if o.is_dir() else [o])]
+    if not files: raise ValueError(f"no images in {', '.join(map(str, given))}")
+    return files
+
+# %% ../../nbs/cli/commands.ipynb #df7f269f
+def _draw_maps(interp, layers, own, names):
+    "A picture for each image"
+    import matplotlib.pyplot as plt
+    for i,name in enumerate(names):
+        fig = interp.plot_gradcam([i], layers)
+        picture = _picture_bytes(fig, dpi=150)
+        plt.close(fig)
+        own.write(name, picture)
+    return [own.folder/o for o in names]
+
+def _prediction_line(r):
+    "What the network says of an image"
+    heat_map = [f"→ {r['heat_map']}"] if r['heat_map'] else []
+    return '  '.join([f"{r['probability']:6.1%}", r['class'], r['file'], *heat_map])
+
+# %% ../../nbs/cli/commands.ipynb #0851aac0
+def _predict(args):
+    "Classify images; a line and a row each"
+    from advtrain.all import Run
+    from advtrain.files.own import OwnFiles
+    run = Run(args.run)
+    files = _image_paths(args.images)
+    names = [] if args.no_maps else _map_names(files)
+    own = OwnFiles(args.out, 'heat maps')
+    own.check(*names)
+    learn = run.learner()
+    with learn.no_bar(): interp = learn.interpret(files)
+    maps = [None]*len(files) if args.no_maps else _draw_maps(interp, args.layers or run.experiment.layers, own, names)
+    def _row(file, r, heat_map):
+        probability = round(float(r.p_predicted), 4)
+        found = {'file': str(file), 'class': r.predicted, 'probability': probability}
+        return found | {'heat_map': heat_map and str(heat_map)}
+    rows = [_row(*o) for o in zip(files, interp.table.itertuples(), maps)]
+    return '\n'.join(map(_prediction_line, rows)),rows
 
 # %% ../../nbs/cli/commands.ipynb #b5275384
 def advtrain_predict(
@@ -228,47 +308,3 @@ def advtrain_predict(
     p.add_argument('--no-maps', action='store_true', help='draw no heat maps')
     args = p.parse_args(argv)
     return run_guarded(args, p.prog, lambda: _predict(args))
-
-# %% ../../nbs/cli/commands.ipynb #0851aac0
-def _predict(args):
-    from advtrain.all import Run
-    from advtrain.files.own import OwnFiles
-    from advtrain.look.predict import image_files
-    run = Run(args.run)
-    lost = [str(o) for o in args.images if not o.exists()]
-    if lost: raise FileNotFoundError(f"no such image: {', '.join(lost[:5])}")
-    files = [f for o in args.images for f in (image_files(o) if o.is_dir() else [o])]
-    if not files: raise ValueError(f"no images in {', '.join(map(str, args.images))}")
-    names = [] if args.no_maps else _map_names(files)
-    own = OwnFiles(args.out, 'heat maps')
-    own.check(*names)
-    learn = run.learner()
-    with learn.no_bar(): interp = learn.interpret(files)
-    maps = [None]*len(files) if args.no_maps else _draw_maps(interp, args.layers or run.experiment.layers, own, names)
-    rows = [{'file': str(f), 'class': r.predicted, 'probability': round(float(r.p_predicted), 4), 'heat_map': m and str(m)}
-        for f,r,m in zip(files, interp.table.itertuples(), maps)]
-    return '\n'.join(map(_prediction_line, rows)),rows
-
-def _prediction_line(r):
-    "What the network says of an image"
-    heat_map = [f"→ {r['heat_map']}"] if r['heat_map'] else []
-    return '  '.join([f"{r['probability']:6.1%}", r['class'], r['file'], *heat_map])
-
-def _map_names(files):
-    "A name for each heat map; images of one name get numbers, also where capitals don't count"
-    names,taken = [],set()
-    for stem in (Path(o).stem for o in files):
-        numbered = (f"{stem}{f'-{n}' if n else ''}.png" for n in (0, *range(2, len(files)+2)))
-        names.append(next(o for o in numbered if o.casefold() not in taken))
-        taken.add(names[-1].casefold())
-    return names
-
-def _draw_maps(interp, layers, own, names):
-    "A picture for each image"
-    import matplotlib.pyplot as plt
-    for i,name in enumerate(names):
-        fig = interp.plot_gradcam([i], layers)
-        fig.savefig(picture := io.BytesIO(), dpi=150)
-        plt.close(fig)
-        own.write(name, picture.getvalue())
-    return [own.folder/o for o in names]

@@ -14,7 +14,7 @@ from types import NoneType
 from ..checks import printable
 from ..runs.experiment import EXPERIMENTS,Experiment,FIELDS,field_types,grid,name_after
 
-# %% ../../nbs/cli/options.ipynb #c997ee79
+# %% ../../nbs/cli/options.ipynb #26542a01
 class Parser(argparse.ArgumentParser):
     "A parser whose errors are one line"
     def __init__(self, prog, description, usage):
@@ -31,32 +31,7 @@ class Parser(argparse.ArgumentParser):
         line = f"{self.prog}: {' '.join(message.split())} ({self.prog} --help lists what there is)"
         self.exit(2, printable(line)+'\n')
 
-def run_guarded(args, prog, f):
-    "Run `f`, print what it returns, text and an object for JSON; an error becomes one line and an exit code"
-    out = sys.stdout
-    rank = int(os.environ.get('RANK', 0))
-    if rank: args.quiet,args.json,prog = True,False,f'{prog}, rank {rank}' # one of several processes talks
-    try:
-        with open(os.devnull, 'w') as nowhere, _one_line_warnings(args, prog):
-            with redirect_stdout(nowhere if args.quiet else sys.stderr if args.json else out): text,obj = f()
-        if args.json: print(_as_json(obj), file=out)
-        elif not args.quiet: print(printable(text), file=out)
-        return 0
-    except KeyboardInterrupt as e: return 130 if rank else _print_line(prog, e or 'interrupted', 130)
-    except Exception as e:
-        if rank and getattr(e, 'everywhere', False): return 1 # rank 0 says it
-        if os.environ.get('ADVTRAIN_TRACEBACK'): raise
-        known = isinstance(e, (ValueError, OSError, FloatingPointError, ImportError))
-        return _print_line(prog, e if known else f'{type(e).__name__}: {e} (ADVTRAIN_TRACEBACK=1 shows where)', 1)
-
-@contextmanager
-def _one_line_warnings(args, prog):
-    "Warnings as one line each, none if quiet"
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', category=FutureWarning, module='torch')
-        warnings.showwarning = lambda message, *_, **__: None if args.quiet else _print_line(prog, f'warning: {message}', 0)
-        yield
-
+# %% ../../nbs/cli/options.ipynb #7bffa59c
 def _print_line(prog, what, code):
     "One line on the standard error"
     print(printable(f"{prog}: {' '.join(str(what).split()) or 'interrupted'}"), file=sys.stderr)
@@ -67,26 +42,75 @@ def _as_json(obj):
     text = json.dumps(obj, ensure_ascii=False, default=str)
     return re.sub('[\x7f-\x9f\ud800-\udfff]', lambda o: f'\\u{ord(o[0]):04x}', text)
 
-def out_folder(text):
-    "The name of an output as a path"
+@contextmanager
+def _one_line_warnings(args, prog):
+    "Warnings as one line each, none if quiet"
+    def _show(message, *_, **__):
+        if not args.quiet: _print_line(prog, f'warning: {message}', 0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', category=FutureWarning, module='torch')
+        warnings.showwarning = _show
+        yield
+
+# %% ../../nbs/cli/options.ipynb #81bea0dd
+def _error_words(error):
+    "What an error says; one that nobody foresaw says its kind, too"
+    if isinstance(error, (ValueError, OSError, FloatingPointError, ImportError)): return error
+    return f'{type(error).__name__}: {error} (ADVTRAIN_TRACEBACK=1 shows where)'
+
+# %% ../../nbs/cli/options.ipynb #c997ee79
+def run_guarded(
+    args, # Arguments, with `json` and `quiet`
+    prog:str, # Name of the command
+    f, # Function without arguments that returns text, and an object for JSON
+)->int: # Exit code
+    "Run `f`, and print what it returns; an error becomes one line and an exit code"
+    out = sys.stdout
+    rank = int(os.environ.get('RANK', 0))
+    if rank: # one of several processes talks
+        args.quiet = True
+        args.json = False
+        prog = f'{prog}, rank {rank}'
+    try:
+        with open(os.devnull, 'w') as nowhere, _one_line_warnings(args, prog):
+            meanwhile = sys.stderr if args.json else out
+            with redirect_stdout(nowhere if args.quiet else meanwhile): text,obj = f()
+        if args.json: print(_as_json(obj), file=out)
+        elif not args.quiet: print(printable(text), file=out)
+        return 0
+    except KeyboardInterrupt as e: return 130 if rank else _print_line(prog, e or 'interrupted', 130)
+    except Exception as e:
+        if rank and getattr(e, 'everywhere', False): return 1 # rank 0 says it
+        if os.environ.get('ADVTRAIN_TRACEBACK'): raise
+        return _print_line(prog, _error_words(e), 1)
+
+# %% ../../nbs/cli/options.ipynb #635a42e7
+def out_folder(
+    text:str, # An option's text
+)->Path:
+    "Make the name of an output a path"
     if not text: raise argparse.ArgumentTypeError('an output needs a name')
     return Path(text)
 
-# %% ../../nbs/cli/options.ipynb #26542a01
+# %% ../../nbs/cli/options.ipynb #a1ded619
 def _yes_no(text):
     if text not in ('yes','no'): raise argparse.ArgumentTypeError(f'{text!r} is neither yes nor no')
     return text=='yes'
+
+def _names(text): return tuple(text.split(','))
 
 _READERS = { # type -> placeholder in the help, function of the text, what the text is then
     str:   ('NAME', str, 'text'),
     bool:  ('YES|NO', _yes_no, 'yes or no'),
     int:   ('N', int, 'a whole number'),
     float: ('X', float, 'a number'),
-    tuple: ('NAMES', lambda text: tuple(text.split(',')), 'names'),
+    tuple: ('NAMES', _names, 'names'),
 }
 
-def field_reader(field):
-    "A function from an option's text to the value of its field"
+def field_reader(
+    field, # Field of an `Experiment`
+): # Function of a text, which raises an error that argparse shows
+    "Make a function from an option's text to the value of its field"
     kind,*others = field_types(field)
     _,read,words = _READERS[kind]
     def reader(text):
@@ -98,6 +122,12 @@ def field_reader(field):
     return reader
 
 # %% ../../nbs/cli/options.ipynb #51e71a84
+def _help(field):
+    "What a choice means, and its names"
+    meaning = field.metadata['meaning']
+    names = ', '.join(map(str, field.metadata['names']))
+    return (f'{meaning}: {names}' if names else meaning).replace('%', '%%')
+
 def _add_choices(parser, many):
     "An option for each choice, with one value or many"
     each = ', and each of several values is combined with each of the others' if many else ''
@@ -108,43 +138,38 @@ def _add_choices(parser, many):
         how = dict(dest=k, default=argparse.SUPPRESS, help=_help(f))
         if f.type is bool and not several: group.add_argument(flag, action=argparse.BooleanOptionalAction, **how)
         else:
-            how |= dict(type=field_reader(f), metavar=_READERS[field_types(f)[0]][0], nargs='+' if several else None)
+            placeholder = _READERS[field_types(f)[0]][0]
+            how |= dict(type=field_reader(f), metavar=placeholder, nargs='+' if several else None)
             group.add_argument(flag, **how)
 
-def _help(field):
-    "What a choice means, and its names"
-    meaning = field.metadata['meaning']
-    names = ', '.join(map(str, field.metadata['names']))
-    return (f'{meaning}: {names}' if names else meaning).replace('%', '%%')
-
-def add_log_option(parser):
-    "Others' tools"
+# %% ../../nbs/cli/options.ipynb #14b3e8ff
+def add_log_option(
+    parser:Parser, # Parser of a command
+):
+    "Add options for others' tools"
     for name,title in (('tensorboard','TensorBoard'),('wandb','Weights & Biases')):
         parser.add_argument(f'--{name}', dest='log', action='append_const', const=name, default=[],
             help=f'write to {title} as well')
 
-def add_preset(parser, nargs=None, many=False):
-    "The experiment and its data"
+def add_preset(
+    parser:Parser, # Parser of a command
+    nargs:str|None=None, # '?' if the preset may be left out
+    many:bool=False, # May a choice have several values?
+):
+    "Add options for the experiment and its data"
     parser.add_argument('preset', nargs=nargs, help=f"a preset ({', '.join(EXPERIMENTS)}) or a TOML file with choices")
-    parser.add_argument('--data', help='folder of classes, or a tar archive of one; default: the Fashion-MNIST sample for '
-        'quickstart, its own data for the experiment.toml of a run, CIFAR-10 otherwise')
+    parser.add_argument('--data', help='folder of classes, or a tar archive of one; default: the Fashion-MNIST sample '
+        'for quickstart, its own data for the experiment.toml of a run, CIFAR-10 otherwise')
     parser.add_argument('--workers', type=int, metavar='N', help='worker processes that load images')
     parser.add_argument('--skip-unreadable', action='store_true',
         help='leave out images that cannot be read, instead of stopping')
     _add_choices(parser, many)
 
-# %% ../../nbs/cli/options.ipynb #a1ded619
-def experiments_of(args, parser):
-    "The experiments that the arguments stand for, one unless they combine values; a parser's error if there is none"
-    try:
-        exp = find_preset(args)
-        given = {k: getattr(args, k) for k in FIELDS if hasattr(args, k)}
-        several = {k: v for k,v in given.items() if isinstance(v, list) and len(v)>1}
-        one = {k: v[0] if isinstance(v, list) else v for k,v in given.items() if k not in several}
-        return grid(_changed(exp, **one), **several)
-    except (ValueError, OSError) as e: parser.error(str(e))
-
-def find_preset(args):
+# %% ../../nbs/cli/options.ipynb #1bd1f558
+def find_preset(
+    args, # Arguments, with `preset`
+)->Experiment:
+    "Find the preset, or read the TOML file"
     if args.preset in EXPERIMENTS: return EXPERIMENTS[args.preset]
     if args.preset.endswith('.toml'): return Experiment.from_toml(Path(args.preset))
     raise ValueError(f"unknown preset {args.preset!r}: choose from {', '.join(EXPERIMENTS)}, or give a TOML file")
@@ -154,8 +179,24 @@ def _changed(exp, **changes):
     told = {k: v for k,v in changes.items() if v!=getattr(exp, k) and FIELDS[k].metadata['decides']}
     return exp.replace(**{'name': name_after(exp, told)} | changes)
 
-def find_data(args):
-    "The folder of the data"
+def experiments_of(
+    args, # Arguments: a preset and choices
+    parser:Parser, # Its parser, for errors
+)->list: # Experiments, one unless choices have several values
+    "Make the experiments that the arguments stand for; a wrong choice is the parser's error"
+    try:
+        exp = find_preset(args)
+        given = {k: getattr(args, k) for k in FIELDS if hasattr(args, k)}
+        several = {k: v for k,v in given.items() if isinstance(v, list) and len(v)>1}
+        one = {k: v[0] if isinstance(v, list) else v for k,v in given.items() if k not in several}
+        return grid(_changed(exp, **one), **several)
+    except (ValueError, OSError) as e: parser.error(str(e))
+
+# %% ../../nbs/cli/options.ipynb #74cf1247
+def find_data(
+    args, # Arguments, with `preset` and `data`
+): # A folder
+    "Find the folder of the data"
     from advtrain.data.sources import cifar10,data_folder,fashion_sample
     if args.data: return data_folder(args.data)
     about = Path(args.preset).with_name('environment.json')

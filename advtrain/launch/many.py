@@ -30,7 +30,7 @@ from ..pages.index import write_index
 from .runner import Runner,check_run_folder,is_done,opened_logs,record_stop
 from .progress import Progress
 
-# %% ../../nbs/launch/many.ipynb #9cef808d
+# %% ../../nbs/launch/many.ipynb #6995d930
 _TAKEN = 'index.html','study.db','figures',HOME # what lies beside runs
 
 def _check_experiments(experiments):
@@ -41,27 +41,54 @@ def _check_experiments(experiments):
         if not isinstance(o, Experiment): refuse('experiments', 'a list of Experiments', o, TypeError)
     names = [o.name for o in experiments]
     if not names: raise ValueError('there is no experiment to run: give a list of them')
-    if taken := [o for o in names if o.casefold() in _TAKEN]:
-        raise ValueError(f'a run cannot be called {taken[0]}, which lies beside the runs: give it another name')
-    if twice := sorted({n for n in names if names.count(n)>1}):
-        raise ValueError(f"two experiments are called {', '.join(twice)}: give each a name of its own")
+    taken = [o for o in names if o.casefold() in _TAKEN]
+    if taken: raise ValueError(f'a run cannot be called {taken[0]}, which lies beside the runs: give it another name')
+    twice = sorted({n for n in names if names.count(n)>1})
+    if twice: raise ValueError(f"two experiments are called {', '.join(twice)}: give each a name of its own")
     return experiments
 
+# %% ../../nbs/launch/many.ipynb #ca35b17d
+def _check_places(experiments, data, out, log):
+    "Raise an error for data, a folder or a log with which no run can work"
+    class_files(data)
+    check_run_folder(out, data)
+    OwnFiles(out, 'index').check('index.html')
+    for exp in experiments:
+        with opened_logs(log, exp, out/exp.name): pass # what is missing, is missing for all
+
+# %% ../../nbs/launch/many.ipynb #c4143472
 def _is_ours(out):
     "Is there a record of a run?"
     try: return 'experiment.toml' in OwnFiles(out).known()
     except ValueError: return False
 
 def _is_over(exp, out, data, retry_failed):
-    "Is there nothing left to do for this run? A folder that isn't one of ours has its error later, and stops no other run"
+    "Is there nothing left to do for this run?"
     try: done = is_done(exp, out, data)
     except ValueError:
         if _is_ours(out): raise
-        return False
-    if done: return not {OwnFiles(out).state(o) for o in PAGES} & {'missing','cut'}
+        return False # it has its error later, and stops no other run
+    own = OwnFiles(out)
+    if done: return not {own.state(o) for o in PAGES} & {'missing','cut'}
     return (out/'stopped.json').is_file() and not (out/CHECKSUMS).is_file() and not retry_failed
 
-# %% ../../nbs/launch/many.ipynb #6995d930
+# %% ../../nbs/launch/many.ipynb #04c80e44
+def attempt(
+    exp:Experiment, # The choices
+    data:str|Path, # Folder of classes
+    out:Path, # Folder of the run
+    **kwargs, # Passed on to `Runner`
+):
+    "Run an experiment; what goes wrong is written into its folder"
+    try: Runner(exp, data, out, quiet=True, **kwargs).run(resume=True)
+    except BlockingIOError: pass # it is another process's
+    except Exception as e:
+        try: record_stop(exp, out, 'failed', f'{type(e).__name__}: {e}', traceback.format_exc())
+        except (OSError, ValueError) as no:
+            warnings.warn(f'{exp.name} failed: {e}; and that cannot be written down: {no}', stacklevel=2)
+    gc.collect() # a learner and its callbacks know each other
+
+# %% ../../nbs/launch/many.ipynb #8ee9c081
 def pack_entries(
     experiments:list, # Experiments
 )->bytes: # For `register_entries`
@@ -73,7 +100,8 @@ def pack_entries(
         value = getattr(import_module(module), dictionary)[name]
         try: packed.append((module, dictionary, name, cloudpickle.dumps(value)))
         except Exception as e: # whatever it holds on to
-            raise ValueError(f"{dictionary}[{name!r}] can't be given to other processes, so its runs need jobs=1: {e}") from e
+            what = f"{dictionary}[{name!r}] can't be given to other processes"
+            raise ValueError(f'{what}, so its runs need jobs=1: {e}') from e
     return cloudpickle.dumps((sys.path, packed))
 
 def register_entries(
@@ -84,62 +112,7 @@ def register_entries(
     for module,dictionary,name,value in packed:
         getattr(import_module(module), dictionary)[name] = cloudpickle.loads(value)
 
-# %% ../../nbs/launch/many.ipynb #c4143472
-def attempt(exp, data, out, **kwargs):
-    "Run an experiment; what goes wrong is written into its folder"
-    try: Runner(exp, data, out, quiet=True, **kwargs).run(resume=True)
-    except BlockingIOError: pass # it is another process's
-    except Exception as e:
-        try: record_stop(exp, out, 'failed', f'{type(e).__name__}: {e}', traceback.format_exc())
-        except (OSError, ValueError) as no: warnings.warn(f'{exp.name} failed: {e}; and that cannot be written down: {no}', stacklevel=2)
-    gc.collect() # a learner and its callbacks know each other
-
-# %% ../../nbs/launch/many.ipynb #b1b845a0
-class _RunProcess:
-    "A run in a process of its own"
-    def __init__(self, exp, data, folder, slot, jobs, entries, kwargs):
-        self.exp,self.folder,self.errors = exp,folder,tempfile.TemporaryFile('w+')
-        env = os.environ | {'OMP_NUM_THREADS': str(max(1, torch.get_num_threads()//jobs))}
-        command = [sys.executable, '-c', 'import advtrain.all; from advtrain.launch.many import run_child; run_child()']
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self.errors,
-            text=True, env=env)
-        job = dict(experiment=exp.to_toml(), data=str(data), out=str(folder), slot=slot, jobs=jobs, entries=str(entries),
-            kwargs=kwargs)
-        self.process.stdin.write(json.dumps(job, default=str)+'\n')
-        self.process.stdin.flush() # and it stays open: its end tells the child that there is nobody left to run for
-
-    def ended(self):
-        "Is it over? If it died, that is written down"
-        if (code := self.process.poll()) is None: return False
-        if code and not (self.folder/CHECKSUMS).is_file() and not (self.folder/'stopped.json').is_file():
-            self.errors.seek(0)
-            trace = self.errors.read().strip()
-            how = signal.Signals(-code).name if code<0 else f'exit code {code}'
-            record_stop(self.exp, self.folder, 'failed', f"the process ended with {how}. {trace.splitlines()[-1] if trace else ''}", trace)
-        self.close()
-        return True
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdin.close()
-        self.errors.close()
-
-def run_side_by_side(todo, data, out, jobs, kwargs, on_epoch):
-    "Run experiments in processes of their own, `jobs` at a time"
-    waiting,busy = list(todo),{}
-    with ExitStack() as stack:
-        entries = Path(stack.enter_context(tempfile.TemporaryDirectory()))/'entries'
-        entries.write_bytes(pack_entries(todo))
-        stack.callback(lambda: [o.close() for o in busy.values()])
-        while waiting or busy:
-            for slot in [o for o in range(jobs) if o not in busy][:len(waiting)]:
-                exp = waiting.pop(0)
-                busy[slot] = _RunProcess(exp, data, out/exp.name, slot, jobs, entries, kwargs)
-            time.sleep(.2)
-            for slot in [k for k,o in busy.items() if o.ended()]: del busy[slot]
-            on_epoch()
-
+# %% ../../nbs/launch/many.ipynb #bdf448f0
 def run_child():
     "Run the experiment that the standard input names, for a `run_many` in another process, and end when that does"
     job = json.loads(os.read(0, 2**20).partition(b'\n')[0])
@@ -153,7 +126,70 @@ def run_child():
         torch.cuda.set_per_process_memory_fraction(.95/-(-job['jobs']//n))
     attempt(Experiment.from_toml(job['experiment']), job['data'], Path(job['out']), **job['kwargs'])
 
-# %% ../../nbs/launch/many.ipynb #8ee9c081
+# %% ../../nbs/launch/many.ipynb #b1b845a0
+class _RunProcess:
+    "A run in a process of its own"
+    def __init__(self, exp, data, folder, slot, jobs, entries, kwargs):
+        self.exp,self.folder = exp,folder
+        self.errors = tempfile.TemporaryFile('w+')
+        env = os.environ | {'OMP_NUM_THREADS': str(max(1, torch.get_num_threads()//jobs))}
+        command = [sys.executable, '-c', 'import advtrain.all; from advtrain.launch.many import run_child; run_child()']
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self.errors,
+            text=True, env=env)
+        job = dict(experiment=exp.to_toml(), data=str(data), out=str(folder), slot=slot, jobs=jobs,
+            entries=str(entries), kwargs=kwargs)
+        self.process.stdin.write(json.dumps(job, default=str)+'\n')
+        self.process.stdin.flush() # and it stays open: its end tells the child that there is nobody left to run for
+
+    def ended(self):
+        "Is it over? If it died, that is written down"
+        code = self.process.poll()
+        if code is None: return False
+        recorded = (self.folder/CHECKSUMS).is_file() or (self.folder/'stopped.json').is_file()
+        if code and not recorded: self._record_death(code)
+        self.close()
+        return True
+
+    def _record_death(self, code):
+        "Write down how the process ended, and what it said at last"
+        self.errors.seek(0)
+        trace = self.errors.read().strip()
+        how = signal.Signals(-code).name if code<0 else f'exit code {code}'
+        last = trace.splitlines()[-1] if trace else ''
+        record_stop(self.exp, self.folder, 'failed', f'the process ended with {how}. {last}', trace)
+
+    def close(self):
+        "End the process, if it has not ended"
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.errors.close()
+
+# %% ../../nbs/launch/many.ipynb #9cef808d
+def run_side_by_side(
+    todo:list, # Experiments
+    data:str|Path, # Folder of classes
+    out:Path, # Folder for a folder a run
+    jobs:int, # Runs at once
+    kwargs:dict, # Passed on to `attempt`
+    on_epoch, # Function to call again and again
+):
+    "Run experiments in processes of their own, `jobs` at a time"
+    waiting = list(todo)
+    busy = {} # slot -> process
+    with ExitStack() as stack:
+        entries = Path(stack.enter_context(tempfile.TemporaryDirectory()))/'entries'
+        entries.write_bytes(pack_entries(todo))
+        stack.callback(lambda: [o.close() for o in busy.values()])
+        while waiting or busy:
+            for slot in [o for o in range(jobs) if o not in busy][:len(waiting)]:
+                exp = waiting.pop(0)
+                busy[slot] = _RunProcess(exp, data, out/exp.name, slot, jobs, entries, kwargs)
+            time.sleep(.2)
+            for slot in [k for k,o in busy.items() if o.ended()]: del busy[slot]
+            on_epoch()
+
+# %% ../../nbs/launch/many.ipynb #f2e174fb
 @delegates(image_dls, but=DATA_CHOICES)
 def run_many(
     experiments, # `Experiment`s with different names, such as `grid` makes
@@ -170,12 +206,9 @@ def run_many(
     if not isinstance(jobs, int) or jobs<1: raise ValueError(f'jobs is a number of runs at once, from 1, not {jobs!r}')
     experiments = _check_experiments(experiments)
     if jobs>1: pack_entries(experiments) # what can't be handed to other processes is an error now
-    data,out = data_folder(data),check_path('out', out)
-    class_files(data)
-    check_run_folder(out, data)
-    OwnFiles(out, 'index').check('index.html')
-    for exp in experiments:
-        with opened_logs(log, exp, out/exp.name): pass # what is missing, is missing for all
+    data = data_folder(data)
+    out = check_path('out', out)
+    _check_places(experiments, data, out, log)
     todo = [exp for exp in experiments if not _is_over(exp, out/exp.name, data, retry_failed)]
     kwargs |= dict(log=list(log))
     out.mkdir(parents=True, exist_ok=True)
@@ -184,6 +217,7 @@ def run_many(
         if jobs>1: run_side_by_side(todo, data, out, jobs, kwargs, progress.update)
         else:
             for exp in todo: attempt(exp, data, out/exp.name, on_epoch=progress.update, **kwargs)
-    except KeyboardInterrupt: raise KeyboardInterrupt('stopped: the same call goes on with what is not finished') from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt('stopped: the same call goes on with what is not finished') from None
     finally: progress.update(last=True)
     return Runs(out, experiments)

@@ -15,6 +15,23 @@ import pandas as pd
 from ..console import LiveLines
 from ..runs.folder import Runs
 
+# %% ../../nbs/launch/progress.ipynb #cc9c716f
+def _duration(seconds): return f'{seconds/60:.0f} min' if seconds>=90 else f'{seconds:.0f} s'
+
+def _line(r):
+    "A run in one line; `r` is its row in the table of `Runs`"
+    if r.state in ('failed','pruned'): return f'{r.name}: {r.state}: {r.reason}'
+    best = f'best accuracy {r.best_watched_accuracy:.1%} at epoch {r.best_epoch:.0f}' if r.epochs else ''
+    if r.state=='trained': return f'{r.name}: {best} of {r.of:.0f}, {_duration(r.seconds)}'
+    if r.state=='finished': return f'{_test_result(r)}, {_duration(r.seconds)}'
+    left = f', {_duration(r.seconds/r.epochs*(r.of-r.epochs))} left' if 0<r.epochs<r.of else ''
+    return f"{r.name}: epoch {r.epochs:.0f} of {r.of:.0f}{', '+best if best else ''}{left}"
+
+def _test_result(r):
+    "What a finished run came to"
+    return (f'{r.name}: test accuracy {r.test_accuracy:.2%} ({r.test_correct:.0f}/{r.test_images:.0f}), '
+        f'weights of epoch {r.best_epoch:.0f} of {r.of:.0f}')
+
 # %% ../../nbs/launch/progress.ipynb #4dae64a2
 _ENDED_STATES = 'finished','trained','failed','pruned'
 
@@ -26,12 +43,17 @@ class Progress:
         write_page=noop, # Function of `Runs` that writes their page
     ):
         self.out,self.experiments,self.write_page = out,experiments,write_page
-        self.lines,self.start,self.shown = LiveLines(sys.stdout),time.monotonic(),0
+        self.lines = LiveLines(sys.stdout)
+        self.start = time.monotonic()
+        self.shown = 0
         table = self._table()
-        self.before,self.ended = table.epochs.sum(),{n for n,s in table.state.items() if s in _ENDED_STATES}
+        self.before = table.epochs.sum()
+        self.ended = {n for n,s in table.state.items() if s in _ENDED_STATES}
 
     def _table(self):
-        if self.experiments is None and not any(self.out.glob('*/experiment.toml')): return pd.DataFrame(dict(state=[], epochs=[], of=[]))
+        "The table of the runs, empty before the first has begun"
+        nothing_yet = self.experiments is None and not any(self.out.glob('*/experiment.toml'))
+        if nothing_yet: return pd.DataFrame(dict(state=[], epochs=[], of=[]))
         return Runs(self.out, self.experiments).table
 
     def update(self,
@@ -40,30 +62,33 @@ class Progress:
         "Say what is new, a second after the last time at the earliest"
         if not last and time.monotonic()-self.shown < 1: return
         table = self._table()
+        self._show(table, last)
+        self.shown = time.monotonic()
+        if len(table): self._write_page(last)
+
+    def _show(self, table, last):
+        "Write a line for each run that has ended, and, until it's over, lines that change"
         over = [n for n,s in table.state.items() if s in _ENDED_STATES and n not in self.ended]
         self.ended.update(over)
-        lines,running = [_line(table.loc[n]) for n in over],[_line(table.loc[n]) for n in table.index[table.state=='running']]
-        self.lines.show([*lines, *([self._all(table)] if last else [])], [] if last else [*running, self._all(table)])
-        self.shown = time.monotonic()
-        if not len(table): return
-        try: self.write_page(Runs(self.out, self.experiments, others=True))
-        except Exception as e: # the runs are worth more than their page
-            if last: raise
-            warnings.warn(f"{self.out/'index.html'} cannot be written: {e}", stacklevel=2)
+        ended = [_line(table.loc[n]) for n in over]
+        running = [_line(table.loc[n]) for n in table.index[table.state=='running']]
+        line = self._all(table)
+        if last: self.lines.show([*ended, line], [])
+        else: self.lines.show(ended, [*running, line])
 
     def _all(self, table):
         "The line for all"
-        words,open_ = ', '.join(f'{n} {s}' for s,n in table.state.value_counts().items()),table[~table.state.isin(_ENDED_STATES)]
-        done,left = table.epochs.sum()-self.before,(open_.of-open_.epochs).sum()
-        return f'{len(table)} runs: {words}' + (f'; {_duration((time.monotonic()-self.start)/done*left)} left' if done and left else '') + f"; {self.out/'index.html'}"
+        states = ', '.join(f'{n} {s}' for s,n in table.state.value_counts().items())
+        parts = [f'{len(table)} runs: {states}']
+        unfinished = table[~table.state.isin(_ENDED_STATES)]
+        done = table.epochs.sum()-self.before
+        left = (unfinished.of-unfinished.epochs).sum()
+        if done and left: parts.append(f'{_duration((time.monotonic()-self.start)/done*left)} left')
+        return '; '.join([*parts, str(self.out/'index.html')])
 
-def _duration(seconds): return f'{seconds/60:.0f} min' if seconds>=90 else f'{seconds:.0f} s'
-
-def _line(r):
-    "A run in one line"
-    if r.state in ('failed','pruned'): return f'{r.name}: {r.state}: {r.reason}'
-    best = f'best accuracy {r.best_watched_accuracy:.1%} at epoch {r.best_epoch:.0f}' if r.epochs else ''
-    if r.state=='trained': return f'{r.name}: {best} of {r.of:.0f}, {_duration(r.seconds)}'
-    if r.state=='finished': return f'{r.name}: test accuracy {r.test_accuracy:.2%} ({r.test_correct:.0f}/{r.test_images:.0f}), weights of epoch {r.best_epoch:.0f} of {r.of:.0f}, {_duration(r.seconds)}'
-    left = f', {_duration(r.seconds/r.epochs*(r.of-r.epochs))} left' if 0<r.epochs<r.of else ''
-    return f"{r.name}: epoch {r.epochs:.0f} of {r.of:.0f}{', '+best if best else ''}{left}"
+    def _write_page(self, last):
+        "Write the page; one that can't be written is a warning, and an error at the end"
+        try: self.write_page(Runs(self.out, self.experiments, others=True))
+        except Exception as e: # the runs are worth more than their page
+            if last: raise
+            warnings.warn(f"{self.out/'index.html'} cannot be written: {e}", stacklevel=3)

@@ -20,46 +20,75 @@ from ..runs.run import NAME_COLUMNS,escape_formulas
 def to_json(obj): return json.dumps(obj, indent=2, ensure_ascii=False)+'\n'
 
 # %% ../../nbs/launch/results.ipynb #1cc5fe71
-def save_figure(fig, own, name):
-    "Save a figure as a PNG, and close it"
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', message='Glyph .* missing') # names in scripts that matplotlib's font lacks; the page's own text has them
-        fig.savefig(buffer, dpi=110)
-    plt.close(fig)
-    own.write(f'figures/{name}.png', buffer.getvalue())
+def _accuracy(interp, ending=''):
+    "The share and the number of right predictions"
+    n_right = int((interp.table.actual==interp.table.predicted).sum())
+    return {f'test_accuracy{ending}': n_right/len(interp.table), f'test_correct{ending}': n_right}
 
-def save_figures(tested, own):
-    "Draw and save the figures of a trained network"
-    for name,draw in DRAW.items():
-        if fig := draw(tested): save_figure(fig, own, name)
+def _test_metrics(interp, flipped):
+    "What the test set says"
+    table = interp.table
+    with_flip = {} if flipped is None else _accuracy(flipped, '_flip')
+    return with_flip | _accuracy(interp) | dict(
+        test_images=len(table), test_loss=float(table.loss.mean()), calibration_error=interp.calibration()[1])
 
-def _right(interp): return int((interp.table.actual==interp.table.predicted).sum())
-
-def run_metrics(learn, interp, flipped=None):
-    "What a run comes to, in numbers"
-    rows,table = learn.epoch_log.rows,interp.table
+def run_metrics(
+    learn, # The trained learner
+    interp, # Its predictions of the test set
+    flipped=None, # The same, where each image was looked at twice, as it is and mirrored
+)->dict: # For `metrics.json`
+    "Collect what a run comes to, in numbers"
+    dls = learn.dls
+    rows = learn.epoch_log.rows
     best = best_row(rows)
-    res = {} if flipped is None else dict(test_accuracy_flip=_right(flipped)/len(table), test_correct_flip=_right(flipped))
-    res |= dict(test_accuracy=_right(interp)/len(table), test_correct=_right(interp), test_images=len(table))
-    res |= dict(test_loss=float(table.loss.mean()), calibration_error=interp.calibration()[1])
-    res |= dict(watched=watched_title(learn.dls).lower(), epochs=len(rows))
-    res |= dict(best_epoch=best['epoch'], best_watched_accuracy=best['valid_acc'])
-    res |= dict(train_images=len(learn.dls.train.dataset), valid_images=len(learn.dls.valid.dataset))
-    res |= dict(classes=list(map(str, learn.dls.vocab)), parameters=sum(p.numel() for p in learn.model.parameters()))
-    return res | dict(lr=learn.lr, precision=learn.precision.used, seconds=sum(r['seconds'] for r in rows))
+    return _test_metrics(interp, flipped) | dict(
+        watched=watched_title(dls).lower(), epochs=len(rows),
+        best_epoch=best['epoch'], best_watched_accuracy=best['valid_acc'],
+        train_images=len(dls.train.dataset), valid_images=len(dls.valid.dataset), classes=list(map(str, dls.vocab)),
+        parameters=sum(p.numel() for p in learn.model.parameters()),
+        lr=learn.lr, precision=learn.precision.used, seconds=sum(r['seconds'] for r in rows))
 
 # %% ../../nbs/launch/results.ipynb #e8d49665
-def best_weights(learn, out):
-    "The weights of the best epoch"
+def best_weights(
+    learn, # The trained learner
+    out:Path, # Folder of the run
+)->dict: # Tensors by name
+    "Read the weights of the best epoch"
     weights,meta = load_tensors(out/'weights.safetensors')
     if meta.get('row')!=best_row(learn.epoch_log.rows) or weights.keys()!=learn.model.state_dict().keys():
         raise ValueError(f"{out/'weights.safetensors'} is not of this run's best epoch: was it exchanged?")
     return weights
 
-def predictions_csv(interp, root):
-    "The predictions as CSV"
+# %% ../../nbs/launch/results.ipynb #f7045a37
+def predictions_csv(
+    interp, # Predictions
+    root:Path, # Folder of the data
+)->str:
+    "Write the predictions as CSV"
     paths = [Path(o).relative_to(root).as_posix() for o in interp.items]
     table = interp.table.assign(path=paths)
     table = table.assign(**{k: escape_formulas(table[k]) for k in NAME_COLUMNS})
     return table.to_csv(index_label='index', quoting=csv.QUOTE_NONNUMERIC)
+
+# %% ../../nbs/launch/results.ipynb #bc50ee54
+def save_figure(
+    fig, # Figure of matplotlib
+    own, # `OwnFiles` of the run
+    name:str, # Name of the figure
+):
+    "Save a figure as a PNG, and close it"
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # matplotlib's font lacks some scripts; the page's own text has such names
+        warnings.filterwarnings('ignore', message='Glyph .* missing')
+        fig.savefig(buffer, dpi=110)
+    plt.close(fig)
+    own.write(f'figures/{name}.png', buffer.getvalue())
+
+def save_figures(
+    tested, # `TrainedRun`: choices, learner and predictions
+    own, # `OwnFiles` of the run
+):
+    "Draw and save the figures of a trained network"
+    for name,draw in DRAW.items():
+        if fig := draw(tested): save_figure(fig, own, name)

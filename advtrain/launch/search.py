@@ -35,7 +35,8 @@ from .study import open_study,requeue_lost,suggest,without_secrets
 # %% ../../nbs/launch/search.ipynb #f8562b1e
 class ReportTrial(RunCallback):
     "Tell a trial the accuracy after each epoch, and stop when it is pruned"
-    order,passive = ORDER['ReportTrial'],True # what was reported was saved before
+    order = ORDER['ReportTrial']
+    passive = True # what was reported was saved before
     def __init__(self,
         trial, # Trial of Optuna
         reported:set, # Epochs that were reported before its process died
@@ -67,25 +68,27 @@ def run_trial(
     try:
         with runner.opened(): runner.train(resume=True, cbs=[report], find=False)
     except Exception as e:
-        record_stop(exp, folder, 'failed', f'{type(e).__name__}: {e}', traceback.format_exc())
-        trial.set_user_attr('error', f'{type(e).__name__}: {e}')
+        what = f'{type(e).__name__}: {e}'
+        record_stop(exp, folder, 'failed', what, traceback.format_exc())
+        trial.set_user_attr('error', what)
         raise
     rows = runner.learn.epoch_log.rows
-    best = best_row(rows)
-    if report.pruned:
-        record_stop(exp, folder, 'pruned', f"best accuracy {best['valid_acc']:.1%} in {len(rows)} of {exp.epochs} epochs: others were ahead")
-        raise import_extra('optuna', 'search').TrialPruned()
-    return best['valid_acc']
+    accuracy = best_row(rows)['valid_acc']
+    if not report.pruned: return accuracy
+    reason = f'best accuracy {accuracy:.1%} in {len(rows)} of {exp.epochs} epochs: others were ahead'
+    record_stop(exp, folder, 'pruned', reason)
+    raise import_extra('optuna', 'search').TrialPruned()
 
-def _original(trial): return trial.system_attrs.get('failed_trial', trial.number)
-
+# %% ../../nbs/launch/search.ipynb #1e69bb8b
 def trial_folder(
     trial, # Trial of Optuna, finished or not
     out:Path, # Folder of the search
 )->Path: # That of its first try
     "The folder of a trial"
-    return out/f'trial-{_original(trial):04}'
+    first = trial.system_attrs.get('failed_trial', trial.number)
+    return out/f'trial-{first:04}'
 
+# %% ../../nbs/launch/search.ipynb #64d6f2bd
 def tidy_trials(
     study, # Study of Optuna
     out:Path, # Folder of the search
@@ -99,62 +102,92 @@ def tidy_trials(
         weights = ['weights.safetensors']*(o.state.name=='PRUNED')
         OwnFiles(folder).remove(*(f.name for f in checkpoints(folder)), *weights)
 
-# %% ../../nbs/launch/search.ipynb #64d6f2bd
+# %% ../../nbs/launch/search.ipynb #58c43b29
 _PLOTS = 'optimization_history intermediate_values param_importances slice parallel_coordinate'.split()
+
+def _plot_png(plot, study):
+    "A plot of Optuna's as a PNG; it raises what Optuna raises where there are too few trials for it"
+    plot(study)
+    buffer = io.BytesIO()
+    plt.gcf().savefig(buffer, dpi=100, bbox_inches='tight')
+    return buffer.getvalue()
 
 def draw_study(
     study, # Study of Optuna
     out:Path, # Folder of the search
 ):
     "Draw what can be drawn so far"
-    plots,own = import_extra('optuna.visualization.matplotlib', 'search'),OwnFiles(out, 'search')
+    plots = import_extra('optuna.visualization.matplotlib', 'search')
+    own = OwnFiles(out, 'search')
     for name in _PLOTS:
         before = set(plt.get_fignums())
-        with warnings.catch_warnings(), plt.rc_context(), suppress(ValueError, RuntimeError, ZeroDivisionError): # too few trials for this one
+        too_few = suppress(ValueError, RuntimeError, ZeroDivisionError) # trials for this one
+        with warnings.catch_warnings(), plt.rc_context(), too_few:
             warnings.simplefilter('ignore') # Optuna calls its matplotlib plots experimental
-            getattr(plots, f'plot_{name}')(study)
-            plt.gcf().savefig(picture := io.BytesIO(), dpi=100, bbox_inches='tight')
-            own.write(f'figures/{name}.png', picture.getvalue())
+            own.write(f'figures/{name}.png', _plot_png(getattr(plots, f'plot_{name}'), study))
         for o in set(plt.get_fignums())-before: plt.close(o)
 
-# %% ../../nbs/launch/search.ipynb #79560db8
-@delegates(image_dls, but=DATA_CHOICES)
-def search(
-    exp:Experiment, # What all trials have in common
-    space:dict, # Fields, and for each a list of values, (lowest, highest), (lowest, highest, 'log'), or a distribution of Optuna
-    data:str|Path, # Folder of classes, see `image_dls`
-    out:str|Path, # Folder for a folder a trial, and `index.html`
-    trials:int=20, # Trials of the whole study, those of other processes and earlier calls included
-    storage:str|None=None, # Database, such as 'postgresql+pg8000://user@host/name'; `None` for a SQLite file in `out`
-    study:str|None=None, # Name of the study in the database; `None` for that of the experiment
-    sampler=None, # Sampler of Optuna, or the name of its class; `None` for Optuna's default
-    pruner=None, # Pruner of Optuna, or the name of its class; `None` for Optuna's default
-    heartbeat:int=20, # Seconds between two signs of life of a trial; after three missed ones another process takes it
-    log:tuple=(), # Others' tools to write to as well, names in `LOGS`
-    **kwargs, # Passed on to `image_dls`
-)->Run|None: # The best trial, tested; `None` if its folder is on another machine
-    "Search for the choices of highest accuracy on the validation split"
-    check_not_launched('search', 'the same call in several processes')
-    if getattr(exp, 'watch', '')=='test': raise ValueError("a search that watched the test set would choose on it: take watch='valid'")
-    check_whole('trials', trials, 1)
-    check_whole('heartbeat', heartbeat, 1)
-    for k,v in dict(storage=storage, study=study).items(): check_text(k, v)
-    if not isinstance(exp, Experiment): refuse('exp', 'an Experiment, such as those in EXPERIMENTS', exp, TypeError)
-    if not isinstance(space, dict): refuse('space', 'a dictionary of fields and where they are searched', space, TypeError)
-    space,out = distributions(exp, space),check_path('out', out)
-    check_run_folder(out, data)
-    OwnFiles(out, 'index').check('index.html')
-    with _quiet_optuna(), without_secrets(storage), plt.rc_context({'interactive': False}):
-        url = _prepared(out, storage)
-        found = make_learner(exp, data, **kwargs).dls.fingerprint['all']
-        storage = open_storage(url, heartbeat)
-        study = open_study(exp, space, found, storage, study or exp.name, sampler, pruner)
-        try: _search(study, StudyLock(storage.engine, out, study.study_name), exp, space, data, out, trials, heartbeat, dict(log=log, **kwargs))
-        finally: storage.remove_session()
-        return _test_best(study, data, out, log=log, **kwargs)
+# %% ../../nbs/launch/search.ipynb #298802ed
+def _objective(study, lock, exp, space, data, out, on_epoch, kwargs):
+    "The function that Optuna calls with each trial"
+    def _run(trial):
+        lock.release()
+        chosen = {k: suggest(trial, k, v) for k,v in space.items()}
+        frozen = study.trials[trial.number]
+        folder = trial_folder(frozen, out)
+        named = exp.replace(name=f'{exp.name}-{folder.name}', **chosen)
+        return run_trial(trial, named, data, folder, set(frozen.intermediate_values), on_epoch, **kwargs)
+    return _run
 
+# %% ../../nbs/launch/search.ipynb #2dd75f5b
+def _next(study, lock, objective, trials, heartbeat):
+    "Run a trial, or wait for those of others; is the study still open?"
+    lock.acquire()
+    try:
+        requeue_lost(study)
+        over,running,waiting = count_trials(study)
+        if waiting or over+running < trials: study.optimize(objective, n_trials=1, catch=(Exception,))
+        elif not running: return False
+        else:
+            lock.release()
+            time.sleep(min(5, heartbeat))
+        return True
+    finally: lock.release()
+
+# %% ../../nbs/launch/search.ipynb #72d43c43
+def _run_trials(study, lock, objective, progress, trials, heartbeat):
+    "Run trials until all are over, and draw the study"
+    drawn = None
+    try:
+        while _next(study, lock, objective, trials, heartbeat):
+            over = count_trials(study)[0]
+            if over!=drawn:
+                tidy_trials(study, progress.out)
+                draw_study(study, progress.out)
+            drawn = over
+            progress.update()
+    except KeyboardInterrupt: raise KeyboardInterrupt('stopped: the same call goes on') from None
+    finally: progress.update(last=True)
+
+# %% ../../nbs/launch/search.ipynb #5f129fbf
+def _test_best(study, data, out, **kwargs):
+    "Finish the best trial: its weights are read, and the test set, once"
+    complete = [o for o in study.get_trials(deepcopy=False) if o.state.name=='COMPLETE']
+    if not complete: raise ValueError(f"no trial came to its end: {out/'index.html'} shows why")
+    best = study.best_trial
+    folder = trial_folder(best, out)
+    if not (folder/'experiment.toml').is_file():
+        where = best.user_attrs['folder']
+        print(f'the best trial, {best.number} with an accuracy of {best.value:.2%}, lies in {where}')
+        return None
+    exp = Experiment.from_toml(folder/'experiment.toml')
+    run = Runner(exp, data, folder, quiet=True, wait=True, **kwargs).run(resume=True)
+    write_index(out)
+    return run
+
+# %% ../../nbs/launch/search.ipynb #2d94b0be
 def _prepared(out, storage):
-    "Make the folder, where nothing of somebody else's is in the way; the address of the database, without one that of a SQLite file there"
+    "Make the folder, where nothing of somebody else's is in the way; the address of the database"
     own = OwnFiles(out, 'search')
     own.check(*['study.db']*(storage is None), *(f'figures/{o}.png' for o in _PLOTS))
     own.home.mkdir(parents=True, exist_ok=True)
@@ -172,48 +205,51 @@ def _quiet_optuna():
         try: yield
         finally: optuna.logging.set_verbosity(before)
 
-def _search(study, turn, exp, space, data, out, trials, heartbeat, kwargs):
-    "Run trials until all are over, and draw the study"
-    progress,drawn = Progress(out, write_page=write_index),None
-    def _objective(trial):
-        turn.release()
-        chosen,frozen = {k: suggest(trial, k, v) for k,v in space.items()},study.trials[trial.number]
-        folder = trial_folder(frozen, out)
-        return run_trial(trial, exp.replace(name=f'{exp.name}-{folder.name}', **chosen), data, folder, set(frozen.intermediate_values), progress.update, **kwargs)
-    try:
-        while _next(study, turn, _objective, trials, heartbeat):
-            if (over := count_trials(study)[0])!=drawn:
-                tidy_trials(study, out)
-                draw_study(study, out)
-            drawn = over
-            progress.update()
-    except KeyboardInterrupt: raise KeyboardInterrupt('stopped: the same call goes on') from None
-    finally: progress.update(last=True)
+# %% ../../nbs/launch/search.ipynb #96eeff9c
+def _check_search(exp, space, trials, heartbeat, storage, study):
+    "Raise an error for arguments with which no search can work"
+    check_not_launched('search', 'the same call in several processes')
+    if getattr(exp, 'watch', '')=='test':
+        raise ValueError("a search that watched the test set would choose on it: take watch='valid'")
+    check_whole('trials', trials, 1)
+    check_whole('heartbeat', heartbeat, 1)
+    for k,v in dict(storage=storage, study=study).items(): check_text(k, v)
+    if not isinstance(exp, Experiment): refuse('exp', 'an Experiment, such as those in EXPERIMENTS', exp, TypeError)
+    if not isinstance(space, dict):
+        refuse('space', 'a dictionary of fields and where they are searched', space, TypeError)
 
-def _next(study, turn, objective, trials, heartbeat):
-    "Run a trial, or wait for those of others; is the study still open?"
-    turn.acquire()
-    try:
-        requeue_lost(study)
-        over,running,waiting = count_trials(study)
-        if waiting or over+running < trials: study.optimize(objective, n_trials=1, catch=(Exception,))
-        elif not running: return False
-        else:
-            turn.release()
-            time.sleep(min(5, heartbeat))
-        return True
-    finally: turn.release()
-
-def _test_best(study, data, out, **kwargs):
-    "Finish the best trial: its weights are read, and the test set, once"
-    complete = [o for o in study.get_trials(deepcopy=False) if o.state.name=='COMPLETE']
-    if not complete: raise ValueError(f"no trial came to its end: {out/'index.html'} shows why")
-    best = study.best_trial
-    folder = trial_folder(best, out)
-    if not (folder/'experiment.toml').is_file():
-        print(f"the best trial, {best.number} with an accuracy of {best.value:.2%}, lies in {best.user_attrs['folder']}")
-        return None
-    exp = Experiment.from_toml(folder/'experiment.toml')
-    run = Runner(exp, data, folder, quiet=True, wait=True, **kwargs).run(resume=True)
-    write_index(out)
-    return run
+# %% ../../nbs/launch/search.ipynb #10d07dab
+@delegates(image_dls, but=DATA_CHOICES)
+def search( # noqa: PLR0913
+    exp:Experiment, # What all trials have in common
+    space:dict, # Field -> list of values, (lowest, highest), (lowest, highest, 'log'), or a distribution of Optuna
+    data:str|Path, # Folder of classes, see `image_dls`
+    out:str|Path, # Folder for a folder a trial, and `index.html`
+    trials:int=20, # Trials of the whole study, those of other processes and earlier calls included
+    storage:str|None=None, # Database, such as 'postgresql+pg8000://user@host/name'; `None` for a SQLite file in `out`
+    study:str|None=None, # Name of the study in the database; `None` for that of the experiment
+    sampler=None, # Sampler of Optuna, or the name of its class; `None` for Optuna's default
+    pruner=None, # Pruner of Optuna, or the name of its class; `None` for Optuna's default
+    heartbeat:int=20, # Seconds between two signs of life of a trial; after three missed ones another process takes it
+    log:tuple=(), # Others' tools to write to as well, names in `LOGS`
+    **kwargs, # Passed on to `image_dls`
+)->Run|None: # The best trial, tested; `None` if its folder is on another machine
+    "Search for the choices of highest accuracy on the validation split"
+    _check_search(exp, space, trials, heartbeat, storage, study)
+    space = distributions(exp, space)
+    out = check_path('out', out)
+    check_run_folder(out, data)
+    OwnFiles(out, 'index').check('index.html')
+    with _quiet_optuna(), without_secrets(storage), plt.rc_context({'interactive': False}):
+        url = _prepared(out, storage)
+        fingerprint = make_learner(exp, data, **kwargs).dls.fingerprint['all']
+        kwargs |= dict(log=log)
+        storage = open_storage(url, heartbeat)
+        study = open_study(exp, space, fingerprint, storage, study or exp.name, sampler, pruner)
+        try:
+            lock = StudyLock(storage.engine, out, study.study_name)
+            progress = Progress(out, write_page=write_index)
+            objective = _objective(study, lock, exp, space, data, out, progress.update, kwargs)
+            _run_trials(study, lock, objective, progress, trials, heartbeat)
+        finally: storage.remove_session()
+        return _test_best(study, data, out, **kwargs)

@@ -18,51 +18,50 @@ from ..files.atomic import HOME
 from ..runs.experiment import Experiment,FIELDS,field_types
 
 # %% ../../nbs/launch/study.ipynb #cd830293
+def _distribution(name, values):
+    "The distribution of a choice"
+    optuna = import_extra('optuna', 'search')
+    field = FIELDS[name]
+    types = field_types(field)
+    if name=='seed' or not field.metadata['decides']:
+        raise ValueError(f'{name} is no choice that accuracy could decide')
+    if isinstance(values, optuna.distributions.BaseDistribution): return values
+    if isinstance(values, list) and values: return optuna.distributions.CategoricalDistribution(values)
+    is_range = isinstance(values, tuple) and len(values) in (2,3) and values[2:] in ((),('log',))
+    if is_range and {int,float}&set(types):
+        make = optuna.distributions.FloatDistribution if float in types else optuna.distributions.IntDistribution
+        try: return make(*values[:2], log=len(values)==3)
+        except (ValueError, TypeError) as e: raise ValueError(f'{name} cannot be searched in {values!r}: {e}') from e
+    raise ValueError(f"{name} is searched in a list of values, in (lowest, highest) or in (lowest, highest, 'log') "
+        f'if it is a number, not in {values!r}')
+
+# %% ../../nbs/launch/study.ipynb #9b40c3a8
 def distributions(
     exp:Experiment, # What all trials have in common
-    space:dict, # Fields, and for each a list of values, (lowest, highest), (lowest, highest, 'log'), or a distribution of Optuna
+    space:dict, # Field -> list of values, (lowest, highest), (lowest, highest, 'log'), or a distribution of Optuna
 )->dict: # Distributions of Optuna by field
     "Make Optuna's distributions, and check that the experiment accepts what they hold"
-    if not space: raise ValueError("the space is empty: name a choice and its values, such as {'norm': ['layer','batch']}")
+    if not space:
+        raise ValueError("the space is empty: name a choice and its values, such as {'norm': ['layer','batch']}")
     exp.replace(**{k: getattr(exp, k, None) for k in space}) # are these fields?
     res = {k: _distribution(k, v) for k,v in space.items()}
     for k,dist in res.items():
         for v in getattr(dist, 'choices', None) or (dist.low, dist.high): exp.replace(**{k: v})
     return res
 
-def _distribution(name, values):
-    optuna,types = import_extra('optuna', 'search'),field_types(FIELDS[name])
-    if name=='seed' or not FIELDS[name].metadata['decides']: raise ValueError(f'{name} is no choice that accuracy could decide')
-    if isinstance(values, optuna.distributions.BaseDistribution): return values
-    if isinstance(values, list) and values: return optuna.distributions.CategoricalDistribution(values)
-    if isinstance(values, tuple) and len(values) in (2,3) and {int,float}&set(types) and values[2:] in ((),('log',)):
-        make = optuna.distributions.FloatDistribution if float in types else optuna.distributions.IntDistribution
-        try: return make(*values[:2], log=len(values)==3)
-        except (ValueError, TypeError) as e: raise ValueError(f'{name} cannot be searched in {values!r}: {e}') from e
-    raise ValueError(f"{name} is searched in a list of values, in (lowest, highest) or in (lowest, highest, 'log') if it is a number, not in {values!r}")
-
-def suggest(trial, name, dist):
-    "The value that a trial has for a choice"
+# %% ../../nbs/launch/study.ipynb #1296885f
+def suggest(
+    trial, # Trial of Optuna
+    name:str, # Field
+    dist, # Its distribution
+): # A value of the field
+    "Let a trial propose the value of a choice"
     if hasattr(dist, 'choices'): return trial.suggest_categorical(name, dist.choices)
-    suggest = trial.suggest_int if isinstance(dist, import_extra('optuna', 'search').distributions.IntDistribution) else trial.suggest_float
+    is_whole = isinstance(dist, import_extra('optuna', 'search').distributions.IntDistribution)
+    suggest = trial.suggest_int if is_whole else trial.suggest_float
     return suggest(name, dist.low, dist.high, step=dist.step, log=dist.log)
 
-# %% ../../nbs/launch/study.ipynb #0db2ae3a
-def _secrets(url):
-    "The passwords in the address of a database, as they stand there and as they are meant"
-    raw = re.findall('://[^/]*?:(.+)@', url) + re.findall('[?&][^=&]*(?:pass|pwd|secret|token|key)[^=&]*=([^&]+)', url, re.I)
-    return sorted({*raw, *map(unquote_plus, raw)}, key=len, reverse=True)
-
-@contextmanager
-def without_secrets(url):
-    "Take passwords out of the message of an error"
-    try: yield
-    except Exception as e:
-        text = str(e)
-        for o in _secrets(url or ''): text = text.replace(o, '***')
-        if text==str(e): raise
-        raise ConnectionError(text) from None # the error itself would tell them
-
+# %% ../../nbs/launch/study.ipynb #6f6d734c
 def open_storage(
     url:str, # Database, as SQLAlchemy has it
     heartbeat:int, # Seconds between two signs of life of a trial
@@ -71,8 +70,55 @@ def open_storage(
     optuna = import_extra('optuna', 'search')
     how = dict(engine_kwargs={'connect_args': {'timeout': 60}}) if url.startswith('sqlite') else {}
     try: return optuna.storages.RDBStorage(url, heartbeat_interval=heartbeat, grace_period=3*heartbeat, **how)
-    except Exception as e: raise ConnectionError(f'the storage {url} cannot be opened: {e}') from e # each driver has its own
+    except Exception as e: # each driver has its own
+        raise ConnectionError(f'the storage {url} cannot be opened: {e}') from e
 
+# %% ../../nbs/launch/study.ipynb #9390bede
+def _secrets(url):
+    "The passwords in the address of a database, as they stand there and as they are meant"
+    raw = re.findall('://[^/]*?:(.+)@', url)
+    raw += re.findall('[?&][^=&]*(?:pass|pwd|secret|token|key)[^=&]*=([^&]+)', url, re.I)
+    return sorted({*raw, *map(unquote_plus, raw)}, key=len, reverse=True)
+
+@contextmanager
+def without_secrets(
+    url:str|None, # Database; `None` has no password
+):
+    "Take passwords out of the message of an error"
+    try: yield
+    except Exception as e:
+        text = str(e)
+        for o in _secrets(url or ''): text = text.replace(o, '***')
+        if text==str(e): raise
+        raise ConnectionError(text) from None # the error itself would tell them
+
+# %% ../../nbs/launch/study.ipynb #15e960ba
+def _sampler_or_pruner(module, what):
+    "A sampler or pruner, made if it is given by name"
+    if not isinstance(what, str): return what
+    names = [o for o in module.__all__ if o.endswith(('Sampler','Pruner')) and not o.startswith('Base')]
+    kind = module.__name__.split('.')[-1][:-1]
+    if what not in names: raise ValueError(f"unknown {kind} {what!r}: choose from {', '.join(names)}")
+    return getattr(module, what)()
+
+# %% ../../nbs/launch/study.ipynb #80da308e
+def _differing_choices(*choices):
+    "Of two texts, the choices that differ; one that's written down nowhere has its default"
+    defaults = {k: f.default for k,f in FIELDS.items()}
+    there,here = [defaults | ast.literal_eval(o) for o in choices]
+    differ = [k for k in there if there[k]!=here[k]]
+    return [{k: o[k] for k in differ} for o in (there, here)]
+
+def _check_same_study(study, about, url):
+    "Raise a `ValueError` if a study searches something else"
+    for k,here in about.items():
+        there = study.user_attrs.get(k, here)
+        if k=='choices': there,here = _differing_choices(there, here)
+        if there!=here:
+            raise ValueError(f'the study {study.study_name!r} in {url} has other {k}: {there} there, {here} here. '
+                'Give this one another name, or another folder')
+
+# %% ../../nbs/launch/study.ipynb #0db2ae3a
 def open_study(
     exp:Experiment, # What all trials have in common
     space:dict, # Distributions of Optuna by field
@@ -84,31 +130,15 @@ def open_study(
 ): # The study
     "Make the study, or join it; raise a `ValueError` if it searches something else"
     optuna = import_extra('optuna', 'search')
-    sampler,pruner = _sampler_or_pruner(optuna.samplers, sampler),_sampler_or_pruner(optuna.pruners, pruner)
-    study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True, direction='maximize', sampler=sampler, pruner=pruner)
+    sampler = _sampler_or_pruner(optuna.samplers, sampler)
+    pruner = _sampler_or_pruner(optuna.pruners, pruner)
+    study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True, direction='maximize',
+        sampler=sampler, pruner=pruner)
     chosen = {k: v for k,v in vars(exp).items() if FIELDS[k].metadata['decides'] and k not in space}
     about = {'space': str(space), 'data': fingerprint, 'choices': str(chosen)}
-    for k,here in about.items():
-        there = study.user_attrs.get(k, here)
-        if k=='choices': there,here = _differing_choices(there, here)
-        if there!=here: raise ValueError(f'the study {name!r} in {storage.engine.url} has other {k}: {there} there, {here} here. '
-            'Give this one another name, or another folder')
+    _check_same_study(study, about, storage.engine.url)
     for k,v in about.items(): study.set_user_attr(k, v)
     return study
-
-def _differing_choices(*choices):
-    "Of two texts, the choices that differ; one that's written down nowhere has its default"
-    defaults = {k: f.default for k,f in FIELDS.items()}
-    there,here = [defaults | ast.literal_eval(o) for o in choices]
-    differ = [k for k in there if there[k]!=here[k]]
-    return [{k: o[k] for k in differ} for o in (there, here)]
-
-def _sampler_or_pruner(module, what):
-    "A sampler or pruner, made if it is given by name"
-    if not isinstance(what, str): return what
-    names = [o for o in module.__all__ if o.endswith(('Sampler','Pruner')) and not o.startswith('Base')]
-    if what not in names: raise ValueError(f"unknown {module.__name__.split('.')[-1][:-1]} {what!r}: choose from {', '.join(names)}")
-    return getattr(module, what)()
 
 # %% ../../nbs/launch/study.ipynb #5d269187
 class StudyLock:
@@ -118,7 +148,9 @@ class StudyLock:
         folder:Path, # Folder of the search
         name:str, # Name of the study
     ):
-        self.lock,self.engine,self.connection = FileLock(folder/HOME/'study.lock'),engine,None
+        self.lock = FileLock(folder/HOME/'study.lock')
+        self.engine = engine
+        self.connection = None
         self.key = int.from_bytes(f'advtrain {name}'.encode(), 'big')%2**62
 
     def acquire(self):
@@ -138,6 +170,17 @@ class StudyLock:
 # %% ../../nbs/launch/study.ipynb #ca6916a5
 _TRIES = 3 # A trial whose process died is given up after so many
 
+def _earlier_tries(trial):
+    "The numbers of the trials that this one tries again"
+    return trial.system_attrs.get('retry_history', [])
+
+def _lost(study):
+    "Failed trials that know no error and were not queued again"
+    trials = study.get_trials(deepcopy=False)
+    queued = {n for o in trials for n in _earlier_tries(o)}
+    died = [o for o in trials if o.state.name=='FAIL' and 'error' not in o.user_attrs]
+    return [o for o in died if o.number not in queued and len(_earlier_tries(o))<_TRIES-1]
+
 def requeue_lost(
     study, # Study of Optuna
 ):
@@ -147,17 +190,14 @@ def requeue_lost(
     optuna.storages.fail_stale_trials(study)
     for o in _lost(study): again(study, o)
 
-def _lost(study):
-    "Failed trials that know no error and were not queued again"
-    trials = study.get_trials(deepcopy=False)
-    queued = {n for o in trials for n in o.system_attrs.get('retry_history', [])}
-    return [o for o in trials if o.state.name=='FAIL' and 'error' not in o.user_attrs and o.number not in queued and len(o.system_attrs.get('retry_history', []))<_TRIES-1]
-
+# %% ../../nbs/launch/study.ipynb #9005e363
 def count_trials(
     study, # Study of Optuna
 )->tuple: # Trials that are over, that run, that wait
     "Count the trials of a study, each retried one once"
     trials = study.get_trials(deepcopy=False)
-    queued = {n for o in trials for n in o.system_attrs.get('retry_history', [])}
+    queued = {n for o in trials for n in _earlier_tries(o)}
     states = [o.state.name for o in trials if o.number not in queued]
-    return len(states)-states.count('RUNNING')-states.count('WAITING'),states.count('RUNNING'),states.count('WAITING')
+    running = states.count('RUNNING')
+    waiting = states.count('WAITING')
+    return len(states)-running-waiting,running,waiting

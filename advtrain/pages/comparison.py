@@ -28,48 +28,78 @@ def comparison_gallery(
 )->dict: # What the page needs
     "All images that a run got wrong; of each pair and each kind of change, the largest changes of loss come first"
     c = comparison
-    kinds = [c.flipped(a, b, change).index for a,b in combinations(range(len(c.runs)), 2) for change in CHANGES[1:]]
-    idxs = list(dict.fromkeys(int(i) for level in zip_longest(*kinds) for i in level if i is not None)) # the first of each kind, the second of each, …
+    pairs = combinations(range(len(c.runs)), 2)
+    kinds = [c.flipped(a, b, change).index for a,b in pairs for change in CHANGES[1:]]
+    in_turn = [int(i) for level in zip_longest(*kinds) for i in level if i is not None]
+    idxs = list(dict.fromkeys(in_turn)) # each image once
     return gallery_data('comparison', c.runs, c.names, idxs, idxs[:n_maps], 20, room)
 
-# %% ../../nbs/pages/comparison.ipynb #73c9c9cd
+# %% ../../nbs/pages/comparison.ipynb #172a6333
 def _runs_table(c):
     "The table of runs as it fits a page"
     t = c.table.reset_index()
-    rest = dict(accuracy=t.test_accuracy.map(percent), interval=[f'{100*r.low:.1f} to {100*r.high:.1f}' for r in t.itertuples()], correct=[f'{r.test_correct} of {r.test_images}' for r in t.itertuples()],
-                best=[f'{r.best_epoch} of {r.epochs}' for r in t.itertuples()], seconds=t.seconds.map('{:.0f}'.format), parameters=t.parameters.map('{:,}'.format))
-    names = dict(accuracy='test accuracy', interval='95 % interval', best='best epoch')
-    return html_table(pd.concat([t.loc[:, :'test_accuracy'].iloc[:, :-1], pd.DataFrame(rest).rename(columns=names)], axis=1))
+    choices = t.loc[:, :'test_accuracy'].iloc[:, :-1]
+    results = {
+        'test accuracy': t.test_accuracy.map(percent),
+        '95 % interval': [f'{100*r.low:.1f} to {100*r.high:.1f}' for r in t.itertuples()],
+        'correct': [f'{r.test_correct} of {r.test_images}' for r in t.itertuples()],
+        'best epoch': [f'{r.best_epoch} of {r.epochs}' for r in t.itertuples()],
+        'seconds': t.seconds.map('{:.0f}'.format),
+        'parameters': t.parameters.map('{:,}'.format),
+    }
+    return html_table(pd.concat([choices, pd.DataFrame(results)], axis=1))
 
+# %% ../../nbs/pages/comparison.ipynb #6d2f521a
 def _p_text(p): return p_words(p).removeprefix('= ')
 
 def _pairs_table(c):
     "The table of pairs as it fits a page"
     t = c.pairs
-    rest = dict(points=[f'{100*o:+.1f}' for o in t.difference], interval=[f'{100*r.low:+.1f} to {100*r.high:+.1f}' for r in t.itertuples()], p=t.p.map(_p_text), p_holm=t.p_holm.map(_p_text))
-    return html_table(pd.concat([t.loc[:, :'still wrong'].rename(columns=dict(a='A', b='B')), pd.DataFrame(rest).rename(columns=dict(points='B − A, points', interval='95 % interval', p_holm='p, Holm'))], axis=1))
+    counts = t.loc[:, :'still wrong'].rename(columns=dict(a='A', b='B'))
+    tests = {
+        'B − A, points': [f'{100*o:+.1f}' for o in t.difference],
+        '95 % interval': [f'{100*r.low:+.1f} to {100*r.high:+.1f}' for r in t.itertuples()],
+        'p': t.p.map(_p_text),
+        'p, Holm': t.p_holm.map(_p_text),
+    }
+    return html_table(pd.concat([counts, pd.DataFrame(tests)], axis=1))
 
+# %% ../../nbs/pages/comparison.ipynb #3151be1a
+def _curves_url(c):
+    "The curves of all runs, as a `data:` URL"
+    fig = c.plot_history()
+    buffer = io.BytesIO()
+    fig.savefig(buffer, dpi=110)
+    plt.close(fig)
+    return image_url(buffer)
+
+def _comparison_line(c):
+    "Which run is best, in a line"
+    best = c.table.test_accuracy.idxmax()
+    accuracy = f'{c.table.test_accuracy[best]:.2%}'
+    return f'{best} has the highest test accuracy, {accuracy} of the same {len(c.right[0])} images.'
+
+def _notes(c):
+    "What a reader should know before believing the numbers"
+    notes = ['The test judges these trained networks on these test images, not the choices that made them: '
+        'another seed is another network.']
+    if any(r.metrics['watched']=='test' for r in c.runs):
+        notes.append('A run watched the test set in training, so its accuracy was chosen on it.')
+    return notes
+
+# %% ../../nbs/pages/comparison.ipynb #be30fca0
 def write_comparison(
     folders, # Folders of finished runs, `Run`s, or a `Comparison`
     out:str|Path, # HTML file to write
 )->Path: # The page
     "Write one self-contained page that compares runs on the same data"
-    file,c = check_path('out', out),folders if isinstance(folders, Comparison) else compare_runs(folders)
+    file = check_path('out', out)
+    c = folders if isinstance(folders, Comparison) else compare_runs(folders)
     if len(c.runs)<2: raise ValueError('a comparison needs two runs or more')
     own = OwnFiles(file.parent, 'comparison')
     own.check(file.name)
-    fig,buffer = c.plot_history(),io.BytesIO()
-    fig.savefig(buffer, dpi=110)
-    plt.close(fig)
-    values = dict(title=f'{len(c.runs)} runs compared', line=_comparison_line(c), table=_runs_table(c), differences=c.sentences(), pairs=_pairs_table(c), curves=image_url(buffer), notes=_notes(c))
-    return own.write(file.name, render_with_gallery('comparison.html.j2', lambda room: comparison_gallery(c, room), values))
-
-def _comparison_line(c):
-    best = c.table.test_accuracy.idxmax()
-    return f'{best} has the highest test accuracy, {c.table.test_accuracy[best]:.2%} of the same {len(c.right[0])} images.'
-
-def _notes(c):
-    "What a reader should know before believing the numbers"
-    notes = ['The test judges these trained networks on these test images, not the choices that made them: another seed is another network.']
-    if any(r.metrics['watched']=='test' for r in c.runs): notes.append('A run watched the test set in training, so its accuracy was chosen on it.')
-    return notes
+    values = dict(
+        title=f'{len(c.runs)} runs compared', line=_comparison_line(c), curves=_curves_url(c), table=_runs_table(c),
+        differences=c.sentences(), pairs=_pairs_table(c), notes=_notes(c))
+    page = render_with_gallery('comparison.html.j2', lambda room: comparison_gallery(c, room), values)
+    return own.write(file.name, page)

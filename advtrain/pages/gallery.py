@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/pages/gallery.ipynb #b87f8185
-import base64,io,json,warnings
+import json,warnings
 
 import numpy as np
 from PIL import Image
@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 
 from ..look.gradcam import on_one_scale
+from .html import webp_bytes,webp_url
 
-# %% ../../nbs/pages/gallery.ipynb #86fb22c2
+# %% ../../nbs/pages/gallery.ipynb #24291b9e
 COLUMNS = 100 # tiles side by side in a sprite
 
 def _grid(tiles):
@@ -28,6 +29,9 @@ def _grid(tiles):
     grid = full.reshape(rows, columns, side, side, *tiles.shape[3:]).swapaxes(1, 2)
     return grid.reshape(rows*side, columns*side, *tiles.shape[3:])
 
+# %% ../../nbs/pages/gallery.ipynb #e609f025
+_WEBP_WAYS = [dict(lossless=True, quality=50, method=2), *(dict(quality=q) for q in (85,70,55,45,35))] # largest first
+
 def sprite(
     tiles:np.ndarray, # Small pictures, uint8, shape (n, side, side) or (n, side, side, 3)
     most:int=2_400_000, # Bytes it may have
@@ -36,17 +40,14 @@ def sprite(
     tiles = tiles[:COLUMNS*(16383//tiles.shape[1])] # WebP ends at 16,383 pixels
     while len(tiles) and most>0:
         picture = Image.fromarray(_grid(tiles))
-        for quality in ('lossless',85,70,55,45,35):
-            how = dict(lossless=True, quality=50, method=2) if quality=='lossless' else dict(quality=quality)
-            if quality=='lossless' and tiles.size>8*most: continue # it will not fit
-            buffer = io.BytesIO()
-            picture.save(buffer, 'WEBP', **how)
-            if buffer.tell()>most: continue
-            return 'data:image/webp;base64,' + base64.b64encode(buffer.getvalue()).decode(), len(tiles)
+        ways = _WEBP_WAYS[1:] if tiles.size>8*most else _WEBP_WAYS # so large, it won't fit without loss
+        for how in ways:
+            data = webp_bytes(picture, **how)
+            if len(data)<=most: return webp_url(data),len(tiles)
         tiles = tiles[:len(tiles)//2]
     return None,0
 
-# %% ../../nbs/pages/gallery.ipynb #bd0a3157
+# %% ../../nbs/pages/gallery.ipynb #73ab1456
 _MOST_SIDE = 64 # pixels
 
 def _to_bytes(x, side):
@@ -60,6 +61,7 @@ def _image_tiles(interp, idxs, side):
     parts = [_to_bytes(torch.from_numpy(o).permute(0,3,1,2), side) for o in pixels]
     return np.concatenate(parts).transpose(0,2,3,1) if parts else np.zeros((0,side,side,3), np.uint8)
 
+# %% ../../nbs/pages/gallery.ipynb #bd0a3157
 def _map_tiles(interp, idxs, layers, side):
     "Maps for the predicted and for the actual class on one scale, shape (n, 2, layers, side, side)"
     idxs = torch.as_tensor(idxs)
@@ -72,36 +74,78 @@ def _map_tiles(interp, idxs, layers, side):
     both = torch.stack(on_one_scale(predicted, actual)).permute(2,0,1,3,4) # (n, targets, layers, height, width)
     return _to_bytes(both.flatten(0, 1), side).reshape(len(idxs), 2, len(layers), side, side)
 
+def _all_map_tiles(interps, idxs, layers, side):
+    "The maps of all runs, shape (n, runs × 2 × layers, side, side)"
+    if not idxs: return np.zeros((0,1,side,side), np.uint8)
+    maps = [_map_tiles(o, idxs, names, side) for o,names in zip(interps, layers)]
+    return np.concatenate([o.reshape(len(idxs), -1, side, side) for o in maps], 1)
+
 # %% ../../nbs/pages/gallery.ipynb #3d79bfaf
-MAX_IMAGES,MAX_MAPS = 10_000,600 # on a page
-
 def _predictions_of(interp, idxs):
-    "What one run predicted for the images at `idxs`"
+    "What one run predicted for the images at `idxs`, in columns"
     t = interp.table.iloc[idxs]
-    return dict(predicted=interp.logits.argmax(1)[idxs].tolist(), p=[round(o, 4) for o in t.p_predicted.tolist()], p_actual=[round(o, 4) for o in t.p_actual.tolist()], loss=[float(f'{o:.4g}') for o in t.loss])
-
-def gallery_data(kind, runs, names, idxs, mapped, step, room):
-    "The gallery of the images at `idxs`, those in `mapped` with heat maps, in `room` bytes"
-    interps,layers = [o.interpretation for o in runs],[list(o.experiment.layers) for o in runs]
-    first,paths = interps[0],runs[0].predictions.path
-    all_right,n = len(paths)-len(idxs),len(idxs) # in a comparison, what every run got right is left out
-    idxs = idxs[:min(MAX_IMAGES, int(max(room, 0)/3/(60*len(runs) + 1 + paths.map(lambda o: len(json.dumps(o))).mean())))] # text has a third of the room
-    cut,unlisted = n-len(idxs),[f'{all_right:,} images that every run got right']*bool(all_right)
-    data = dict(kind=kind, classes=list(map(str, first.vocab)), step=step, targets=['predicted','actual'], runs=[dict(name=a, layers=b) for a,b in zip(names, layers)],
-                unlisted=' and '.join(unlisted + [f'{cut:,} more, for which there was no room']*bool(cut)), cut=bool(cut),
-                file=paths.iloc[idxs].tolist(), actual=first.targs[idxs].tolist(), predictions=[_predictions_of(o, idxs) for o in interps])
-    try: return data | _pictures(interps, layers, idxs, mapped, min(runs[0].experiment.size, _MOST_SIDE), room-len(json.dumps(data)))
-    except (FileNotFoundError,PermissionError) as e: # numbers need no data, nor pictures that are not the run's
-        warnings.warn(f'the page shows no images: {e}', stacklevel=4)
-        return data | dict(side=1, images=dict(url=None, columns=1, n=0), maps=dict(url=None, columns=1), map=[-1]*len(idxs))
+    return dict(
+        predicted=interp.logits.argmax(1)[idxs].tolist(),
+        p=[round(o, 4) for o in t.p_predicted.tolist()],
+        p_actual=[round(o, 4) for o in t.p_actual.tolist()],
+        loss=[float(f'{o:.4g}') for o in t.loss])
 
 def _pictures(interps, layers, idxs, mapped, side, room):
     "The sprites of images and maps, and which image has which maps"
     url,n = sprite(_image_tiles(interps[0], idxs, side), int(.78*room*.75)) # base64 makes 4 bytes of 3
     kept = set(idxs[:n])
     mapped = [i for i in mapped if i in kept]
-    maps = [_map_tiles(o, mapped, l, side).reshape(len(mapped), -1, side, side) for o,l in zip(interps, layers)] if mapped else [np.zeros((0,1,side,side), np.uint8)]
-    maps = np.concatenate(maps, 1)
+    maps = _all_map_tiles(interps, mapped, layers, side)
     maps_url,n_maps = sprite(maps.reshape(-1, side, side), int((room-len(url or ''))*.75))
     numbers = {i: k for k,i in enumerate(mapped[:n_maps//maps.shape[1]])}
-    return dict(side=side, images=dict(url=url, columns=min(COLUMNS, max(1, n)), n=n), maps=dict(url=maps_url, columns=min(COLUMNS, max(1, n_maps))), map=[numbers.get(i, -1) for i in idxs])
+    return dict(
+        side=side,
+        images=dict(url=url, columns=min(COLUMNS, max(1, n)), n=n),
+        maps=dict(url=maps_url, columns=min(COLUMNS, max(1, n_maps))),
+        map=[numbers.get(i, -1) for i in idxs])
+
+# %% ../../nbs/pages/gallery.ipynb #f179444b
+MAX_IMAGES = 10_000 # on a page
+MAX_MAPS = 600 # images with heat maps on a page
+
+def _most_images(paths, n_runs, room):
+    "The number of images whose text takes a third of `room`"
+    name = paths.map(lambda o: len(json.dumps(o))).mean()
+    return min(MAX_IMAGES, int(max(room, 0)/3/(60*n_runs + 1 + name)))
+
+def _unlisted(n_right, n_cut):
+    "What the page leaves out, in words"
+    words = []
+    if n_right: words.append(f'{n_right:,} images that every run got right')
+    if n_cut: words.append(f'{n_cut:,} more, for which there was no room')
+    return ' and '.join(words)
+
+# %% ../../nbs/pages/gallery.ipynb #86fb22c2
+def gallery_data(
+    kind:str, # 'report' or 'comparison'
+    runs:list, # Finished runs on the same data
+    names:list, # What the page calls them
+    idxs:list, # Indices of the images, in the order of the page
+    mapped:list, # Those of them that get heat maps, as far as there's room
+    step:int, # Images that the page shows at first, and with each "Show more"
+    room:int, # Bytes for all of it
+)->dict: # What the page's script reads
+    "The gallery of some images of the test set, in `room` bytes"
+    interps = [o.interpretation for o in runs]
+    layers = [list(o.experiment.layers) for o in runs]
+    paths = runs[0].predictions.path
+    shown = idxs[:_most_images(paths, len(runs), room)]
+    n_cut = len(idxs)-len(shown)
+    n_right = len(paths)-len(idxs) # a comparison leaves out what every run got right
+    data = dict(
+        kind=kind, classes=list(map(str, interps[0].vocab)), step=step, targets=['predicted','actual'],
+        runs=[dict(name=a, layers=b) for a,b in zip(names, layers)],
+        unlisted=_unlisted(n_right, n_cut), cut=bool(n_cut),
+        file=paths.iloc[shown].tolist(), actual=interps[0].targs[shown].tolist(),
+        predictions=[_predictions_of(o, shown) for o in interps])
+    side = min(runs[0].experiment.size, _MOST_SIDE)
+    try: return data | _pictures(interps, layers, shown, mapped, side, room-len(json.dumps(data)))
+    except (FileNotFoundError,PermissionError) as e: # numbers need no data, nor pictures that are not the run's
+        warnings.warn(f'the page shows no images: {e}', stacklevel=4)
+        no_images = dict(url=None, columns=1, n=0)
+        return data | dict(side=1, images=no_images, maps=dict(url=None, columns=1), map=[-1]*len(shown))

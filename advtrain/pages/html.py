@@ -11,33 +11,62 @@ import base64,hashlib,io
 from jinja2 import Environment,PackageLoader,StrictUndefined
 from PIL import Image
 
-# %% ../../nbs/pages/html.ipynb #f973d09d
-def image_url(file):
-    "A figure as WebP, without loss where that is small"
-    with Image.open(file) as im: ways = [_webp(im.convert('RGB'), **how) for how in (dict(lossless=True, quality=20, method=2), dict(quality=85))]
-    return 'data:image/webp;base64,' + base64.b64encode(min(ways, key=len)).decode()
-
-def _webp(im, **how):
-    im.save(buffer := io.BytesIO(), 'WEBP', **how)
+# %% ../../nbs/pages/html.ipynb #5e49360d
+def webp_bytes(
+    im:Image.Image, # A picture
+    **how, # Options of Pillow's WebP writer, such as `quality`
+)->bytes:
+    "Write a picture as WebP"
+    buffer = io.BytesIO()
+    im.save(buffer, 'WEBP', **how)
     return buffer.getvalue()
 
-def render(template, script='gallery.js', **values):
+def webp_url(
+    data:bytes, # A WebP file
+)->str: # A `data:` URL
+    "Make a URL that holds the picture itself"
+    return 'data:image/webp;base64,' + base64.b64encode(data).decode()
+
+# %% ../../nbs/pages/html.ipynb #113d63d1
+_FIGURE_WAYS = dict(lossless=True, quality=20, method=2),dict(quality=85)
+
+def image_url(
+    file, # A picture: its path, or a file that's open for reading bytes
+)->str: # A `data:` URL
+    "Make a figure a WebP, without loss where that is smaller"
+    with Image.open(file) as im: ways = [webp_bytes(im.convert('RGB'), **how) for how in _FIGURE_WAYS]
+    return webp_url(min(ways, key=len))
+
+# %% ../../nbs/pages/html.ipynb #838f5186
+def render(
+    template:str, # Name of a template of the package
+    script:str='gallery.js', # Name of the page's script
+    **values, # What the template shows
+)->str: # The page
     "Fill a template of the package; everything in it is escaped"
-    env = Environment(loader=PackageLoader('advtrain', 'pages'), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    loader = PackageLoader('advtrain', 'pages')
+    env = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     css,code = (env.loader.get_source(env, o)[0] for o in ('page.css',script))
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     return env.get_template(template).render(css=css, script=code, script_hash=digest, **values)
 
-def html_table(df, **formats):
-    "A table as header and rows of text"
+# %% ../../nbs/pages/html.ipynb #b513a027
+def html_table(
+    df, # DataFrame
+    **formats, # Column -> function from a value to its text; `str` for the others
+)->dict: # head: a text a column; rows: lists of texts
+    "Make a table a header and rows of text"
     cells = [[formats.get(c, str)(v) for c,v in zip(df.columns, row)] for row in df.itertuples(index=False)]
     return {'head': [str(c).replace('_', ' ') for c in df.columns], 'rows': cells}
 
-# %% ../../nbs/pages/html.ipynb #38bb2cf5
+# %% ../../nbs/pages/html.ipynb #e57fb440
 _MAX_BYTES = 4_850_000 # bytes of a page
 
-# %% ../../nbs/pages/html.ipynb #1c5fdba1
-def render_with_gallery(template, gallery, values):
-    "A page whose gallery has the room that the rest leaves"
+def render_with_gallery(
+    template:str, # Name of a template of the package
+    gallery, # Function from a number of bytes to a gallery that fits, see `gallery_data`
+    values:dict, # What else the template shows
+)->str: # The page
+    "Fill a template whose gallery gets the bytes that the rest leaves"
     room = _MAX_BYTES - len(render(template, gallery={}, **values).encode())
     return render(template, gallery=gallery(room), **values)
