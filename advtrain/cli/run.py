@@ -1,4 +1,4 @@
-"""`advtrain_run` as a module, for launchers of several processes: `torchrun --nproc_per_node 2 -m advtrain.cli.run quickstart`."""
+"""`advtrain_run` as a module, for launchers: `torchrun --nproc_per_node 2 -m advtrain.cli.run quickstart`."""
 import sys
 
 from advtrain.cli.shell import advtrain_run

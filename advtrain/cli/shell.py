@@ -1,4 +1,4 @@
-"""The shell commands, from their first moment: Ctrl-C is one line and exit code 130, also while modules are imported."""
+"""The shell commands, from their first moment: Ctrl-C is one line and code 130, also while modules are imported."""
 import signal,sys
 from importlib import import_module
 
