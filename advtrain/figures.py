@@ -6,7 +6,7 @@
 __all__ = ['SharpFigure', 'new_figure', 'show_pixels', 'image_grid']
 
 # %% ../nbs/figures.ipynb #1597f1a9
-import difflib,io,textwrap,unicodedata
+import difflib,io,textwrap,unicodedata,warnings
 from itertools import islice
 
 from matplotlib import colormaps
@@ -67,6 +67,19 @@ def check_figsize(
     width,height = [check_number('a side of figsize, in inches,', o, .1, _MOST_INCHES) for o in (width, height)]
     if width*height>_MOST_AREA: refuse('figsize', f'{_MOST_AREA:,} square inches at most', figsize)
     return width,height
+
+# %% ../nbs/figures.ipynb #5e8604ec
+def png_bytes(
+    fig:Figure, # Any figure; it's closed
+    **kwargs, # Passed on to `Figure.savefig`
+)->bytes: # A PNG file
+    "Draw a figure as a PNG"
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='Glyph .* missing')
+        fig.savefig(buffer, **kwargs)
+    plt.close(fig)
+    return buffer.getvalue()
 
 # %% ../nbs/figures.ipynb #4634d612
 def check_cmap(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from advtrain.launch.environment import _cpu,_version
+from advtrain.launch.environment import cpu_model,package_version
 from advtrain.train.precision import cpu_instructions
 
 RESULTS = Path(__file__).with_name('results')
@@ -27,7 +27,7 @@ def over(values):
 def machine():
     "What the numbers depend on"
     gpu = dict(gpu=torch.cuda.get_device_name()) if torch.cuda.is_available() else {}
-    return dict(cpu=_cpu(), instructions=cpu_instructions(), cores=os.cpu_count(), threads=torch.get_num_threads(),
+    return dict(cpu=cpu_model(), instructions=cpu_instructions(), cores=os.cpu_count(), threads=torch.get_num_threads(),
         **gpu, python=platform.python_version())
 
 def command():
@@ -41,7 +41,7 @@ def about(
     *packages, # Packages whose versions count, beside torch
 ):
     "What made the numbers: command, date, machine and versions"
-    versions = {o: _version(o) for o in ('torch',*packages)}
+    versions = {o: package_version(o) for o in ('torch',*packages)}
     return dict(command=command(), date=date.today().isoformat(), machine=machine(), versions=versions)
 
 def write(

@@ -6,7 +6,7 @@
 __all__ = ['advtrain_run', 'advtrain_grid', 'advtrain_search', 'advtrain_compare', 'advtrain_lr_find', 'advtrain_predict']
 
 # %% ../../nbs/cli/commands.ipynb #74567ca2
-import argparse,io,json,os,re,shlex,sys,time
+import argparse,json,os,re,shlex,sys,time
 from pathlib import Path
 
 from ..checks import printable
@@ -201,22 +201,17 @@ def advtrain_compare(
     return run_guarded(args, p.prog, lambda: _compare(args))
 
 # %% ../../nbs/cli/commands.ipynb #68ae54de
-def _picture_bytes(fig, **how):
-    "A figure as a file"
-    buffer = io.BytesIO()
-    fig.savefig(buffer, **how)
-    return buffer.getvalue()
-
 def _lr_find(args, exp):
     "Find a learning rate, and draw its curve"
     from advtrain.all import make_learner
+    from advtrain.figures import png_bytes
     from advtrain.files.own import OwnFiles
     import matplotlib.pyplot as plt
     own = OwnFiles(args.out.parent, 'lr_find')
     own.check(args.out.name)
     learn = make_learner(exp, find_data(args), **loading_options(args))
     with learn.no_bar(): found = learn.lr_find()
-    picture = _picture_bytes(plt.gcf(), dpi=110, format='png')
+    picture = png_bytes(plt.gcf(), dpi=110)
     plt.close()
     own.write(args.out.name, picture)
     figure = str(args.out.resolve())
@@ -259,12 +254,10 @@ def _image_paths(given):
 # %% ../../nbs/cli/commands.ipynb #df7f269f
 def _draw_maps(interp, layers, own, names):
     "A picture for each image"
-    import matplotlib.pyplot as plt
+    from advtrain.figures import png_bytes
     for i,name in enumerate(names):
         fig = interp.plot_gradcam([i], layers)
-        picture = _picture_bytes(fig, dpi=150)
-        plt.close(fig)
-        own.write(name, picture)
+        own.write(name, png_bytes(fig, dpi=150))
     return [own.folder/o for o in names]
 
 def _prediction_line(r):

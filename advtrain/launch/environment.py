@@ -36,12 +36,12 @@ def _commits():
     commits = {f'git commit of {k}': _commit(o) for k,o in folders.items()}
     return {k: v for k,v in commits.items() if v}
 
-def _version(package):
+def package_version(package):
     "The version of a package; `None` where it was not installed, but put on the path"
     with suppress(PackageNotFoundError): return version(package)
 
 # %% ../../nbs/launch/environment.ipynb #b1816819
-def _cpu():
+def cpu_model():
     "The model of the processor"
     info = Path('/proc/cpuinfo')
     lines = info.read_text().splitlines() if info.is_file() else []
@@ -51,7 +51,7 @@ def _cpu():
 def _hardware(device):
     "What the run trains on"
     hardware = dict(
-        device=str(device), cpu=_cpu(), instructions=cpu_instructions(), cores=os.cpu_count(),
+        device=str(device), cpu=cpu_model(), instructions=cpu_instructions(), cores=os.cpu_count(),
         threads=torch.get_num_threads(), memory_GB=round(psutil.virtual_memory().total/1e9))
     n_processes = launched_size()
     if n_processes>1: hardware['processes'] = n_processes
@@ -71,5 +71,5 @@ def environment(
         name=source.name, folder=str(source.resolve()), fingerprint=dls.fingerprint, stats=dls.stats,
         skipped=[str(o) for o in dls.skipped])
     software = {'python': platform.python_version(), 'advtrain': advtrain.__version__}
-    software |= {n: _version(n) for n in _PACKAGES}
+    software |= {n: package_version(n) for n in _PACKAGES}
     return software | _commits() | {'platform': platform.platform()} | _hardware(dls.device) | {'data': data}

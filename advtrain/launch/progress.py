@@ -12,19 +12,17 @@ from pathlib import Path
 from fastcore.basics import noop
 import pandas as pd
 
-from ..console import LiveLines
+from ..console import LiveLines,duration
 from ..runs.folder import Runs
 
 # %% ../../nbs/launch/progress.ipynb #cc9c716f
-def _duration(seconds): return f'{seconds/60:.0f} min' if seconds>=90 else f'{seconds:.0f} s'
-
 def _line(r):
     "A run in one line; `r` is its row in the table of `Runs`"
     if r.state in ('failed','pruned'): return f'{r.name}: {r.state}: {r.reason}'
     best = f'best accuracy {r.best_watched_accuracy:.1%} at epoch {r.best_epoch:.0f}' if r.epochs else ''
-    if r.state=='trained': return f'{r.name}: {best} of {r.of:.0f}, {_duration(r.seconds)}'
-    if r.state=='finished': return f'{_test_result(r)}, {_duration(r.seconds)}'
-    left = f', {_duration(r.seconds/r.epochs*(r.of-r.epochs))} left' if 0<r.epochs<r.of else ''
+    if r.state=='trained': return f'{r.name}: {best} of {r.of:.0f}, {duration(r.seconds)}'
+    if r.state=='finished': return f'{_test_result(r)}, {duration(r.seconds)}'
+    left = f', {duration(r.seconds/r.epochs*(r.of-r.epochs))} left' if 0<r.epochs<r.of else ''
     return f"{r.name}: epoch {r.epochs:.0f} of {r.of:.0f}{', '+best if best else ''}{left}"
 
 def _test_result(r):
@@ -83,7 +81,7 @@ class Progress:
         unfinished = table[~table.state.isin(_ENDED_STATES)]
         done = table.epochs.sum()-self.before
         left = (unfinished.of-unfinished.epochs).sum()
-        if done and left: parts.append(f'{_duration((time.monotonic()-self.start)/done*left)} left')
+        if done and left: parts.append(f'{duration((time.monotonic()-self.start)/done*left)} left')
         return '; '.join([*parts, str(self.out/'index.html')])
 
     def _write_page(self, last):

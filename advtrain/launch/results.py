@@ -6,11 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/launch/results.ipynb #fe79b589
-import csv,io,json,warnings
+import csv,json
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-
+import advtrain.look.heatmaps # noqa: F401 it gives interpretations their maps
+import advtrain.look.scores # noqa: F401 and their accuracies
+from ..figures import png_bytes
 from ..files.tensors import load_tensors
 from ..train.record import best_row,watched_title
 from ..runs.pictures import DRAW
@@ -77,13 +78,7 @@ def save_figure(
     name:str, # Name of the figure
 ):
     "Save a figure as a PNG, and close it"
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # matplotlib's font lacks some scripts; the page's own text has such names
-        warnings.filterwarnings('ignore', message='Glyph .* missing')
-        fig.savefig(buffer, dpi=110)
-    plt.close(fig)
-    own.write(f'figures/{name}.png', buffer.getvalue())
+    own.write(f'figures/{name}.png', png_bytes(fig, dpi=110))
 
 def save_figures(
     tested, # `TrainedRun`: choices, learner and predictions

@@ -34,8 +34,6 @@ from ..runs.logs import LOGS
 from ..pages.report import repair_report
 from .environment import environment
 from .results import best_weights,predictions_csv,run_metrics,save_figure,save_figures,to_json
-import advtrain.look.heatmaps # it gives interpretations their maps
-import advtrain.look.scores # and their accuracies
 import advtrain.train.ddp # noqa: F401 (it gives learners `distributed`)
 
 # %% ../../nbs/launch/runner.ipynb #ed6c9076

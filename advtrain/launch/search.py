@@ -6,7 +6,7 @@
 __all__ = ['search']
 
 # %% ../../nbs/launch/search.ipynb #b85ff09e
-import io,platform,time,traceback,warnings
+import platform,time,traceback,warnings
 from contextlib import contextmanager,suppress
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 from ..checks import check_path,check_text,check_whole,refuse
 from ..lazy import import_extra
 from ..dist import check_not_launched
+from ..figures import png_bytes
 from ..files.own import OwnFiles
 from ..data.image_dls import image_dls
 from ..train.callbacks import ORDER,RunCallback
@@ -108,9 +109,7 @@ _PLOTS = 'optimization_history intermediate_values param_importances slice paral
 def _plot_png(plot, study):
     "A plot of Optuna's as a PNG; it raises what Optuna raises where there are too few trials for it"
     plot(study)
-    buffer = io.BytesIO()
-    plt.gcf().savefig(buffer, dpi=100, bbox_inches='tight')
-    return buffer.getvalue()
+    return png_bytes(plt.gcf(), dpi=100, bbox_inches='tight')
 
 def draw_study(
     study, # Study of Optuna

@@ -10,11 +10,11 @@ import io
 from itertools import combinations,zip_longest
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 
 from ..checks import check_path
-from ..stats import p_words,percent
+from ..stats import interval_words,p_words,percent
+from ..figures import png_bytes
 from ..files.own import OwnFiles
 from ..runs.compare import CHANGES,Comparison,compare_runs
 from .html import html_table,image_url,render_with_gallery
@@ -41,7 +41,7 @@ def _runs_table(c):
     choices = t.loc[:, :'test_accuracy'].iloc[:, :-1]
     results = {
         'test accuracy': t.test_accuracy.map(percent),
-        '95 % interval': [f'{100*r.low:.1f} to {100*r.high:.1f}' for r in t.itertuples()],
+        '95 % interval': [interval_words(r.low, r.high) for r in t.itertuples()],
         'correct': [f'{r.test_correct} of {r.test_images}' for r in t.itertuples()],
         'best epoch': [f'{r.best_epoch} of {r.epochs}' for r in t.itertuples()],
         'seconds': t.seconds.map('{:.0f}'.format),
@@ -58,7 +58,7 @@ def _pairs_table(c):
     counts = t.loc[:, :'still wrong'].rename(columns=dict(a='A', b='B'))
     tests = {
         'B − A, points': [f'{100*o:+.1f}' for o in t.difference],
-        '95 % interval': [f'{100*r.low:+.1f} to {100*r.high:+.1f}' for r in t.itertuples()],
+        '95 % interval': [interval_words(r.low, r.high, signed=True) for r in t.itertuples()],
         'p': t.p.map(_p_text),
         'p, Holm': t.p_holm.map(_p_text),
     }
@@ -67,11 +67,7 @@ def _pairs_table(c):
 # %% ../../nbs/pages/comparison.ipynb #3151be1a
 def _curves_url(c):
     "The curves of all runs, as a `data:` URL"
-    fig = c.plot_history()
-    buffer = io.BytesIO()
-    fig.savefig(buffer, dpi=110)
-    plt.close(fig)
-    return image_url(buffer)
+    return image_url(io.BytesIO(png_bytes(c.plot_history(), dpi=110)))
 
 def _comparison_line(c):
     "Which run is best, in a line"

@@ -14,6 +14,8 @@ from pathlib import Path
 from statistics import fmean,median
 from urllib.parse import quote
 
+from ..console import duration
+from ..stats import interval_words,percent
 from ..figures import short
 from ..files.atomic import is_inside
 from ..files.own import OwnFiles
@@ -22,13 +24,6 @@ from ..runs.folder import Runs,choice_text,natural_key
 from .html import image_url,render
 
 # %% ../../nbs/pages/index.ipynb #b30b0196
-def _time(seconds):
-    if seconds!=seconds: return ''
-    if seconds<100: return f'{seconds:.0f} s'
-    return f'{seconds/60:.0f} min' if seconds<6000 else f'{seconds/3600:.1f} h'
-
-def _percent(v): return '' if v!=v else f'{v:.2%}'
-
 def _sort_key(v):
     "What to sort a choice by: numbers first"
     if isinstance(v, (int,float)) and not isinstance(v, bool): return 0,v
@@ -46,14 +41,14 @@ def _result_cells(o):
     m = o.metrics
     n_epochs = len(o.history)
     of = getattr(o.exp, 'epochs', None)
-    interval = f"{100*m['low']:.1f} to {100*m['high']:.1f}" if m else ''
+    interval = interval_words(m['low'], m['high']) if m else ''
     return {
         'epochs': (f'{n_epochs} of {of}' if of else '',n_epochs),
         'best epoch': (str(o.best.get('epoch', '')),o.best.get('epoch')),
-        'watched accuracy': (_percent(o.watched_accuracy),o.watched_accuracy),
-        'test accuracy': (_percent(m.get('test_accuracy', nan)),m.get('test_accuracy')),
+        'watched accuracy': (percent(o.watched_accuracy, 2),o.watched_accuracy),
+        'test accuracy': (percent(m.get('test_accuracy', nan), 2),m.get('test_accuracy')),
         '95 % interval': (interval,m.get('low')),
-        'time': (_time(o.seconds),o.seconds),
+        'time': (duration(o.seconds),o.seconds),
     }
 
 def _cells(o, differ):
@@ -195,7 +190,7 @@ def _configuration_cells(o):
     n = len(o.seeds)
     sd = f" ± {100*r['sd']:.2f}" if n>1 else ''
     mean = f"{100*r['mean']:.2f}{sd}" if n else ''
-    interval = f"{100*r['low']:.1f} to {100*r['high']:.1f}" if n>1 else ''
+    interval = interval_words(r['low'], r['high']) if n>1 else ''
     watched = f"{100*r['best_watched_accuracy']:.2f}" if isfinite(r['best_watched_accuracy']) else ''
     return [o.name, f"{r['runs']} of {len(o.statuses)}", mean, interval, watched]
 
@@ -221,11 +216,11 @@ def _best_facts(done):
     "The best finished run: value, what it is"
     best = max(done, key=lambda o: (o.watched_accuracy, -o.best['valid_loss']))
     m = best.metrics
-    interval = f"95 % interval {100*m['low']:.1f} to {100*m['high']:.1f}"
+    interval = f"95 % interval {interval_words(m['low'], m['high'])}"
     where = f"{short(best.name, 60)}, epoch {best.best['epoch']}"
     return [
-        (_percent(best.watched_accuracy), f'best accuracy on the watched images: {where}'),
-        (_percent(m['test_accuracy']), f'test accuracy of that run ({interval})')]
+        (percent(best.watched_accuracy, 2), f'best accuracy on the watched images: {where}'),
+        (percent(m['test_accuracy'], 2), f'test accuracy of that run ({interval})')]
 
 def _facts(runs):
     "The figures at the top of the page: value, what it is"
@@ -233,7 +228,7 @@ def _facts(runs):
     facts = [(f'{len(runs)} of {len(runs.statuses)}', 'runs finished')]
     if done: facts += _best_facts(done)
     seconds = sum(o.seconds for o in runs.statuses if isfinite(o.seconds))
-    if seconds: facts.append((_time(seconds), 'training time of all runs together'))
+    if seconds: facts.append((duration(seconds), 'training time of all runs together'))
     return facts
 
 # %% ../../nbs/pages/index.ipynb #921c78ad
@@ -248,7 +243,7 @@ def _curve_line(o):
     "What is said of a run's curve"
     if not isfinite(o.watched_accuracy): return ''
     epochs = f"{len(o.history)} {'epoch' if len(o.history)==1 else 'epochs'}"
-    return f"{o.name}: best {_percent(o.watched_accuracy)} at epoch {o.best['epoch']}, {epochs}, {o.state}"
+    return f"{o.name}: best {percent(o.watched_accuracy, 2)} at epoch {o.best['epoch']}, {epochs}, {o.state}"
 
 def _lines(runs):
     "What the page needs to know of each run: the address of its page, its colour, and a line about its curve"

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..checks import refuse
-from ..stats import holm,mcnemar,p_words,wilson
+from ..stats import holm,interval_words,mcnemar,p_words,wilson
 from ..figures import new_figure,short,show_pixels
 from ..look.gradcam import overlay
 from .experiment import differing_fields
@@ -99,7 +99,7 @@ def _sentence(r, n_pairs):
     p = f"p {p_words(r['p_holm'])}" + (f' with Holm’s correction for {n_pairs} pairs' if n_pairs>1 else '')
     verdict = 'more than chance at the 5 % level' if r['p_holm']<.05 else 'not told from chance at the 5 % level'
     return (f"{r['b']} against {r['a']}: {100*r['difference']:+.1f} points "
-        f"(95 % interval {100*r['low']:+.1f} to {100*r['high']:+.1f}), "
+        f"(95 % interval {interval_words(r['low'], r['high'], signed=True)}), "
         f"{r['fixed']} of {n} images fixed and {r['broken']} broken; McNemar’s exact test: {p}, {verdict}.")
 
 # %% ../../nbs/runs/compare.ipynb #2e278e3e

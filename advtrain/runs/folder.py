@@ -15,7 +15,7 @@ from statistics import fmean
 from fastcore.basics import patch
 import pandas as pd
 
-from ..stats import mean_interval
+from ..stats import interval_words,mean_interval
 from .experiment import differing_fields
 from .checksums import is_finished
 from .run import Run
@@ -150,7 +150,7 @@ def _sentence(r, n):
     if not n: return 'no finished run'
     if n==1: return f"{100*r['mean']:.1f} % (one seed, so how much the seed matters is not known)"
     return (f"{100*r['mean']:.1f} % ± {100*r['sd']:.1f} (sd over {n} seeds; "
-        f"95 % interval of the mean {100*r['low']:.1f} to {100*r['high']:.1f})")
+        f"95 % interval of the mean {interval_words(r['low'], r['high'])})")
 
 @patch
 def _repr_html_(self:Runs): return self.configurations._repr_html_() + self.table._repr_html_()

@@ -13,6 +13,7 @@ from fastai.callback.schedule import LRFinder
 from fastai.learner import Learner
 from fastcore.foundation import L
 
+import advtrain.convolutions # noqa: F401 it mends the gradients of narrow convolutions
 from ..checks import refuse
 
 # %% ../../nbs/train/callbacks.ipynb #b82ac9bb
@@ -115,7 +116,7 @@ def is_passive(
 )->bool: # Is it no part of what makes a run?
     "Does a callback change nothing?"
     if isinstance(cb, RunCallback): return cb.passive
-    return _is_one_of(cb, _PASSIVE) or getattr(type(cb), '_only_shows', False) # an older word
+    return _is_one_of(cb, _PASSIVE)
 
 def cleans_up(
     cb:Callback, # Any callback
