@@ -211,9 +211,7 @@ def _lr_find(args, exp):
     own.check(args.out.name)
     learn = make_learner(exp, find_data(args), **loading_options(args))
     with learn.no_bar(): found = learn.lr_find()
-    picture = png_bytes(plt.gcf(), dpi=110)
-    plt.close()
-    own.write(args.out.name, picture)
+    own.write(args.out.name, png_bytes(plt.gcf(), dpi=110))
     figure = str(args.out.resolve())
     return f'suggested learning rate: {found.valley:.2g}\n{figure}',dict(lr=found.valley, figure=figure)
 
