@@ -1,7 +1,7 @@
 """Every public name of advtrain, and albumentations as `A`, for interactive use: `from advtrain.all import *`."""
-from .lazy import * # first: what it lets wait would be imported in full otherwise
+from .lazy_imports import * # first: what it lets wait would be imported in full otherwise
 from .checks import *
-from .convolutions import *
+from .narrow_convolutions import *
 from .devices import *
 from .console import *
 from .dist import *
@@ -10,24 +10,23 @@ from .figures import *
 from .models import *
 from .files.atomic import *
 from .files.run_lock import *
-from .files.once import *
-from .files.own import *
+from .files.make_once import *
+from .files.own_files import *
 from .files.tensors import *
 from .data.images import *
 from .data.folders import *
 from .data.sources import *
 from .data.cache import *
-from .data.augs import *
-from .data.batched import *
 from .data.augment import *
+from .data.batch_transforms import *
+from .data.transforms import *
 from .data.batch_share import *
-from .data.dataloaders import *
 from .data.loaders import *
 from .data.image_dls import *
 from .data.show import *
 from .train.callbacks import *
 from .train.record import *
-from .train.borrow import *
+from .train.cleanup import *
 from .train.state import *
 from .train.run_config import *
 from .train.learner import *
@@ -47,7 +46,9 @@ from .look.gradcam import *
 from .look.faithfulness import *
 from .look.heatmaps import *
 from .runs.experiment import *
-from .runs.pictures import *
+from .runs.presets import *
+from .runs.grid import *
+from .runs.run_figures import *
 from .runs.checksums import *
 from .runs.run import *
 from .runs.make_learner import *
@@ -60,6 +61,7 @@ from .pages.html import *
 from .pages.gallery import *
 from .pages.report import *
 from .pages.comparison import *
+from .pages.charts import *
 from .pages.index import *
 from .launch.environment import *
 from .launch.results import *

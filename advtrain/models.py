@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _NormBase
 
 from .checks import BELOW_1,check_choice,check_flag,check_number,check_whole,short_repr
-from .convolutions import damages_memory # noqa: F401 importing it mends the gradients of narrow convolutions
+from .narrow_convolutions import damages_memory # noqa: F401 importing it mends the gradients of narrow convolutions
 from .devices import is_gpu
 
 # %% ../nbs/models.ipynb #bff68ba8

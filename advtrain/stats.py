@@ -11,7 +11,7 @@ from statistics import fmean,stdev
 
 import numpy as np
 
-from .lazy import scipy_stats
+from .lazy_imports import scipy_stats
 
 # %% ../nbs/stats.ipynb #738bee00
 def wilson(

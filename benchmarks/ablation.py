@@ -17,7 +17,8 @@ from pathlib import Path
 
 from keep import keep,with_save
 
-from advtrain.runs.experiment import EXPERIMENTS,name_after
+from advtrain.runs.presets import EXPERIMENTS
+from advtrain.runs.grid import name_after
 from advtrain.runs.compare import compare_runs
 from advtrain.stats import holm,p_words
 from advtrain.data.sources import cifar10

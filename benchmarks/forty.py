@@ -8,7 +8,9 @@ What has ended is put into an archive without weights, checkpoints and figures. 
 import argparse,gzip,io,os,tarfile,time
 from pathlib import Path
 
-from advtrain.runs.experiment import EXPERIMENTS,Experiment,name_after
+from advtrain.runs.presets import EXPERIMENTS
+from advtrain.runs.experiment import Experiment
+from advtrain.runs.grid import name_after
 
 import apart
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import psutil
 from keep import keep,with_save
 import torch
-from advtrain.data.augs import cutout_augs
+from advtrain.data.augment import cutout_augs
 from advtrain.data.cache import decode_images
 from advtrain.data.folders import class_files
 from advtrain.data.image_dls import image_dls
 from advtrain.data.sources import cifar10
-from advtrain.files import once
+from advtrain.files import make_once
 
 class Peak:
     "Peak of this process's memory above where it started, and the most that its children held for themselves, bytes"
@@ -64,7 +64,7 @@ def main():
     with tempfile.TemporaryDirectory() as home:
         class Config:
             def path(self, name): return Path(home)
-        once.fastai_cfg = Config
+        make_once.fastai_cfg = Config
         with Peak() as peak: images = decode_images(files)
         report('first start: decode and keep', peak, array)
         del images

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 import torch
 from keep import keep,over,with_save
-from advtrain.data.augment import AlbumentationsTransform
-from advtrain.lazy import A
-from advtrain.data.augment import augment_batch
+from advtrain.data.transforms import AlbumentationsTransform
+from advtrain.lazy_imports import A
+from advtrain.data.transforms import augment_batch
 from advtrain.data.sources import CIFAR10_STATS,cifar10
 from advtrain.data.image_dls import image_dls
 from albumentations.pytorch import ToTensorV2

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from keep import keep,over,with_save
 from advtrain.launch import runner
-from advtrain.runs.experiment import EXPERIMENTS
+from advtrain.runs.presets import EXPERIMENTS
 from advtrain.data.sources import cifar10,data_folder
 from advtrain.launch.runner import run_experiment
 from advtrain.pages.report import write_report

@@ -12,7 +12,7 @@ import argparse,contextlib,io,platform,time
 import numpy as np
 import torch
 from keep import keep,with_save
-from advtrain.data.augs import cutout_augs
+from advtrain.data.augment import cutout_augs
 from advtrain.data.sources import fashion_sample
 from advtrain.data.image_dls import image_dls
 from advtrain.train.resnet_learner import resnet_learner

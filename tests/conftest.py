@@ -94,7 +94,7 @@ def some(sample, shared_folder):
 @contextlib.contextmanager
 def little_drawn():
     "Runs draw one picture, for tests that look at none"
-    from advtrain.runs.pictures import DRAW
+    from advtrain.runs.run_figures import DRAW
     before = dict(DRAW)
     for o in before.keys()-{'curves'}: del DRAW[o]
     try: yield

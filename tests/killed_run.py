@@ -12,7 +12,7 @@ from pathlib import Path
 if __name__=='__main__': os.environ['OMP_NUM_THREADS'] = '1'
 from fastai.callback.core import Callback
 
-from advtrain.files import atomic,own
+from advtrain.files import atomic,own_files
 from advtrain.all import A,Checkpoint,image_dls,load_tensors,resnet_learner,save_tensors,set_seed
 from advtrain.train.checkpoint import checkpoints
 from advtrain.models import ResNet
@@ -63,7 +63,7 @@ class FusedOS:
 def train(data, folder, fuse):
     "Start the run in `folder`, or go on with it"
     atomic.open = lambda file,mode: SlowFile(open(file, mode), fuse) if mode=='xb' else open(file, mode)
-    for module in (atomic, own): module.os = FusedOS(fuse)
+    for module in (atomic, own_files): module.os = FusedOS(fuse)
     Watch.fuse = fuse
     set_seed(3)
     dls = image_dls(data, AUGS, size=16, bs=34)

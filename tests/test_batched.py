@@ -9,9 +9,9 @@ import torch
 from hypothesis import HealthCheck,given,settings,strategies as st
 from scipy.stats import binomtest,ks_2samp
 
-from advtrain.lazy import A
-from advtrain.data.batched import apply_params,draw_params
-from advtrain.data.augment import augment_batch,batch_lacks
+from advtrain.lazy_imports import A
+from advtrain.data.batch_transforms import apply_params,draw_params
+from advtrain.data.transforms import augment_batch,batch_lacks
 
 warnings.filterwarnings('ignore', message='ShiftScaleRotate is a special case')
 pytestmark = pytest.mark.filterwarnings('ignore:ShiftScaleRotate')

@@ -14,7 +14,7 @@ from torchvision import transforms
 import advtrain.all
 from advtrain.data import cache as decoded,images,sources
 from advtrain.data.sources import CIFAR10_CLASSES
-from advtrain.files import once
+from advtrain.files import make_once
 from advtrain.all import (
     A,FolderSplitter,cifar10,class_files,cutout_augs,decode_images,image_block,image_dls,open_rgb,resnet_learner,
     scan_images,show_augmented,show_classes,show_transforms,unpack_once)
@@ -23,7 +23,7 @@ from advtrain.all import (
 def home(tmp_path, monkeypatch):
     "A data directory of fastai of its own"
     (tmp_path/'home').mkdir()
-    monkeypatch.setattr(once, 'fastai_cfg', lambda: SimpleNamespace(path=lambda name: tmp_path/'home'))
+    monkeypatch.setattr(make_once, 'fastai_cfg', lambda: SimpleNamespace(path=lambda name: tmp_path/'home'))
     return tmp_path/'home'
 
 @pytest.fixture
@@ -246,8 +246,8 @@ def test_swapped_images(folder, how, fast):
         os.utime(a, (1e9,1e9))
     after = loaders(folder, bs=2, fast=fast).fingerprint['all']
     assert before!=after
-    shutil.rmtree(once.data_home())
-    once.data_home().mkdir()
+    shutil.rmtree(make_once.data_home())
+    make_once.data_home().mkdir()
     assert loaders(folder, bs=2, fast=fast).fingerprint['all']==after
 
 def test_unchanged_images_are_not_decoded_again(folder, monkeypatch):
@@ -275,7 +275,7 @@ def test_left_by_a_killed_process(folder, home):
     decode_images(files := class_files(folder), 8)
     cache = cache_of(home)
     if not (pid := os.fork()):
-        with once.file_lock(cache), once._temp_folder_beside(cache): os._exit(1)
+        with make_once.file_lock(cache), make_once._temp_folder_beside(cache): os._exit(1)
     os.waitpid(pid, 0)
     (left,) = cache.parent.glob('*.part')
     others = [cache.parent/f'{cache.name}-mine.part', cache.parent/'other.safetensors-abcd1234.part']

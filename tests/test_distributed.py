@@ -75,7 +75,7 @@ def test_fastai_is_told_of_one_process_while_they_act_together():
 def test_one_copy_of_the_images(sample):
     "Two processes map the same file: together they have it in memory once, and no page of their own"
     from advtrain.data.sources import cifar10
-    from advtrain.files.once import data_home,writable_home
+    from advtrain.files.make_once import data_home,writable_home
     if writable_home()!=data_home(): pytest.skip('nothing can be written at home, where the file would be')
     res = found(start('memory', cifar10() if os.environ.get('ADVTRAIN_CIFAR10') else sample))
     for o in res: assert o['Rss'] > .9*o['array'] and o['Private_Dirty']==0

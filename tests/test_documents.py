@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from advtrain.runs.experiment import EXPERIMENTS,Experiment
+from advtrain.runs.presets import EXPERIMENTS
+from advtrain.runs.experiment import Experiment
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [*ROOT.glob('*.md'), *ROOT.glob('nbs/docs/*.md'), ROOT/'benchmarks/README.md']

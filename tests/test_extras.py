@@ -12,7 +12,7 @@ from processes import Started
 
 from advtrain.runs import onnx
 from advtrain.all import Checkpoint,Run,make_learner,run_experiment
-from advtrain.files.own import OwnFiles
+from advtrain.files.own_files import OwnFiles
 from advtrain.train.callbacks import RunCallback
 from advtrain.runs.logs import LOGS,WandbLog
 from advtrain.models import resnet18,resnet34

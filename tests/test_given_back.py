@@ -14,7 +14,7 @@ from fastai.learner import Learner
 from torch import nn
 
 from advtrain.all import Checkpoint,RunCallback,image_dls,resnet_learner,set_seed
-from advtrain.train.borrow import _autocast_depth
+from advtrain.train.cleanup import _autocast_depth
 
 class Net(nn.Module):
     "A network of a few numbers, with dropout and a batch norm"

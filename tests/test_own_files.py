@@ -12,9 +12,9 @@ from advtrain.all import (
     ARCHS,Checkpoint,Run,image_dls,resnet18,resnet_learner,run_experiment,run_many,set_seed,write_comparison,
     write_index,write_report)
 from advtrain.train.checkpoint import checkpoints
-from advtrain.files import atomic,own as own_files,run_lock as locks
+from advtrain.files import atomic,own_files,run_lock as locks
 from advtrain.files.atomic import HOME
-from advtrain.files.own import OwnFiles
+from advtrain.files.own_files import OwnFiles
 from advtrain.files.run_lock import is_locked
 from advtrain.runs.checksums import CHECKSUMS,PAGES
 

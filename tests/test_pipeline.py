@@ -18,7 +18,7 @@ from fastai.vision.data import ImageBlock
 from PIL import Image
 from processes import Started,wait_for
 
-from advtrain.files import once
+from advtrain.files import make_once
 from advtrain.all import A,CachedDL,Checkpoint,cutout_augs,decode_images,image_dls,resnet_learner
 from advtrain.data.folders import class_files
 from advtrain.models import ResNet
@@ -117,7 +117,7 @@ def config_in(home): return lambda: SimpleNamespace(path=lambda name: home)
 def home(tmp_path, monkeypatch):
     "A data directory of fastai of its own"
     (tmp_path/'home').mkdir()
-    monkeypatch.setattr(once, 'fastai_cfg', config_in(tmp_path/'home'))
+    monkeypatch.setattr(make_once, 'fastai_cfg', config_in(tmp_path/'home'))
     return tmp_path/'home'
 
 def test_nowhere_to_keep(sample, home, capsys):
@@ -134,7 +134,7 @@ def test_read_only_directory(sample, home, capsys):
 
 def build(home, sample, ready):
     "Decode the images when another process does, too, and print what came out"
-    once.fastai_cfg = config_in(home)
+    make_once.fastai_cfg = config_in(home)
     files = class_files(sample)
     (home/ready).touch()
     wait_for(lambda: len(list(home.glob('ready*')))==2, pause=.005)

@@ -11,8 +11,8 @@ from fastai.callback.core import Callback
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from advtrain.data.augs import cutout_augs
-from advtrain.lazy import A
+from advtrain.data.augment import cutout_augs
+from advtrain.lazy_imports import A
 from advtrain.train.callbacks import RunCallback
 from advtrain.data.image_dls import image_dls
 from advtrain.models import ResNet

@@ -10,7 +10,8 @@ import argparse,json,os,re,shlex,sys,time
 from pathlib import Path
 
 from ..checks import printable
-from ..runs.experiment import EXPERIMENTS,FIELDS
+from ..runs.presets import EXPERIMENTS
+from ..runs.experiment import FIELDS
 from .options import Parser,add_log_option,add_preset,experiments_of,field_reader
 from .options import find_data,find_preset,loading_options,out_folder,run_guarded
 
@@ -205,7 +206,7 @@ def _lr_find(args, exp):
     "Find a learning rate, and draw its curve"
     from advtrain.all import make_learner
     from advtrain.figures import png_bytes
-    from advtrain.files.own import OwnFiles
+    from advtrain.files.own_files import OwnFiles
     import matplotlib.pyplot as plt
     own = OwnFiles(args.out.parent, 'lr_find')
     own.check(args.out.name)
@@ -267,7 +268,7 @@ def _prediction_line(r):
 def _predict(args):
     "Classify images; a line and a row each"
     from advtrain.all import Run
-    from advtrain.files.own import OwnFiles
+    from advtrain.files.own_files import OwnFiles
     run = Run(args.run)
     files = _image_paths(args.images)
     names = [] if args.no_maps else _map_names(files)

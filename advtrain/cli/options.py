@@ -12,7 +12,9 @@ from pathlib import Path
 from types import NoneType
 
 from ..checks import printable
-from ..runs.experiment import EXPERIMENTS,Experiment,FIELDS,field_types,grid,name_after
+from ..runs.presets import EXPERIMENTS
+from ..runs.experiment import Experiment,FIELDS,field_types
+from ..runs.grid import grid,name_after
 
 # %% ../../nbs/cli/options.ipynb #26542a01
 class Parser(argparse.ArgumentParser):

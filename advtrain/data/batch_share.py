@@ -13,7 +13,7 @@ from fastai.vision.core import TensorImage
 from fastcore.foundation import L
 import numpy as np
 
-from .augment import BatchAlbumentations
+from .transforms import BatchAlbumentations
 
 # %% ../../nbs/data/batch_share.ipynb #ef1db742
 def batch_sizes(

@@ -20,7 +20,7 @@ import torch
 from ..checks import printable_path,short_repr
 from ..devices import is_gpu
 from ..dist import print_rank0
-from ..files.once import data_home,file_lock,write_cache
+from ..files.make_once import data_home,file_lock,write_cache
 from .images import check_size,fit_square,open_listed,why_unreadable
 from .folders import common_folder
 

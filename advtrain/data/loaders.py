@@ -22,7 +22,7 @@ import torch
 from ..devices import device_put
 from .images import FolderLabel
 from .cache import DecodedImages
-from .augment import AlbumentationsTransform,check_same_size
+from .transforms import AlbumentationsTransform,check_same_size
 from .batch_share import BatchShare,batch_sizes
 
 # %% ../../nbs/data/loaders.ipynb #0a445955

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from ..checks import check_flag,check_whole,short_repr
-from ..lazy import A,crops
+from ..lazy_imports import A,crops
 from ..figures import check_figsize,image_grid,new_figure,short,show_pixels
 from .images import FolderLabel,to_pixels
-from .augment import AlbumentationsTransform,BatchAlbumentations
+from .transforms import AlbumentationsTransform,BatchAlbumentations
 
 # %% ../../nbs/data/show.ipynb #5909044f
 def seen_in_training(

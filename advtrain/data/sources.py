@@ -16,7 +16,7 @@ from fastai.data.external import URLs,untar_data
 
 from ..checks import check_flag,check_path,is_utf8,printable_path
 from ..dist import print_rank0
-from ..files.once import data_home,file_lock,make_folder_once,unpack_once
+from ..files.make_once import data_home,file_lock,make_folder_once,unpack_once
 
 # %% ../../nbs/data/sources.ipynb #163d7853
 def fashion_sample(

@@ -14,7 +14,7 @@ from safetensors.torch import save
 import torch
 
 from ..checks import check_path
-from .own import OwnFiles
+from .own_files import OwnFiles
 
 # %% ../../nbs/files/tensors.ipynb #e5e10438
 def tensors_digest(

@@ -18,7 +18,7 @@ import torch
 from ..checks import check_flag,check_path,refuse
 from ..dist import check_not_launched
 from ..files.atomic import HOME
-from ..files.own import OwnFiles
+from ..files.own_files import OwnFiles
 from ..data.folders import class_files
 from ..data.sources import data_folder
 from ..data.image_dls import image_dls

@@ -14,7 +14,7 @@ import advtrain.look.scores # noqa: F401 and their accuracies
 from ..figures import png_bytes
 from ..files.tensors import load_tensors
 from ..train.record import best_row,watched_title
-from ..runs.pictures import DRAW
+from ..runs.run_figures import DRAW
 from ..runs.run import NAME_COLUMNS,escape_formulas
 
 # %% ../../nbs/launch/results.ipynb #8eacfac3

@@ -19,14 +19,14 @@ from ..checks import check_flag,check_path,refuse
 from ..console import silenced
 from ..dist import is_rank0,on_rank0,print_rank0,ranks_together
 from ..files.run_lock import run_lock
-from ..files.own import OwnFiles
+from ..files.own_files import OwnFiles
 from ..data.folders import image_roots
 from ..data.sources import data_folder
 from ..data.image_dls import image_dls
 from ..train.callbacks import ORDER,RunCallback
 from ..train.checkpoint import Checkpoint,checkpoints
 from ..runs.experiment import Experiment,FIELDS
-from ..runs.pictures import DRAW,FIGURES,TrainedRun
+from ..runs.run_figures import DRAW,FIGURES,TrainedRun
 from ..runs.checksums import CHECKSUMS,PAGES,is_finished,write_checksums
 from ..runs.run import Run
 from ..runs.make_learner import DATA_CHOICES,make_learner

@@ -15,10 +15,10 @@ from fastcore.meta import delegates
 import matplotlib.pyplot as plt
 
 from ..checks import check_path,check_text,check_whole,refuse
-from ..lazy import import_extra
+from ..lazy_imports import import_extra
 from ..dist import check_not_launched
 from ..figures import png_bytes
-from ..files.own import OwnFiles
+from ..files.own_files import OwnFiles
 from ..data.image_dls import image_dls
 from ..train.callbacks import ORDER,RunCallback
 from ..train.record import best_row

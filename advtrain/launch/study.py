@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus
 
 from filelock import FileLock
 
-from ..lazy import import_extra
+from ..lazy_imports import import_extra
 from ..files.atomic import HOME
 from ..runs.experiment import Experiment,FIELDS,field_types
 

@@ -23,7 +23,6 @@ from ..figures import MOST_IMAGES,image_grid,short
 from ..files.atomic import is_inside
 from ..files.tensors import load_tensors,save_tensors
 from ..data.images import to_pixels
-from ..data.dataloaders import ImageDataLoaders
 from .predict import check_classifier,find_items,item_files
 from .predict import predict,select_items,unreadable_error,weights_id
 import fastai.vision.learner # noqa: F401 it registers how fastai shows images and their losses
@@ -242,7 +241,7 @@ def _places(self:ImageInterpretation, which):
 # %% ../../nbs/look/interpret.ipynb #16719d3f
 def _data_folder(dls):
     "Folder of the images of loaders; `None` if they don't know it"
-    return dls.source if isinstance(dls, ImageDataLoaders) else None
+    return vars(dls).get('source')
 
 @patch
 def _check_places(self:ImageInterpretation, files):

@@ -24,7 +24,7 @@ from ..files.tensors import tensors_digest
 from ..data.images import is_image,open_rgb
 from ..data.folders import SPLITS
 from ..train.callbacks import ORDER
-from ..train.borrow import cleanup_on_error,loss_of_each
+from ..train.cleanup import cleanup_on_error,loss_of_each
 
 # %% ../../nbs/look/predict.ipynb #19b4145f
 def weights_id(

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from ..checks import check_flag,check_text,check_whole,printable
-from ..lazy import sklearn_metrics
+from ..lazy_imports import sklearn_metrics
 from ..stats import wilson
 from ..figures import check_cmap,check_figsize,new_figure,short
 from .predict import select_items

@@ -15,7 +15,7 @@ import pandas as pd
 from ..checks import check_path
 from ..stats import interval_words,p_words,percent
 from ..figures import png_bytes
-from ..files.own import OwnFiles
+from ..files.own_files import OwnFiles
 from ..runs.compare import CHANGES,Comparison,compare_runs
 from .html import html_table,image_url,render_with_gallery
 from .gallery import gallery_data

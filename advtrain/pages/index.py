@@ -9,19 +9,19 @@ __all__ = ['write_index']
 import os
 from datetime import datetime
 from functools import lru_cache
-from math import ceil,floor,inf,isfinite,log10,nan
+from math import isfinite,nan
 from pathlib import Path
-from statistics import fmean,median
 from urllib.parse import quote
 
 from ..console import duration
 from ..stats import interval_words,percent
 from ..figures import short
 from ..files.atomic import is_inside
-from ..files.own import OwnFiles
+from ..files.own_files import OwnFiles
 from ..runs.status import STATES
 from ..runs.folder import Runs,choice_text,natural_key
 from .html import image_url,render
+from .charts import PALETTE,SPAN,colours,curve_charts,seed_intervals
 
 # %% ../../nbs/pages/index.ipynb #b30b0196
 def _sort_key(v):
@@ -75,114 +75,6 @@ def table_columns(
     rows = [_cells(o, runs.differ) for o in runs.statuses]
     return [_column(k, [r[k] for r in rows]) for k in rows[0] if any(r[k][0] for r in rows)]
 
-# %% ../../nbs/pages/index.ipynb #90d91b2d
-_PALETTE = 8 # colours in the style sheet
-
-def _colours(n): return [f'var(--c{i})' if n<=_PALETTE else f'oklch(var(--curve) {137.5*i%360:.0f})' for i in range(n)]
-
-# %% ../../nbs/pages/index.ipynb #779b649b
-def _ticks(low, high, n=5):
-    "Round numbers from `low` to `high`, no more than `n` steps, and the step"
-    step = 10**floor(log10((high-low)/n))
-    step *= next(m for m in (1,2,5,10) if (high-low)/(m*step)<=n)
-    return [k*step for k in range(ceil(low/step-1e-9), floor(high/step+1e-9)+1)],step
-
-def _labels(low, high, n=5):
-    "Ticks with their labels"
-    ticks,step = _ticks(low, high, n)
-    decimals = max(0, -floor(log10(step)+1e-9))
-    return [(v,f'{v:.{decimals}f}' if abs(v)<1e5 else f'{v:.1e}') for v in ticks]
-
-# %% ../../nbs/pages/index.ipynb #99f6f633
-_LEFT = 40 # the frame of a chart, within 400 × 250
-_RIGHT = 394
-_TOP = 8
-_BOTTOM = 206
-
-class _Frame:
-    "The frame of a chart: where an epoch and a value lie"
-    def __init__(self, n_epochs, low, high):
-        pad = (high-low)*.04 or max(abs(high)*.05, 1e-6)
-        self.n_epochs = n_epochs
-        self.low = low-pad
-        self.high = high+pad
-
-    def x(self, epoch):
-        share = (epoch-1)/(self.n_epochs-1) if self.n_epochs>1 else .5
-        return _LEFT+8+(_RIGHT-_LEFT-16)*share
-
-    def y(self, v):
-        y = _BOTTOM-(_BOTTOM-_TOP)*(v-self.low)/(self.high-self.low)
-        return min(max(y, -999), 999)
-
-    def epochs(self):
-        "The epochs that get a label"
-        if self.n_epochs==1: return [1]
-        return [v for v in _ticks(1, self.n_epochs, 6)[0] if abs(v-round(v))<1e-6]
-
-# %% ../../nbs/pages/index.ipynb #8ec8b087
-def _path(line, x, y):
-    "An SVG path through the values that are finite; one alone is a dot"
-    finite = [isfinite(v) for v in line]
-    def _step(i, v):
-        goes_on = i and finite[i-1]
-        return f"{'L' if goes_on else 'M'}{x(i+1):.1f},{y(v):.1f}{'' if goes_on else 'h0'}"
-    return ''.join(_step(i, v) for i,v in enumerate(line) if finite[i])
-
-# %% ../../nbs/pages/index.ipynb #9bd455b3
-def _chart(title, lines, most=inf, best=None):
-    "A chart of lines (lists of values by epoch, by number of the run): labels of both axes, paths, and best epochs"
-    values = [v for line in lines.values() for v in line if isfinite(v) and v<=most]
-    if not values: return None
-    frame = _Frame(max(map(len, lines.values())), min(values), max(values))
-    return dict(
-        title=title,
-        x=[(frame.x(v),f'{v:.0f}') for v in frame.epochs()],
-        y=[(frame.y(v),label) for v,label in _labels(frame.low, frame.high)],
-        paths={i: _path(line, frame.x, frame.y) for i,line in lines.items()},
-        best={i: (frame.x(epoch),frame.y(v)) for i,(epoch,v) in (best or {}).items()},
-        cut=any(v>most for line in lines.values() for v in line))
-
-def _highest_shown(losses):
-    "The highest loss that a chart shows"
-    highest = [max(filter(isfinite, line)) for line in losses if any(map(isfinite, line))]
-    return 2*median(highest) if highest else inf
-
-# %% ../../nbs/pages/index.ipynb #82fef8ce
-def curve_charts(
-    runs:Runs, # The runs
-)->list: # Dictionaries for the template: accuracy and loss, as far as there is any
-    "Make the charts of all runs that have a history"
-    some = {i: o for i,o in enumerate(runs.statuses) if isfinite(o.watched_accuracy)}
-    if not some: return []
-    accuracies = {i: [100*r['valid_acc'] for r in o.history] for i,o in some.items()}
-    losses = {i: [r['valid_loss'] for r in o.history] for i,o in some.items()}
-    best = {i: (o.best['epoch'],100*o.watched_accuracy) for i,o in some.items()}
-    charts = [
-        _chart('Accuracy on the watched images, %', accuracies, best=best),
-        _chart('Loss on the watched images', losses, _highest_shown(losses.values()))]
-    return [o for o in charts if o]
-
-# %% ../../nbs/pages/index.ipynb #5ed6e1b3
-_SPAN = 220 # width of the drawing
-
-def seed_intervals(
-    runs:Runs, # The runs
-)->tuple: # Labels of the scale; places of seeds, mean and interval by configuration. Both empty without a finished run
-    "Draw the seeds of each configuration on one scale"
-    seeds = [[100*test for test,_ in o.seeds.values()] for o in runs.groups]
-    bars = [[100*o.row['low'],100*o.row['high']] if len(o.seeds)>1 else [] for o in runs.groups]
-    ends = [v for k,bar in zip(seeds, bars) for v in k + (bar if len(k)>2 else [])]
-    if not ends: return [],[]
-    pad = (max(ends)-min(ends))*.05 or 1
-    low = min(ends)-pad
-    high = max(ends)+pad
-    def _x(v): return round(_SPAN*min(max((v-low)/(high-low), 0), 1), 1)
-    def _drawn(k, bar):
-        return dict(seeds=[_x(v) for v in k], mean=[_x(fmean(k))] if k else [], bar=[_x(v) for v in bar])
-    scale = [(_x(v),label) for v,label in _labels(low, high, 4)]
-    return scale,[_drawn(k, bar) for k,bar in zip(seeds, bars)]
-
 # %% ../../nbs/pages/index.ipynb #8dd5a6b0
 def _configuration_cells(o):
     "The texts of a row of the page's table of configurations"
@@ -204,7 +96,7 @@ def _configurations(runs):
         found = [numbers[k.name] for k in with_curves_first]
         return dict(cells=_configuration_cells(o), draw=draw, sentence=sentence, runs=found)
     rows = [_row(*o) for o in zip(runs.groups, drawn, runs.sentences())]
-    return dict(scale=scale, rows=rows, span=_SPAN, several=any(len(o.seeds)>1 for o in runs.groups))
+    return dict(scale=scale, rows=rows, span=SPAN, several=any(len(o.seeds)>1 for o in runs.groups))
 
 # %% ../../nbs/pages/index.ipynb #20f2645a
 def _count(runs):
@@ -248,11 +140,11 @@ def _curve_line(o):
 def _lines(runs):
     "What the page needs to know of each run: the address of its page, its colour, and a line about its curve"
     n_groups = len(runs.groups)
-    colours = _colours(n_groups) + ['var(--soft)'] # the last for runs without choices
+    palette = colours(n_groups) + ['var(--soft)'] # the last for runs without choices
     def _line(o):
         return dict(
-            name=o.name, colour=colours[-1 if o.group is None else o.group],
-            dashed=o.group is not None and 3<o.group<n_groups<=_PALETTE, curve=_curve_line(o),
+            name=o.name, colour=palette[-1 if o.group is None else o.group],
+            dashed=o.group is not None and 3<o.group<n_groups<=PALETTE, curve=_curve_line(o),
             share=len(o.history)/o.exp.epochs if o.exp and o.state=='running' else None,
             page=f'{quote(os.fsencode(o.name))}/report.html' if o.report else None)
     return [_line(o) for o in runs.statuses]

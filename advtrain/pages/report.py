@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..stats import wilson
-from ..files.own import OwnFiles
+from ..files.own_files import OwnFiles
 from ..train.record import epoch_line
 from ..runs.experiment import FIELDS
 from ..runs.checksums import CHECKSUMS,PAGES

@@ -10,7 +10,7 @@ import hashlib
 from pathlib import Path
 
 from ..files.atomic import is_inside
-from ..files.own import OwnFiles
+from ..files.own_files import OwnFiles
 
 # %% ../../nbs/runs/checksums.ipynb #ddca71ee
 CHECKSUMS = 'SHA256SUMS'

@@ -14,8 +14,8 @@ from fastcore.basics import patch
 import numpy as np
 from PIL import Image
 
-from ..lazy import import_extra
-from ..files.own import OwnFiles
+from ..lazy_imports import import_extra
+from ..files.own_files import OwnFiles
 from ..train.callbacks import ORDER,RunCallback,callback_of
 from ..train.record import EpochLog,watched_title
 from .experiment import Experiment

@@ -18,7 +18,7 @@ from ..console import silenced
 from ..dist import print_rank0
 from ..models import ARCHS,find_layer,resnet18
 from ..files.tensors import load_tensors
-from ..data.augs import AUGS
+from ..data.augment import AUGS
 from ..data.image_dls import empty_dls,image_dls
 from ..train.state import set_seed
 from ..train.learner import RunLearner

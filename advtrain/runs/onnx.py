@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..lazy import import_extra
-from ..files.own import OwnFiles
+from ..lazy_imports import import_extra
+from ..files.own_files import OwnFiles
 from .run import Run
 
 # %% ../../nbs/runs/onnx.ipynb #9884750e

@@ -17,7 +17,7 @@ from ..checks import check_path,printable
 from ..files.atomic import is_inside
 from ..look.interpret import ImageInterpretation
 from .experiment import Experiment
-from .pictures import FIGURES
+from .run_figures import FIGURES
 from .checksums import CHECKSUMS,find_problems,is_finished,read_checksums
 
 # %% ../../nbs/runs/run.ipynb #1e36f01d

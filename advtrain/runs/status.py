@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..stats import wilson
 from ..files.run_lock import is_locked
-from ..files.own import OwnFiles
+from ..files.own_files import OwnFiles
 from ..train.record import best_row
 from .experiment import Experiment
 from .checksums import is_finished

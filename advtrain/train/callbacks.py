@@ -13,7 +13,7 @@ from fastai.callback.schedule import LRFinder
 from fastai.learner import Learner
 from fastcore.foundation import L
 
-import advtrain.convolutions # noqa: F401 it mends the gradients of narrow convolutions
+import advtrain.narrow_convolutions # noqa: F401 it mends the gradients of narrow convolutions
 from ..checks import refuse
 
 # %% ../../nbs/train/callbacks.ipynb #b82ac9bb

@@ -20,7 +20,7 @@ from safetensors import SafetensorError,safe_open
 from ..checks import check_flag,check_path,check_whole,refuse
 from ..devices import is_gpu
 from ..dist import on_rank0
-from ..files.own import OwnFiles
+from ..files.own_files import OwnFiles
 from ..files.tensors import load_tensors,save_tensors
 from .callbacks import ORDER,RunCallback,Saver,as_callbacks,callback_of
 from .record import EpochLog,best_row,epoch_of,progress_bar

@@ -24,7 +24,7 @@ from ..figures import new_figure
 from ..files.run_lock import run_lock
 from .callbacks import RunCallback,Saver,as_callbacks,callback_of,is_lr_find,is_passive
 from .record import epoch_of
-from .borrow import cleanup_on_error,loss_of_each
+from .cleanup import cleanup_on_error,loss_of_each
 from .state import restored
 
 # %% ../../nbs/train/learner.ipynb #ddec2413

@@ -20,7 +20,7 @@ import torch
 from ..checks import check_whole,refuse
 from ..devices import is_gpu,synchronize
 from .callbacks import callback_of
-from .borrow import cleanup_on_error
+from .cleanup import cleanup_on_error
 from .state import restored
 from .learner import RunLearner
 from .precision import DTYPES,Precision

@@ -23,7 +23,6 @@ from ..checks import refuse
 from ..devices import check_interval,is_gpu
 from ..dist import all_reduce_sum,on_rank0,print_rank0
 from ..figures import check_figsize,new_figure
-from ..data.dataloaders import ImageDataLoaders
 from .callbacks import ORDER,RunCallback,callback_of
 
 # %% ../../nbs/train/record.ipynb #7b1b5693
@@ -131,7 +130,7 @@ def watched_title(
     dls:DataLoaders, # Loaders
 )->str: # 'Valid' or 'Test'
     "The title of what training watches"
-    return (dls.watch if isinstance(dls, ImageDataLoaders) else 'valid').title()
+    return vars(dls).get('watch', 'valid').title()
 
 def _losses_and_counts(row, name, title):
     "Loss, accuracy and counts of training or validation, in words"

@@ -26,7 +26,7 @@ from torch import nn
 from ..checks import ABOVE_0,BELOW_1,check_choice,check_number,check_whole,refuse,short_repr
 from ..models import resnet18
 from .record import EpochLog,keep_on_device
-from .borrow import cleanup_on_error
+from .cleanup import cleanup_on_error
 from .state import callbacks_restored
 from .learner import RunLearner,check_rate
 from .precision import Precision

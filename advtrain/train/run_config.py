@@ -12,7 +12,7 @@ from types import FunctionType
 
 from fastai.learner import Learner
 
-from ..data.dataloaders import ImageDataLoaders
+
 from .callbacks import is_passive,settings_of
 
 # %% ../../nbs/train/run_config.ipynb #7795c38a
@@ -38,7 +38,7 @@ def n_workers(dl): return getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0)
 
 def _describe_data(dls):
     "What is in each loader"
-    if isinstance(dls, ImageDataLoaders) and dls.fingerprint: return dls.fingerprint
+    if known := vars(dls).get('fingerprint'): return known
     items = [getattr(dl, 'dataset', None) or dl for dl in dls.loaders]
     return {s: f'{len(o)} items' for s,o in zip(('train','valid','test'), items)}
 
