@@ -33,16 +33,16 @@ def test_links_lead_somewhere(file):
         assert there.exists(), f'{target} does not exist'
         if anchor: assert anchor in anchors(there), f'{there.name} has no heading {anchor}'
 
-def room(file): return file.relative_to(ROOT/'nbs').as_posix()
+def place(file): return file.relative_to(ROOT/'nbs').as_posix()
 
-@pytest.mark.parametrize('file', NOTEBOOKS, ids=room)
+@pytest.mark.parametrize('file', NOTEBOOKS, ids=place)
 def test_another_notebook_is_a_link(file):
     unlinked = re.sub(r'\[[^\]]*\]\([^)]*\)', '', prose(file))
     assert not re.findall('(?:next|previous|last) notebook', unlinked, re.I)
 
 EXPORTING = [o for o in NOTEBOOKS if '#| default_exp' in o.read_text(encoding='utf-8')]
 
-@pytest.mark.parametrize('file', EXPORTING, ids=room)
+@pytest.mark.parametrize('file', EXPORTING, ids=place)
 def test_cells_that_import_hold_nothing_else(file):
     "nbdev runs such a cell alone for the site"
     for cell in json.loads(file.read_text(encoding='utf-8'))['cells']:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# rooms, from the ground up
+# the modules, from the ground up
 ORDER = re.findall(r'^          - (\S+)\.ipynb$', (ROOT/'nbs/sidebar.yml').read_text(), re.M)
 LIBRARY = {o: (files('advtrain')/f'{o}.py').read_text() for o in ORDER}
 PROMISED = '''AlbumentationsTransform BatchAlbumentations cutout_augs flip_cutout_augs shift_gray_augs show_augmented
@@ -48,15 +48,19 @@ def test_requirements_do_not_pull_nbdev():
     needed = [r for r in requires('advtrain') if 'extra ==' not in r]
     assert needed and not any(r.startswith(('nbdev','execnb','ghapi','pytest')) for r in needed)
 
-def imports(room):
-    "Room -> what is imported from it, also inside functions"
-    here = f'advtrain/{room}'.split('/')
+def imports(module):
+    "Module -> what is imported from it, also inside functions"
+    here = f'advtrain/{module}'.split('/')
     res = {}
-    for n in ast.walk(ast.parse(LIBRARY[room])):
-        if not isinstance(n, ast.ImportFrom): continue
-        place = here[:len(here)-n.level] if n.level else []
-        module = [*place, *(n.module or '').split('.')]
-        if module[0]=='advtrain': res.setdefault('/'.join(module[1:]), []).extend(o.name for o in n.names)
+    for n in ast.walk(ast.parse(LIBRARY[module])):
+        sources = {}
+        if isinstance(n, ast.Import): sources = {o.name: [] for o in n.names if '.' in o.name}
+        elif isinstance(n, ast.ImportFrom):
+            place = here[:len(here)-n.level] if n.level else []
+            sources = {'.'.join([*place, n.module or '']): [o.name for o in n.names]}
+        for source,names in sources.items():
+            package,_,there = source.partition('.')
+            if package=='advtrain': res.setdefault(there.replace('.', '/'), []).extend(names)
     if 'all' in res: # a command imports everything, once it knows what it is asked for
         for name in res.pop('all'): res.setdefault(defining(name), []).append(name)
     return res
@@ -64,31 +68,31 @@ def imports(room):
 def defining(name): return next(o for o in ORDER if re.search(rf'^(def|class) {name}\b|^{name} =', LIBRARY[o], re.M))
 
 @cache
-def chain(room):
-    "The longest chain of imports that ends in a room"
-    return max((chain(o) for o in imports(room)), key=len, default=()) + (room,)
+def chain(module):
+    "The longest chain of imports that ends in a module"
+    return max((chain(o) for o in imports(module)), key=len, default=()) + (module,)
 
-def test_every_room_is_in_the_list():
+def test_every_module_is_in_the_list():
     there = {
         o.relative_to(ROOT/'nbs').with_suffix('').as_posix()
         for o in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in o.parts}
     assert {o for o in there if not o.startswith('tutorials/')} == {*ORDER, 'index'}
 
-@pytest.mark.parametrize('room', ORDER)
-def test_a_room_imports_only_from_those_above(room):
-    assert imports(room).keys() <= set(ORDER[:ORDER.index(room)])
+@pytest.mark.parametrize('module', ORDER)
+def test_a_module_imports_only_from_those_above(module):
+    assert imports(module).keys() <= set(ORDER[:ORDER.index(module)])
 
-@pytest.mark.parametrize('room', ORDER)
-def test_nobody_imports_a_private_name(room):
-    assert not [f'{o}.{name}' for o,names in imports(room).items() for name in names if name.startswith('_')]
+@pytest.mark.parametrize('module', ORDER)
+def test_nobody_imports_a_private_name(module):
+    assert not [f'{o}.{name}' for o,names in imports(module).items() for name in names if name.startswith('_')]
 
 def test_chains_of_imports_are_short():
     longest = max(map(chain, ORDER), key=len)
     assert len(longest)<=10, longest
 
-@pytest.mark.parametrize('room', ORDER)
-def test_a_room_has_one_idea(room):
-    body = LIBRARY[room].split('\n# %% ', 2)[-1] # without the header
+@pytest.mark.parametrize('module', ORDER)
+def test_a_module_has_one_idea(module):
+    body = LIBRARY[module].split('\n# %% ', 2)[-1] # without the header
     assert body.count('\n')<=450
 
 def test_sample_is_small_and_has_its_licence(sample):
