@@ -115,14 +115,14 @@ def test_nothing_waits_inside_an_epoch(sample):
     asked = trained(sample, 60,
         ema=.9, warmup=1, grad_clip=1., label_smoothing=.1, dropout=.1, weight_std=True, nesterov=True)
     inside = {place: n for (when,place),n in asked.waits.items() if when=='inside'}
-    assert inside=={'training.py _look': 60//50} # losses are looked at every fifty steps
+    assert inside=={'finite_loss.py _look': 60//50} # losses are looked at every fifty steps
     assert sum(asked.waits.values())-sum(inside.values())<=8 # and the sums of the epoch at its ends
     assert set(asked.copies)=={'pinned'}
 
 def test_bars_ask_seldom(sample):
     asked = trained(sample, 60, bars=True)
     assert {place: n for (when,place),n in asked.waits.items() if when=='inside'}=={
-        'training.py _look': 60//50, 'record.py _show': 2}
+        'finite_loss.py _look': 60//50, 'record.py _show': 2}
 
 class Asks(Callback):
     "What people write"
