@@ -16,6 +16,7 @@ from fastcore.basics import patch
 import torch
 import torch.distributed as dist
 
+import advtrain.narrow_convolutions # noqa: F401 it mends the gradients of narrow convolutions
 from .checks import printable
 
 # %% ../nbs/dist.ipynb #6c560544

@@ -67,7 +67,7 @@ def test_the_readme_has_the_numbers_of_the_files(make_figures):
         if make_figures.BEGIN in ''.join(c['source'])]
     assert make_figures.measured(cell)==cell, 'benchmarks/results/ has changed: make readme'
     readme = (ROOT/'README.md').read_text(encoding='utf-8')
-    lines = [o.replace('](../', '](').replace('](docs/', '](nbs/docs/')
+    lines = [o.replace('](../', '](').replace('](docs/', '](nbs/docs/').replace('](tutorials/', '](nbs/tutorials/')
         for o in [make_figures.machine(), *make_figures.table().splitlines()]]
     assert len(lines)>5 and not [o for o in lines if o not in readme.splitlines()]
 

@@ -13,6 +13,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1]/'benchmarks'
 sys.path.insert(0, str(BENCHMARKS))
 import apart,forty,gpu
+from gpu_parts import whole_run
 
 ENOUGH = 300 # seconds that nothing here takes, however slow the machine is
 
@@ -224,3 +225,6 @@ def test_the_experiments_of_the_queue():
     exps = forty.experiments()
     assert exps[0].name=='layernorm-40-ws' and len({o.name for o in exps})==len(exps)
     assert forty.cost(exps[0])==1 and all(o.epochs==2 for o in forty.experiments(tiny=True))
+
+def test_the_steps_that_are_timed_are_there():
+    assert all(hasattr(*place) for place in whole_run.STEPS.values())

@@ -92,7 +92,7 @@ def of_ablation(r):
     yield ('changes to `layernorm-40-ws`, in points of test accuracy, the three lowest and the three highest: '
            f"width {n['width']}, {n['epochs']} epochs, `ema` {n['ema']}, "
            f"on {images(n['train_images'], n['data'])}, seeds: {len(n['recipe']['test_accuracy'])}",
-           f'{worst}; … {best}; [all of them](../nbs/tutorials/cifar10.ipynb)')
+           f'{worst}; … {best}; [all of them](tutorials/cifar10.ipynb)')
 
 def of_same_training(r):
     n = r['numbers']

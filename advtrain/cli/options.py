@@ -176,7 +176,7 @@ def find_preset(
     if args.preset.endswith('.toml'): return Experiment.from_toml(Path(args.preset))
     raise ValueError(f"unknown preset {args.preset!r}: choose from {', '.join(EXPERIMENTS)}, or give a TOML file")
 
-def _changed(exp, **changes):
+def _with_changes(exp, **changes):
     "The experiment with its changes, and a name that tells them unless it's given one"
     told = {k: v for k,v in changes.items() if v!=getattr(exp, k) and FIELDS[k].metadata['decides']}
     return exp.replace(**{'name': name_after(exp, told)} | changes)
@@ -191,7 +191,7 @@ def experiments_of(
         given = {k: getattr(args, k) for k in FIELDS if hasattr(args, k)}
         several = {k: v for k,v in given.items() if isinstance(v, list) and len(v)>1}
         one = {k: v[0] if isinstance(v, list) else v for k,v in given.items() if k not in several}
-        return grid(_changed(exp, **one), **several)
+        return grid(_with_changes(exp, **one), **several)
     except (ValueError, OSError) as e: parser.error(str(e))
 
 # %% ../../nbs/cli/options.ipynb #74cf1247

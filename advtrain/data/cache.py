@@ -97,7 +97,7 @@ _CACHE_VERSION = '2' # of the file's content; raise it when `open_rgb` or `fit_s
 
 def _checksums(pixels): return np.array([zlib.crc32(o) for o in pixels.numpy().reshape(len(pixels), -1)], np.int64)
 
-def _digest(sums, checksums):
+def _content_digest(sums, checksums):
     "A checksum of what was found out about all images"
     return f'{zlib.crc32(checksums.tobytes(), zlib.crc32(sums.tobytes())):08x} {sums.dtype}{sums.shape}'
 
@@ -114,13 +114,13 @@ def _load(cache, fingerprint):
     pixels = found.get('pixels')
     sums = found['sums'].numpy()
     checksums = found['checksums'].numpy() if pixels is None else _checksums(pixels)
-    if about.get('digest')!=_digest(sums, checksums): raise ValueError(f'{cache} is damaged')
+    if about.get('digest')!=_content_digest(sums, checksums): raise ValueError(f'{cache} is damaged')
     return pixels,sums,checksums
 
 # %% ../../nbs/data/cache.ipynb #12f71b0f
 def _write(cache, fingerprint, pixels, sums, checksums):
     "Write a cache file; why it could not be written, or `None`"
-    about = dict(version=_CACHE_VERSION, fingerprint=fingerprint, digest=_digest(sums, checksums))
+    about = dict(version=_CACHE_VERSION, fingerprint=fingerprint, digest=_content_digest(sums, checksums))
     tensors = dict(sums=torch.from_numpy(sums))
     if pixels is None: tensors['checksums'] = torch.from_numpy(checksums)
     else: tensors['pixels'] = pixels # which have their checksums

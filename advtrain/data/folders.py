@@ -127,7 +127,7 @@ def _check_classes(files, roots):
             names = short(', '.join(map(printable_path, extra)), 200)
             raise ValueError(f'{printable_path(roots[s])} has classes that {where} lacks: {names}')
 
-def _print_unused(paths, why): print_rank0(f'not used: {_first_of(paths)} ({why})')
+def _print_unused_files(paths, why): print_rank0(f'not used: {_first_of(paths)} ({why})')
 
 def class_files(
     path:str|Path, # Folder of classes, or of the splits `train`, `valid`, `test` with a folder of classes each
@@ -141,7 +141,7 @@ def class_files(
     files = {s: _class_files(o, _class_folders(o, unused), unused) for s,o in roots.items()}
     if not roots: files['train'] = _class_files(path, folders, unused)
     _check_classes(files, roots or {'train': path})
-    for why,paths in unused.items(): _print_unused(paths, why)
+    for why,paths in unused.items(): _print_unused_files(paths, why)
     return [f for classes in files.values() for fs in classes.values() for f in fs]
 
 # %% ../../nbs/data/folders.ipynb #1d712803
@@ -204,7 +204,7 @@ def _split_indices(files):
     start = len(common_folder(files).rstrip(os.sep))+1
     split = np.array([_split_of_file(str(f)[start:]) for f in files])
     lost = [f for f,s in zip(files, split) if not s]
-    if lost: _print_unused(lost, 'in no split')
+    if lost: _print_unused_files(lost, 'in no split')
     return {s: np.flatnonzero(split==s) for s in SPLITS}
 
 # %% ../../nbs/data/folders.ipynb #74d221e3

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image,ImageOps,UnidentifiedImageError
 import torch
 
+import advtrain.narrow_convolutions # noqa: F401 it mends the gradients of narrow convolutions
 from ..checks import check_path,check_whole,error_line,is_utf8,printable_path,short_repr
 
 # %% ../../nbs/data/images.ipynb #55992f40

@@ -48,7 +48,7 @@ def _check_images_only(
                      'them out')
 
 # %% ../../nbs/data/transforms.ipynb #56bd6063
-def _augmented(
+def _apply_checked(
     aug, # albumentations `Compose`
     image:np.ndarray, # uint8 image, shape (height, width, channels)
 )->np.ndarray: # uint8 image, shape (height', width', channels)
@@ -115,7 +115,7 @@ class AlbumentationsTransform(RandTransform):
     def encodes(self,
         x:PILImage, # RGB image
     )->PILImage: # RGB image
-        return x if self.aug is None else PILImage(Image.fromarray(_augmented(self.aug, np.array(x))))
+        return x if self.aug is None else PILImage(Image.fromarray(_apply_checked(self.aug, np.array(x))))
 
 # %% ../../nbs/data/transforms.ipynb #8a2413fd
 def check_same_size(
@@ -145,7 +145,7 @@ def augmented_pixels(
     black = np.zeros((size,size,3), np.uint8)
     drawn = A.Compose([copy.deepcopy(aug)], seed=0)
     always = A.Compose([_always(copy.deepcopy(aug))], seed=0)
-    outs = [_augmented(o, black) for o in [always] + [drawn]*8]
+    outs = [_apply_checked(o, black) for o in [always] + [drawn]*8]
     check_same_size([o.shape[:2] for o in outs])
     return outs[-1]
 

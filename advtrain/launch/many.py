@@ -48,7 +48,7 @@ def _check_experiments(experiments):
     return experiments
 
 # %% ../../nbs/launch/many.ipynb #ca35b17d
-def _check_places(experiments, data, out, log):
+def _check_inputs(experiments, data, out, log):
     "Raise an error for data, a folder or a log with which no run can work"
     class_files(data)
     check_run_folder(out, data)
@@ -208,7 +208,7 @@ def run_many(
     if jobs>1: pack_entries(experiments) # what can't be handed to other processes is an error now
     data = data_folder(data)
     out = check_path('out', out)
-    _check_places(experiments, data, out, log)
+    _check_inputs(experiments, data, out, log)
     todo = [exp for exp in experiments if not _is_over(exp, out/exp.name, data, retry_failed)]
     kwargs |= dict(log=list(log))
     out.mkdir(parents=True, exist_ok=True)

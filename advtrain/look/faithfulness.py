@@ -118,7 +118,7 @@ def _checked_probs(predict, x, targets):
     return probs.detach().float()
 
 # %% ../../nbs/look/faithfulness.ipynb #b2830636
-def _changed(x, base, maps, steps):
+def _masked(x, base, maps, steps):
     "The changed copies of images, shape (images, 2*steps+1, channels, height, width)"
     gone = (torch.linspace(0, 1, steps+1, device=x.device)*maps[0].numel()).round()
     taken = (_ranks(maps)[:,None] < gone[:,None]).view(len(x), -1, 1, *x.shape[2:])
@@ -131,7 +131,7 @@ def _changed(x, base, maps, steps):
 
 def _probabilities(predict, x, base, maps, targets, steps, bs):
     "Probabilities of the targets in all changed images, shape (images, 2*steps+1)"
-    changed = _changed(x, base, maps, steps)
+    changed = _masked(x, base, maps, steps)
     n,copies = changed.shape[:2]
     probs = torch.cat([_checked_probs(predict, o, targets) for o in changed.flatten(0, 1).split(bs)])
     columns = targets.to(probs.device)[:,None,None].expand(-1, copies, 1)

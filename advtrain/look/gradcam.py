@@ -179,7 +179,7 @@ def _alike(a, b):
     "Have two rectangles the same proportions, up to a pixel?"
     return abs(a[0]*b[1]-a[1]*b[0]) <= sum(b)
 
-def _channels_last(layer, shape, size, mixed):
+def _has_channels_last(layer, shape, size, mixed):
     "Are the channels last? `None` if that cannot be told; `mixed`: has the model norms over the last dimension?"
     _,a,b,c = shape
     if isinstance(layer, _CHANNELS_FIRST): return False
@@ -279,7 +279,7 @@ def _is_last(self:GradCAM, layer, name, act, size):
     "Are the channels of an output last?"
     if self.channels_last is not None: return self.channels_last
     mixed = any(type(m) is nn.LayerNorm for m in self.model.modules())
-    last = _channels_last(layer, act.shape, size, mixed)
+    last = _has_channels_last(layer, act.shape, size, mixed)
     if last is None:
         raise ValueError(f'the output of the layer {name} has the shape {tuple(act.shape)}, and its channels may '
                          'be first or last: say which with GradCAM(…, channels_last=False) or True')

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+import advtrain.runs.make_learner # noqa: F401 it gives runs their learner
 from ..checks import check_path
 from ..stats import interval_words,p_words,percent
 from ..figures import png_bytes

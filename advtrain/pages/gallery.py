@@ -19,7 +19,7 @@ from .html import webp_bytes,webp_url
 # %% ../../nbs/pages/gallery.ipynb #24291b9e
 COLUMNS = 100 # tiles side by side in a sprite
 
-def _grid(tiles):
+def _tile(tiles):
     "Tiles, shape (n, side, side, …), as one picture"
     n,side = tiles.shape[:2]
     rows = -(-n//COLUMNS)
@@ -39,7 +39,7 @@ def sprite(
     "Put small pictures side by side into one, the first ones if not all find room"
     tiles = tiles[:COLUMNS*(16383//tiles.shape[1])] # WebP ends at 16,383 pixels
     while len(tiles) and most>0:
-        picture = Image.fromarray(_grid(tiles))
+        picture = Image.fromarray(_tile(tiles))
         ways = _WEBP_WAYS[1:] if tiles.size>8*most else _WEBP_WAYS # so large, it won't fit without loss
         for how in ways:
             data = webp_bytes(picture, **how)
@@ -90,7 +90,7 @@ def _predictions_of(interp, idxs):
         p_actual=[round(o, 4) for o in t.p_actual.tolist()],
         loss=[float(f'{o:.4g}') for o in t.loss])
 
-def _pictures(interps, layers, idxs, mapped, side, room):
+def _sprites(interps, layers, idxs, mapped, side, room):
     "The sprites of images and maps, and which image has which maps"
     url,n = sprite(_image_tiles(interps[0], idxs, side), int(.78*room*.75)) # base64 makes 4 bytes of 3
     kept = set(idxs[:n])
@@ -144,7 +144,7 @@ def gallery_data(
         file=paths.iloc[shown].tolist(), actual=interps[0].targs[shown].tolist(),
         predictions=[_predictions_of(o, shown) for o in interps])
     side = min(runs[0].experiment.size, _MOST_SIDE)
-    try: return data | _pictures(interps, layers, shown, mapped, side, room-len(json.dumps(data)))
+    try: return data | _sprites(interps, layers, shown, mapped, side, room-len(json.dumps(data)))
     except (FileNotFoundError,PermissionError) as e: # numbers need no data, nor pictures that are not the run's
         warnings.warn(f'the page shows no images: {e}', stacklevel=4)
         no_images = dict(url=None, columns=1, n=0)

@@ -153,7 +153,7 @@ def _lines(runs):
 @lru_cache(64)
 def _picture_url(file, size, changed): return image_url(file)
 
-def _pictures(folder):
+def _pictures_beside(folder):
     "The pictures beside the runs; one that cannot be read is left out, its name told"
     files = sorted(o for o in (folder/'figures').glob('*.png') if is_inside(o, folder))
     pictures = []
@@ -182,7 +182,7 @@ def write_index(
         title=runs.folder.resolve().name, line=line, facts=_facts(runs), written=datetime.now().astimezone(),
         live='running' in states or 'waiting' in states, chosen_on_test=_chosen_on_test(runs),
         columns=table_columns(runs), lines=_lines(runs), configurations=_configurations(runs), states=STATES,
-        charts=curve_charts(runs), stopped=_stopped(runs), pictures=_pictures(runs.folder))
+        charts=curve_charts(runs), stopped=_stopped(runs), pictures=_pictures_beside(runs.folder))
     page = render('index.html.j2', 'index.js', **values)
     data = page.encode('utf-8', 'replace') # a name that is no UTF-8 still leaves a page
     return OwnFiles(runs.folder, 'index').write('index.html', data)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
+import advtrain.look.heatmaps # noqa: F401 it gives interpretations their maps
+import advtrain.look.scores # noqa: F401 and their accuracies
 from ..stats import wilson
 from ..files.own_files import OwnFiles
 from ..train.record import epoch_line
@@ -97,7 +99,7 @@ def _history(run):
     numbers = dict.fromkeys(('train_loss','train_acc','valid_loss','valid_acc'), '{:.4f}'.format)
     return html_table(run.history, **numbers, lr='{:.2g}'.format, seconds='{:.1f}'.format)
 
-def _per_class(interp):
+def _per_class_table(interp):
     "The table of classes as it fits a page, the worst class first"
     table = interp.per_class().reset_index().sort_values('accuracy', kind='stable')
     def _share(v): return '–' if v!=v else f'{v:.1%}'
@@ -137,7 +139,7 @@ def _page(run):
         title=run.experiment.name, line=result_line(run), data_line=_data_line(run), headline=_headline(run),
         before=_drawn_sections(run, BEFORE_GALLERY), after=_drawn_sections(run, AFTER_GALLERY),
         confusion=dict(classes=list(map(str, interp.vocab)), counts=interp.confusion_matrix().tolist()),
-        per_class=_per_class(interp), history=_history(run),
+        per_class=_per_class_table(interp), history=_history(run),
         model=html_table(run.model, parameters='{:,}'.format), sizes=sizes,
         choices=html_table(_choices(run.experiment)), environment=html_table(_environment(run)))
     return render_with_gallery('report.html.j2', lambda room: report_gallery(run, room), values)

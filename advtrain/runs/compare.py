@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 import numpy as np
 import pandas as pd
 
+import advtrain.look.heatmaps # noqa: F401 it gives interpretations their maps
 from ..checks import refuse
 from ..stats import holm,interval_words,mcnemar,p_words,wilson
 from ..figures import new_figure,short,show_pixels

@@ -10,6 +10,7 @@ import contextlib,io,json,logging,warnings
 from pathlib import Path
 
 import advtrain
+import advtrain.runs.make_learner # it gives runs their learner
 from fastai.torch_core import no_random
 from fastcore.basics import patch
 import numpy as np

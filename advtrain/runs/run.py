@@ -88,7 +88,8 @@ class Run:
         return table.assign(**{k: unescape_formulas(table[k]) for k in NAME_COLUMNS})
     @cached_property
     def interpretation(self):
-        def _load(file): return ImageInterpretation.load(file, self.learner_for_pictures, self._root())
+        make_learner = self.learner_for_pictures # from `advtrain.runs.make_learner`
+        def _load(file): return ImageInterpretation.load(file, make_learner, self._root())
         return self.read('predictions.safetensors', _load)
 
 # %% ../../nbs/runs/run.ipynb #6744bc47

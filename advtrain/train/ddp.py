@@ -14,7 +14,7 @@ from fastai.learner import Learner,Metric
 from fastcore.basics import patch
 import torch
 from torch import nn
-import torch.distributed as dist
+import torch.distributed as torch_dist
 from torch.nn.parallel import DistributedDataParallel
 
 from ..dist import all_gather,all_reduce_sum,on_rank0,rank,ranks_together,world_size
@@ -81,7 +81,7 @@ class SharedTraining(RunCallback):
         if not self.share: self.learn.loss_grad = self.unused.float().sum()*0
         loss = self.loss_grad.detach().as_subclass(torch.Tensor)
         loss = loss*self.share if self.share else torch.zeros_like(loss)
-        dist.all_reduce(loss)
+        torch_dist.all_reduce(loss)
         self.learn.loss = loss
         weight = self.share*world_size()
         if weight not in (0,1): self.learn.loss_grad = self.loss_grad*weight
@@ -91,7 +91,7 @@ class SharedTraining(RunCallback):
             m.total = total
             m.count = count
         for m in self.recorder._train_mets[1:]: share_metric(m)
-        for o in self.model.buffers(): dist.broadcast(o, 0) # such as a batch norm's averages
+        for o in self.model.buffers(): torch_dist.broadcast(o, 0) # such as a batch norm's averages
 
     def after_validate(self):
         for m in self.recorder._valid_mets: share_metric(m)

@@ -11,6 +11,7 @@ from fastcore.foundation import L
 import torch
 from torch import nn
 
+import advtrain.narrow_convolutions # noqa: F401 it mends the gradients of narrow convolutions
 from ..checks import BELOW_1,check_flag,check_number,refuse
 
 # %% ../../nbs/train/optimisers.ipynb #1364cecf

@@ -134,7 +134,7 @@ def _generator_states(dl):
 def _set_generator_states(dl, states):
     for o,s in zip(_generators(dl), states): o.setstate(s) if isinstance(o, random.Random) else o.set_state(s)
 
-def _gradients(model):
+def _pending_gradients(model):
     "Gradients that wait for a step, by name; none if all are zero"
     res = {k: p.grad for k,p in model.named_parameters() if p.grad is not None}
     return res if any(o.any() for o in res.values()) else {}
@@ -160,7 +160,7 @@ def run_state(
     loss = learn.loss_func
     return dict(
         model=dict(learn.model.state_dict()),
-        gradients=_gradients(learn.model),
+        gradients=_pending_gradients(learn.model),
         opt=learn.opt and learn.opt.state_dict(),
         loss=dict(loss.state_dict()) if isinstance(loss, nn.Module) else None,
         callbacks=_memories(learn.cbs),

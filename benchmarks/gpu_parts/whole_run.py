@@ -16,7 +16,7 @@ from . import path
 HOME = sys.modules[run_experiment.__module__]
 STEPS = { # what happens before and after training -> function that does it, and where it is found
     'make learner': (HOME, 'make_learner'), 'find lr': (HOME.Runner, '_find_lr'), 'end': (HOME.Runner, 'finish'),
-    'figures': (HOME, '_save_figures'), 'page': (HOME, 'mend_report')}
+    'figures': (HOME, 'save_figures'), 'page': (HOME, 'repair_report')}
 END = 15 # seconds allowed for what comes after the last epoch, until it is known
 
 class Clock:
