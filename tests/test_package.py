@@ -86,6 +86,17 @@ def test_a_module_imports_only_from_those_above(module):
 def test_nobody_imports_a_private_name(module):
     assert not [f'{o}.{name}' for o,names in imports(module).items() for name in names if name.startswith('_')]
 
+def closure(module):
+    "All that comes with a module"
+    direct = imports(module)
+    return {*direct, *(o for m in direct for o in closure(m))}
+
+def test_whoever_trains_or_loads_has_mended_convolutions():
+    "Modules of the few that do neither, and import PyTorch without the mending, are named here"
+    without = [m for m in ORDER if re.search('^(import|from) torch', LIBRARY[m], re.M) and
+        'narrow_convolutions' not in closure(m)]
+    assert without==['narrow_convolutions','devices','files/tensors','data/batch_transforms','look/faithfulness']
+
 def test_chains_of_imports_are_short():
     longest = max(map(chain, ORDER), key=len)
     assert len(longest)<=10, longest

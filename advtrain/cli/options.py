@@ -206,4 +206,8 @@ def find_data(
         return json.loads(about.read_text(encoding='utf-8'))['data']['folder']
     return fashion_sample() if args.preset=='quickstart' else cifar10()
 
-def loading_options(args): return dict(num_workers=args.workers, on_error='skip' if args.skip_unreadable else 'raise')
+def loading_options(
+    args, # Parsed arguments of a command
+)->dict: # Options of `image_dls`
+    "How images are loaded"
+    return dict(num_workers=args.workers, on_error='skip' if args.skip_unreadable else 'raise')

@@ -100,7 +100,11 @@ def why_unreadable(
     return printable_path(file)
 
 # %% ../../nbs/data/images.ipynb #46ec247d
-def check_size(size): return check_whole('size', size, 1, 4096)
+def check_size(
+    size, # What should be the side of an image, pixels
+)->int: # The same
+    "Raise an error unless `size` is a whole number from 1 to 4096"
+    return check_whole('size', size, 1, 4096)
 
 # %% ../../nbs/data/images.ipynb #4ac4a741
 def fit_square(

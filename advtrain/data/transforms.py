@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 import torch
 
+import advtrain.narrow_convolutions # noqa: F401 it mends the gradients of narrow convolutions
 from ..checks import check_whole,error_line,short_repr
 from ..lazy_imports import A,crops
 from .augment import AUGS

@@ -36,7 +36,9 @@ def _commits():
     commits = {f'git commit of {k}': _commit(o) for k,o in folders.items()}
     return {k: v for k,v in commits.items() if v}
 
-def package_version(package):
+def package_version(
+    package:str, # Name of a package
+)->str|None: # Such as '2.14.1'
     "The version of a package; `None` where it was not installed, but put on the path"
     with suppress(PackageNotFoundError): return version(package)
 

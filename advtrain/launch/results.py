@@ -18,7 +18,11 @@ from ..runs.run_figures import DRAW
 from ..runs.run import NAME_COLUMNS,escape_formulas
 
 # %% ../../nbs/launch/results.ipynb #8eacfac3
-def to_json(obj): return json.dumps(obj, indent=2, ensure_ascii=False)+'\n'
+def to_json(
+    obj, # What JSON can hold
+)->str: # Indented, with a line's end
+    "Write an object as JSON"
+    return json.dumps(obj, indent=2, ensure_ascii=False)+'\n'
 
 # %% ../../nbs/launch/results.ipynb #1cc5fe71
 def _accuracy(interp, ending=''):

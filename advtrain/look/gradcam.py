@@ -21,7 +21,9 @@ from ..figures import check_cmap
 from ..models import find_layer,unwrapped
 
 # %% ../../nbs/look/gradcam.ipynb #b4dcea05
-def as_layers(layers):
+def as_layers(
+    layers, # Name of a layer, a module, or several of them
+)->list: # Names and modules
     "A list of layers"
     if isinstance(layers, (str,nn.Module)): return [layers]
     if not hasattr(layers, '__iter__'):
@@ -31,7 +33,10 @@ def as_layers(layers):
     if not layers: raise ValueError('GradCAM needs a layer')
     return layers
 
-def layer_name(model, layer):
+def layer_name(
+    model:nn.Module, # The network
+    layer:nn.Module, # Any module
+)->str: # The name of its class, if it is none of the network's
     "The layer's name, if it has one"
     return next((n for n,m in unwrapped(model).named_modules() if m is layer and n), type(layer).__name__)
 
@@ -154,7 +159,10 @@ def _check_logits(logits):
     if not logits.isfinite().all():
         raise ValueError('the model gives NaN or infinite logits: its weights are damaged, or its training diverged')
 
-def as_input(model, x):
+def as_input(
+    model:nn.Module, # The network
+    x:torch.Tensor, # Images, shape (images, channels, height, width)
+)->torch.Tensor: # The same shape
     "Images as the model's weights are: their type and device"
     like = next(model.parameters(), x)
     if like.is_meta:
@@ -193,12 +201,16 @@ def _has_channels_last(layer, shape, size, mixed):
     return True if mixed else None
 
 # %% ../../nbs/look/gradcam.ipynb #7ef41586
-def is_constant(maps):
+def is_constant(
+    maps:torch.Tensor, # Maps, shape (…, height, width)
+)->torch.Tensor: # Booleans, shape (…, 1, 1)
     "Which maps are the same everywhere, up to rounding"
     low,high = maps.amin((-2,-1), keepdim=True),maps.amax((-2,-1), keepdim=True)
     return high-low <= 1e-6*torch.maximum(low.abs(), high.abs())
 
-def scale_map(maps):
+def scale_map(
+    maps:torch.Tensor, # Maps, shape (…, height, width)
+)->torch.Tensor: # The same shape
     "Scale each map to [0, 1]; a constant one becomes 0"
     low,high = maps.amin((-2,-1), keepdim=True),maps.amax((-2,-1), keepdim=True)
     return torch.where(is_constant(maps), 0, (maps-low)/(high-low))

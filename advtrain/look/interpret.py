@@ -75,7 +75,9 @@ def class_indices(self:ImageInterpretation):
     return self.targs
 
 @patch
-def class_index(self:ImageInterpretation, name):
+def class_index(self:ImageInterpretation,
+    name:str, # A class
+)->int: # Its place in `vocab`
     "The index of a class"
     names = [str(o) for o in self.vocab]
     text = name if isinstance(name, str) else short_repr(name)

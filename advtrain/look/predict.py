@@ -152,7 +152,9 @@ def _can_open(file):
     try: return bool(open_rgb(file))
     except Exception: return False # Pillow raises many kinds
 
-def unreadable_error(files):
+def unreadable_error(
+    files:list, # Image files; `None` for an item that has none
+)->ValueError|None: # It names the first of them
     "An error for files that cannot be read; `None` if all can"
     gone = [o for o in files if o is not None and not _can_open(o)]
     if gone: return ValueError(f'{len(gone)} of {len(files)} images cannot be read: {_some_names(gone)}')
@@ -160,7 +162,9 @@ def unreadable_error(files):
 # %% ../../nbs/look/predict.ipynb #db29ec47
 _WANTED = 'interpret looks at classifiers that give a logit for each class, and know one class of each image'
 
-def check_classifier(learn):
+def check_classifier(
+    learn, # What should be a learner
+):
     "Raise an error for learners that are no classifiers of one class an image, or are training"
     if not isinstance(learn, Learner): raise TypeError(f'a Learner is needed, not {short_repr(learn)}')
     targets = list(getattr(learn.dls.train_ds, 'tls', ()))[1:]

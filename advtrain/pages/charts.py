@@ -12,7 +12,11 @@ from statistics import fmean,median
 # %% ../../nbs/pages/charts.ipynb #90d91b2d
 PALETTE = 8 # colours in the style sheet
 
-def colours(n): return [f'var(--c{i})' if n<=PALETTE else f'oklch(var(--curve) {137.5*i%360:.0f})' for i in range(n)]
+def colours(
+    n:int, # Number of configurations
+)->list: # CSS colours
+    "A colour for each configuration, from the palette if that is large enough"
+    return [f'var(--c{i})' if n<=PALETTE else f'oklch(var(--curve) {137.5*i%360:.0f})' for i in range(n)]
 
 # %% ../../nbs/pages/charts.ipynb #779b649b
 def _ticks(low, high, n=5):

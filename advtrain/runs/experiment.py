@@ -176,7 +176,10 @@ _lines = [f"{k}\n    {f.metadata['meaning']}" for k,f in FIELDS.items()]
 Experiment.__doc__ = '\n'.join([Experiment.__doc__, '', 'Parameters', '----------', *_lines])
 
 # %% ../../nbs/runs/experiment.ipynb #a00a9a99
-def check_names(given, what):
+def check_names(
+    given, # Names of fields
+    what:str, # What they should be, for the message: 'choice' or 'change'
+):
     "Raise a `ValueError` for names that are no fields"
     for k in given:
         if k in FIELDS: continue

@@ -104,7 +104,9 @@ def learner(self:Run,
     return learn
 
 @patch
-def check_data(self:Run, learn):
+def check_data(self:Run,
+    learn:RunLearner, # Learner with the data that are there now
+)->RunLearner: # The same
     "Raise a `ValueError` for other data than the run's"
     there = self.environment['data']['fingerprint']
     here = learn.dls.fingerprint

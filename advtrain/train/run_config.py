@@ -34,7 +34,11 @@ def _describe_callback(cb):
     return {f'callback.{cb.name}': True} | plain
 
 # %% ../../nbs/train/run_config.ipynb #6d919b8e
-def n_workers(dl): return getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0)
+def n_workers(
+    dl, # Loader, fastai's or PyTorch's
+)->int: # 0 if the main process loads
+    "Count the processes that load"
+    return getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0)
 
 def _describe_data(dls):
     "What is in each loader"
