@@ -1,0 +1,128 @@
+"""Measure how the documents read: the README's words, lengths of sentences, and turns of phrase that we avoid. Exits with
+1 where a limit is passed.
+
+    python tools/prose.py [FILE_OR_FOLDER ...] [--where]     # --where also prints the longest sentences
+"""
+import argparse,io,json,re,sys,tokenize
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).parents[1]
+README_WORDS = 900
+MEDIAN = 15   # words in a sentence of the notebooks
+THAT = 25     # of 100 sentences of the notebooks say "that"
+AVOIDED = { # pattern -> what it stands for in CONTRIBUTING's list
+    r"(?<!there )\b(is|are|was|were|be|isn't) no (?!longer|more than|less than|slower|faster|better|worse|use)\w+": 'is no',
+    r'\bthat (is|are) no\b': 'that is no',
+    r'\banew\b': 'anew',
+    r'\bby heart\b': 'by heart',
+    r'\bgone? on with\b|\bgoes on as if\b': 'goes on as if',
+    r'\bwhichever\b': 'whichever',
+    r'\bare no more\b|\bis no more\b': 'are no more',
+    r'\bas (it|they) comes?\b': 'as it comes',
+    r'\bat will\b': 'at will',
+    r'\bwhat (is|was) missing\b': 'what is missing',
+    r'\b(is|are) concerned\b': 'is concerned',
+    r'\bin vain\b': 'in vain',
+    r'\bwhat there is\b': 'what there is',
+    r'\bof (its|their) own\b': 'of its own',
+    r'\bmend(s|ed|ing)?\b': 'mend',
+    r'\bfore(tell|told|see|saw|seen)\b': 'foresaw',
+    r'\b(has|have|takes?) its default\b': 'has its default',
+    r'\btold nowhere\b|\bsaid nowhere\b': 'told nowhere',
+    r'\bthereof\b|\btherein\b|\bwherein\b': 'therein',
+    r'\ba number of its\b|\bno number\b': 'no number',
+    r'\bwhat can be had\b|\bcan be had\b': 'can be had',
+    r'\bwants? (a|an|the|to be|its|two|one|names?)\b': 'wants a',
+    r'\bnothing but\b': 'nothing but',
+}
+
+def text_of(markdown):
+    "The prose of Markdown: without code blocks, tables, headings, pictures, and addresses of links"
+    text = re.sub(r'```.*?(```|\Z)', '\n\n', markdown, flags=re.S)
+    text = re.sub(r'<!--.*?-->|<[^<>]+>', '', text, flags=re.S)
+    text = re.sub(r'!\[[^\]]*\]\([^)]*\)', '', text)
+    text = re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', text)
+    text = re.sub('`[^`]*`', 'CODE', text)
+    lines = [o for o in text.splitlines() if not o.lstrip().startswith(('|','#'))]
+    return '\n'.join(re.sub(r'^\s*([-*>]|\d+\.) ', '\n', o) for o in lines)
+
+def sentences(markdown):
+    "The sentences of Markdown, of two words or more"
+    paragraphs = [' '.join(o.split()) for o in re.split(r'\n\s*\n', text_of(markdown))]
+    found = [s for o in paragraphs for s in re.split(r'(?<=[.!?])\s+(?=[A-Z“"\'(*])', o)]
+    return [o for o in found if len(o.split())>1]
+
+def cells(file):
+    "Type and source of a notebook's cells"
+    return [(o['cell_type'],''.join(o['source'])) for o in json.loads(file.read_text(encoding='utf-8'))['cells']]
+
+def python_text(source):
+    "Comments and string literals of Python code, without what stands in the braces of f-strings"
+    code = '\n'.join('' if o.lstrip().startswith(('%','!')) else o for o in source.splitlines())
+    try: tokens = list(tokenize.generate_tokens(io.StringIO(code).readline))
+    except (tokenize.TokenError, IndentationError): return code
+    kinds = tokenize.COMMENT,tokenize.STRING,getattr(tokenize, 'FSTRING_MIDDLE', None)
+    return '\n'.join(o.string for o in tokens if o.type in kinds)
+
+def script_text(source):
+    "A template, a script or a style sheet: all of it"
+    return source
+
+def prose(file):
+    "All that a reader reads in a file, in parts: cells of a notebook, or one text"
+    if file.suffix=='.ipynb':
+        return [text_of(o) if kind=='markdown' else python_text(o) for kind,o in cells(file)]
+    source = file.read_text(encoding='utf-8')
+    return [{'.md': text_of, '.py': python_text}.get(file.suffix, script_text)(source)]
+
+def places(file):
+    "Where a file has turns that we avoid: the turn, and the words around it"
+    for part in prose(file):
+        text = ' '.join(part.split())
+        for pattern,turn in AVOIDED.items():
+            for hit in re.finditer(pattern, text, re.I):
+                yield turn,text[max(hit.start()-40, 0):hit.end()+30]
+
+WRITTEN = ('nbs/**/*.ipynb','nbs/**/*.md','*.md','benchmarks/*.md','benchmarks/**/*.py','tools/*.py','tests/*.py',
+    'advtrain/pages/*.j2','advtrain/pages/*.js','advtrain/cli/run.py','advtrain/cli/shell.py','settings.ini')
+
+def written():
+    "The files that somebody wrote: not those that nbdev exports"
+    files = {o for pattern in WRITTEN for o in ROOT.glob(pattern)}
+    own = {ROOT/'tools/prose.py',ROOT/'CONTRIBUTING.md',ROOT/'tests/test_documents.py'} # they name the turns
+    return sorted(o for o in files-own if '.ipynb_checkpoints' not in str(o))
+
+def chosen(words):
+    "The written files below some files or folders"
+    roots = [Path(o).resolve() for o in words]
+    return [o for o in written() if not roots or any(o==r or r in o.parents for r in roots)]
+
+def measured(files):
+    "Sentences of the notebooks among some files"
+    texts = [o for f in files if f.suffix=='.ipynb' for kind,o in cells(f) if kind=='markdown']
+    return [s for o in texts for s in sentences(o)]
+
+def says_that(sentence): return 'that' in re.findall(r"\w+", sentence.lower())
+
+def main():
+    args = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
+    args.add_argument('paths', nargs='*')
+    args.add_argument('--where', action='store_true')
+    args = args.parse_args()
+    files = chosen(args.paths)
+    found = [(o.relative_to(ROOT),*place) for o in files for place in places(o)]
+    for file,turn,around in found: print(f'{file}: "{turn}": … {around} …')
+    said = measured(files)
+    if args.where:
+        for s in sorted(said, key=lambda o: -len(o.split()))[:30]: print(len(s.split()), s)
+    words = len((ROOT/'README.md').read_text(encoding='utf-8').split())
+    typical = median(len(o.split()) for o in said) if said else 0
+    that = 100*sum(map(says_that, said))/max(len(said), 1)
+    print(f'README: {words} words (at most {README_WORDS})')
+    print(f'notebooks: {len(said)} sentences, median {typical:g} words (at most {MEDIAN}), '
+          f'{that:.0f} of 100 with "that" (at most {THAT})')
+    print(f'turns that we avoid: {len(found)}')
+    sys.exit(bool(found) or words>README_WORDS or typical>MEDIAN or that>THAT)
+
+if __name__=='__main__': main()
