@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
-"""Make the README's table of measured results from the files in `benchmarks/results/`: `make figures`.
+"""Make the tables of measured results from the files in `benchmarks/results/`: `make figures`.
 
-It is written into `nbs/index.ipynb`, where `make readme` takes it from. A figure that has no file is called not
-measured.
+`benchmarks/README.md` gets all results. `nbs/index.ipynb` gets six, and `make readme` copies them into the README. A
+result without a file is "not measured".
 """
-import csv,json,statistics
+import csv,json,re,statistics
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-RESULTS,INDEX = ROOT/'benchmarks/results',ROOT/'nbs/index.ipynb'
+RESULTS = ROOT/'benchmarks/results'
+INDEX = ROOT/'nbs/index.ipynb'
+ALL = ROOT/'benchmarks/README.md'
 REFERENCE = 'reference_layernorm40.csv' # in RESULTS
 
 def read(name):
-    "The content of a file of results; `None` if there is none"
+    "A file of results; `None` if it doesn't exist"
     file = RESULTS/name
     return json.loads(file.read_text(encoding='utf-8')) if file.is_file() else None
 
@@ -34,56 +36,56 @@ def images(n, data): return f'{n:,} images {DATA.get(data, data)}'
 
 def of_step(r):
     ratios,memory = r['numbers']['ratios'],r['numbers']['ratios']['bare']['memory']
-    yield ('`learn.fit` of ResNet-18, LayerNorm, batches of 128, against fastai as it comes',
+    yield ("`learn.fit` of a ResNet-18 with LayerNorm, batches of 128, against fastai's defaults",
            times(ratios['fastai']['speed']))
     yield ('the same against a bare PyTorch loop with the same precision, layout, optimiser and augmentation',
-           f"{times(ratios['bare']['speed'], 2)}, in {memory[0]:.2f} of its memory")
+           f"{times(ratios['bare']['speed'], 2)}, with {memory[0]:.2f} times the memory")
 
 def of_pipeline(r):
     speeds,ratios = r['numbers']['images_per_second'],r['numbers']['ratios']
-    yield ('batches of CIFAR-10 with crop, flip, rotation, cutout and normalisation, from images decoded once, '
-           'one core, against fastai with the usual albumentations transform, which decodes each time',
+    yield ('augmented batches of CIFAR-10 (crop, flip, rotation, cutout, normalisation) from images decoded once, '
+           'on one core, against fastai with the usual albumentations transform, which decodes each time',
            f"{times(ratios['fast / fastai with 0 workers'], 0)}: {speeds['advtrain, fast']['median']:,.0f} images/s")
-    yield ('the same against the best of three others with two workers',
+    yield ('the same against the best of three peers with two workers',
            times(ratios['fast / best of the others with 2 workers']))
 
 def of_gradcam(r):
     for what,k in (('heat maps of 20 images at 4 layers, ResNet-18, fp32','four_layers'),
-                   ('of 1,000 images at one layer','one_layer')):
+                   ('heat maps of 1,000 images at one layer','one_layer')):
         ratios = r['numbers'][k]['ratios']
         yield what,', '.join(
             times(ratios[f'advtrain, fp32 / {o}'], 1 if o=='pytorch-grad-cam' else 2, o)
             for o in ('pytorch-grad-cam','torch-cam'))
     peaks = r['numbers']['peak_MB']
-    yield 'memory of the latter, in batches of 128',', '.join(f'{name} {v["1000"]:,.0f} MB' for name,v in peaks.items())
+    yield 'peak memory for those 1,000 images, in batches of 128',', '.join(f'{name} {v["1000"]:,.0f} MB' for name,v in peaks.items())
 
 def of_interpret(r):
     n = r['numbers']
-    yield (f"confusion matrix, most confused, report, top losses, misclassified, {n['images']:,} images, "
-           'against fastai',
+    yield ('confusion matrix, most confused, report, top losses and misclassified images of '
+           f"{n['images']:,} predictions, against fastai",
            f"{times(n['ratio'])}, {'the same answers' if n['same_answers'] else 'other answers'}")
 
 def of_report(r):
     n = r['numbers']
     yield (f"the page of a run with {n['predictions']:,} test predictions, {n['misclassified']:,} of them wrong",
-           f"written in {n['write_report_s']['median']:.0f} s from the folder "
+           f"written in {n['write_report_s']['median']:.0f} s from the run's folder "
            f"(inference takes {n['inference_s']['median']:.0f} s, "
-           f"and all that a run does after it {n['after_training_beyond_inference_s']:.0f} s); "
+           f"and everything after it {n['after_training_beyond_inference_s']:.0f} s); "
            f"{n['page_MB']:.1f} MB; "
            f"{'opens in {median:.1f} s'.format(**n['opens_s']) if n['opens_s'] else 'opening it: not measured'}")
 
 def of_memory(r):
     n = r['numbers']
-    yield (f"decoding {n['images']:,} images of CIFAR-10 once, and starting again",
-           ', '.join(f"{v['seconds']:.2g} s" for k,v in list(n['steps'].items())[:2])
-           + f", an array of {n['array_MB']:.0f} MB")
+    first,again = [v['seconds'] for v in list(n['steps'].values())[:2]]
+    yield (f"decoding {n['images']:,} images of CIFAR-10 at the first start, and mapping them at the next",
+           f"{first:.2g} s and {again:.2g} s; an array of {n['array_MB']:.0f} MB")
 
 def of_scaling(r):
     n = r['numbers']
-    yield ('a step of two processes on two cores against one of one process',
-           f"{n['two_processes_against_one']['median']:.2f} of its time "
-           f"({n['two_processes_against_one']['low']:.2f} to {n['two_processes_against_one']['high']:.2f}); "
-           f"[the model](docs/scaling.md) says {n['model']:.2f}")
+    ratio = n['two_processes_against_one']
+    yield ('a step of two processes on two cores against one process',
+           f"{ratio['median']:.2f} times as long ({ratio['low']:.2f} to {ratio['high']:.2f}); "
+           f"[the model](../nbs/docs/scaling.md) says {n['model']:.2f}")
 
 def of_ablation(r):
     n = r['numbers']
@@ -92,14 +94,14 @@ def of_ablation(r):
     yield ('changes to `layernorm-40-ws`, in points of test accuracy, the three lowest and the three highest: '
            f"width {n['width']}, {n['epochs']} epochs, `ema` {n['ema']}, "
            f"on {images(n['train_images'], n['data'])}, seeds: {len(n['recipe']['test_accuracy'])}",
-           f'{worst}; … {best}; [all of them](tutorials/cifar10.ipynb)')
+           f'{worst}; … {best}; [all of them](../nbs/tutorials/cifar10.ipynb)')
 
 def of_same_training(r):
     n = r['numbers']
     means = ' and '.join(
         f'{percent(statistics.fmean(v))} ± {100*statistics.stdev(v):.1f}'
         for v in (n['accuracies'][o] for o in ('fast path','item by item')))
-    yield ("the same training, augmented a batch at a time and image by image: the sample's validation images",
+    yield ("the same training, augmented by batch and by image: accuracy on the sample's validation images",
            f"{means}, mean ± standard deviation of {len(n['accuracies']['fast path'])} seeds; "
            f"Welch's t-test: p = {n['p']:.2f}")
 
@@ -116,16 +118,16 @@ SCRIPTS = dict(
     ablation_long=of_ablation)
 
 def duration(seconds):
-    "In seconds, minutes or hours, whichever one would say"
+    "A time in seconds, minutes or hours"
     if seconds<100: return f'{seconds:.0f} s'
     return f'{seconds/60:.1f} min' if seconds<6000 else f'{seconds/3600:.1f} h'
 
 def of_run(folder):
-    "What a kept run came to"
+    "What a kept run reached"
     m,about = json.loads((folder/'metrics.json').read_text()),json.loads((folder/'about.json').read_text())
-    chosen = ('the test set, as the references did it' if m['watched']=='test' else
+    chosen = ('the test set, as the references did' if m['watched']=='test' else
         f"{m['valid_images']:,} validation images")
-    flip = (f"; {percent(m['test_accuracy_flip'])} together with their mirror images"
+    flip = (f"; {percent(m['test_accuracy_flip'])} averaged with their mirror images"
         if 'test_accuracy_flip' in m else '')
     trained = duration(m['seconds'])
     where = about.get('gpu') or ('1 thread' if about['threads']==1 else f"{about['threads']} threads")
@@ -136,7 +138,7 @@ def of_run(folder):
 def of_reference(file):
     "The best epoch of a write-up's log"
     best = max(csv.DictReader(file.read_text(encoding='utf-8').splitlines()), key=lambda o: int(o['test_correct']))
-    return ('for comparison, the log of a write-up: LayerNorm, 40 epochs on CIFAR-10',
+    return ('for comparison, the log of a reference write-up: LayerNorm, 40 epochs on CIFAR-10',
         f"{percent(int(best['test_correct'])/10000)} of 10,000 test images; "
         f"epoch {best['epoch']}, chosen on the test set")
 
@@ -147,7 +149,7 @@ ON_GPU = { # part of `gpu.py` -> its figures that the table has
 }
 
 def on_gpu():
-    "What, result and file of what a call of `gpu.py` has left"
+    "What, result and file of each figure that `gpu.py` saved"
     for part,labels in ON_GPU.items():
         file = f'gpu/{part}.json'
         figures = (read(file) or {}).get('figures', {})
@@ -155,7 +157,7 @@ def on_gpu():
             if label in figures: yield f'on a GPU, {label}',figures[label],file
 
 def kept(name):
-    "The files of a script: of processors with bf16, then of other kinds, as `keep` names them"
+    "The files of a script, named as `keep` names them: processors with bf16 first"
     return [f'{name}{kind}.json' for kind in ('','-avx512','-avx2','-default')]
 
 def kind(machine):
@@ -177,7 +179,7 @@ def rows():
             for what,result in tell(r) if r else []: yield what,result,kind(r['machine']),r['command'],file
     for what,result,file in on_gpu(): yield what,result,kind(read(file)['machine']),read(file)['command'],file
 
-GOALS = { # what has no file yet: name of a run -> what it is
+GOALS = { # runs that the table names even if they have no file: name -> what it is
     'layernorm-40-ws': 'LayerNorm and standardised weights, 40 epochs on CIFAR-10',
     'layernorm-40-best': 'the recipe of `layernorm-40-ws` without standardised weights, at a lower learning rate, '
         '40 epochs on CIFAR-10',
@@ -185,10 +187,10 @@ GOALS = { # what has no file yet: name of a run -> what it is
 }
 
 def table():
-    "The table, as Markdown"
+    "All results, as Markdown"
     lines = ['| what | result | processor | command | file |','|---|---|---|---|---|']
     lines += [
-        f'| {what} | {result} | {processor} | {code(command)} | [{Path(file).name}](../benchmarks/results/{file}) |'
+        f'| {what} | {result} | {processor} | {code(command)} | [{Path(file).name}](results/{file}) |'
         for what,result,processor,command,file in rows()]
     lines += [
         f'| {what} | not measured | | `advtrain_run {name}` | |'
@@ -197,34 +199,96 @@ def table():
     return '\n'.join(lines)
 
 def files():
-    "What the scripts have left"
+    "The results of all scripts"
     names = [file for o in SCRIPTS for file in kept(o)] + [f'gpu/{part}.json' for part in ON_GPU]
     return [r for file in names if (r := read(file))]
 
 def machine():
-    "Where the scripts ran, and with what, in a sentence"
+    "A sentence about the machine and the versions"
     about = [
         f"{o['cores']} cores of {o['cpu']}{', '+o['gpu'] if 'gpu' in o else ' without a GPU'}"
         for o in (r['machine'] for r in files())]
-    return (f"On {'; '.join(sorted(set(about)))}, shared with others; "
+    return (f"Measured on {'; '.join(sorted(set(about)))}, shared with other jobs; "
             f"PyTorch {', '.join(sorted({r['versions']['torch'] for r in files()}))}.")
 
-BEGIN = '<!-- made by `make figures`: change benchmarks/results/ instead -->'
+def value(file, *keys):
+    "A number in a file of results; `None` if the file doesn't exist"
+    found = (read(file) or {}).get('numbers')
+    for key in keys: found = found[key] if found else None
+    return found
+
+def both(file, unit, keys, ours, peer):
+    "Our median and the peer's, with their unit"
+    pair = [value(file, *keys, o, 'median') for o in (ours,peer)]
+    return [f'{o:,.0f} {unit}' if o else 'not measured' for o in pair]
+
+def ratio(file, *keys, digits=1):
+    "A median ratio, as `2.9×`; empty if it wasn't measured"
+    found = value(file, *keys, 'median')
+    return f'{found:.{digits}f}×' if found else ''
+
+def accuracy_rows():
+    "The accuracy of forty epochs, next to that of the reference"
+    run = read('runs/layernorm-40-ws/metrics.json')
+    log = RESULTS/REFERENCE
+    ours = f"**{percent(run['test_accuracy'])}**" if run else 'not measured'
+    theirs = re.match(r'[\d.]+ %', of_reference(log)[1])[0] if log.is_file() else 'not measured'
+    yield ('test accuracy after 40 epochs of CIFAR-10, LayerNorm only (a)',ours,f'{theirs}, a write-up (a)','',
+        'advtrain_run layernorm-40-ws')
+
+def speed_rows():
+    "Five speeds: what, advtrain, peer, ratio, command"
+    speeds = 'images_per_second',
+    for peer,name,digits in (('fastai',"fastai's defaults",1),('bare','a bare PyTorch loop',2)):
+        ours,theirs = both('step.json', 'images/s', speeds, 'advtrain', peer)
+        yield ('training a ResNet-18',ours,f'{theirs}, {name}',
+            ratio('step.json', 'ratios', peer, 'speed', digits=digits),'python benchmarks/step.py')
+    ours,theirs = both('pipeline.json', 'images/s', speeds, 'advtrain, fast', 'fastai, tutorial transform, 0 workers')
+    yield ('augmented batches, one core',ours,f'{theirs}, fastai with albumentations',
+        ratio('pipeline.json', 'ratios', 'fast / fastai with 0 workers', digits=0),'python benchmarks/pipeline.py')
+    ours,theirs = both('gradcam.json', 'ms', ('four_layers','ms'), 'advtrain, fp32', 'pytorch-grad-cam')
+    yield ('heat maps, 20 images, 4 layers (b)',ours,f'{theirs}, pytorch-grad-cam',
+        ratio('gradcam.json', 'four_layers', 'ratios', 'advtrain, fp32 / pytorch-grad-cam'),
+        'python benchmarks/gradcam.py')
+    ours,theirs = both('interpret.json', 's', ('seconds',), 'advtrain', 'fastai')
+    yield ('five questions about 10,000 predictions',ours,f'{theirs}, fastai',
+        ratio('interpret.json', 'ratio'),'python benchmarks/interpret.py')
+
+def notes():
+    "What the six results mean"
+    torch_cam = ratio('gradcam.json', 'four_layers', 'ratios', 'advtrain, fp32 / torch-cam', digits=2)
+    gpu = '' if any('gpu' in o['machine'] for o in files()) else ' Nothing was measured on a GPU.'
+    return (f'{machine()} Medians of several rounds, bf16 where the processor has it.{gpu}\n\n'
+        '(a) Ours: standardised weights, a JPEG copy of CIFAR-10, one seed, epoch chosen on the validation split. '
+        "The write-up: the original images, epoch chosen on the test set. "
+        f'(b) In fp32. Against torch-cam: {torch_cam or "not measured"}.')
+
+def six():
+    "The README's results, as Markdown"
+    lines = ['| what | advtrain | peer | ratio | command |','|---|---|---|---|---|']
+    for *row,command in [*accuracy_rows(),*speed_rows()]: lines.append(f"| {' | '.join(row)} | {code(command)} |")
+    return '\n'.join(lines)
+
+BEGIN = '<!-- made by `make figures` from benchmarks/results/ -->'
 END = '<!-- end of what `make figures` makes -->'
 
-def measured(
-    text:str, # A cell with the two marks
+def put(
+    text:str, # A cell or a document with the two marks
+    made:str, # What is to stand between them
 )->str:
-    "The cell with its table made anew"
+    "`text` with what stands between its marks replaced"
     before,_,rest = text.partition(BEGIN)
     _,end,after = rest.partition(END)
-    if not end: raise SystemExit('nbs/index.ipynb has lost the marks of the table')
-    return f'{before}{BEGIN}\n\n{machine()}\n\n{table()}\n\n{END}{after}'
+    if not end: raise SystemExit(f'the marks of the table are gone: {BEGIN} and {END}')
+    return f'{before}{BEGIN}\n\n{made}\n\n{END}{after}'
 
 def main():
     nb = json.loads(INDEX.read_text(encoding='utf-8'))
     for cell in nb['cells']:
-        if BEGIN in (text := ''.join(cell['source'])): cell['source'] = measured(text).splitlines(keepends=True)
+        text = ''.join(cell['source'])
+        if BEGIN in text: cell['source'] = put(text, f'{six()}\n\n{notes()}').splitlines(keepends=True)
     INDEX.write_text(json.dumps(nb, indent=1, ensure_ascii=False)+'\n', encoding='utf-8')
+    text = put(ALL.read_text(encoding='utf-8'), f'{machine()}\n\n{table()}')
+    ALL.write_text(text, encoding='utf-8')
 
 if __name__=='__main__': main()
