@@ -1,8 +1,8 @@
-"""Kill a small run again and again, resume it each time, and compare it with the run that was never killed.
+"""Kill a small run repeatedly, resume it each time, and compare it with a run that was never killed.
 
     python tests/killed_run.py DATA FOLDER KILLS
 
-Each attempt is a process of its own. It kills itself with SIGKILL in a given moment (a step, a batch of validation, a
+Each attempt runs in its own process. It kills itself with SIGKILL at a given moment (a step, a batch of validation, a
 place in the write of a checkpoint), or is killed after a random time. Prints what happened as JSON.
 """
 import json,os,random,signal,sys,time

@@ -1,4 +1,4 @@
-"""Processes of their own that need not import everything anew, and can be killed at a known place."""
+"""Separate processes that skip the slow imports, and can be killed at a known place."""
 import gc,multiprocessing,os,signal,time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +12,7 @@ matplotlib.backends.backend_agg optuna.visualization.matplotlib pg8000'''.split(
 HANGS = 600 # seconds that nothing takes, however busy the machine is
 
 def _context():
-    "What makes processes as copies of one that has imported what takes seconds, and has done nothing else"
+    "Fork processes from one that has done the slow imports and nothing else"
     if 'forkserver' not in multiprocessing.get_all_start_methods(): pytest.skip('the processes are forked')
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload([*PRELOADED])
@@ -43,7 +43,7 @@ def _call(function, args, folder, terminal, env, hold_in, held):
     with little_drawn(): function(*args)
 
 class Started:
-    "A function that is called in a process of its own"
+    "Call a function in a separate process"
     def __init__(self, function, *args, hold=None, env=None, terminal=None, daemon=True):
         context,self.printed = _context(),TemporaryDirectory()
         self.held = context.Event()
@@ -55,12 +55,12 @@ class Started:
     def read(self, name): return (Path(self.printed.name)/name).read_text(encoding='utf-8')
 
     def exit_code(self):
-        "How it ended: a number, negative for a signal; `None` if it does not end"
+        "Wait for the end and return the exit code: negative for a signal, `None` if it hangs"
         self.process.join(HANGS)
         return self.process.exitcode
 
     def ended(self):
-        "What it printed, at its end without an error"
+        "Wait for the end without an error, and return the printed text"
         assert self.exit_code()==0, self.read('err')
         return self.read('out')
 
@@ -79,6 +79,6 @@ def wait_for(what, pause=.05):
     "Wait until `what()` is true"
     end = time.monotonic()+HANGS
     while not (res := what()):
-        assert time.monotonic()<end, 'waited in vain'
+        assert time.monotonic()<end, f'not true within {HANGS} seconds'
         time.sleep(pause)
     return res

@@ -21,7 +21,7 @@ from advtrain.all import (
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    "A data directory of fastai of its own"
+    "A separate fastai data directory"
     (tmp_path/'home').mkdir()
     monkeypatch.setattr(make_once, 'fastai_cfg', lambda: SimpleNamespace(path=lambda name: tmp_path/'home'))
     return tmp_path/'home'

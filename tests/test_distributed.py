@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 def start(*args):
     "Let `ranks.py` find something out"
     from ranks import tell
-    return Started(tell, *args, daemon=False) # it has children of its own
+    return Started(tell, *args, daemon=False) # it starts child processes
 
 def found(started):
     "What it found out"
@@ -36,7 +36,7 @@ def test_losses_in_single_precision(same, images):
     assert same[images]['steps']==50 and same[images]['difference']<1e-5
 
 def test_losses_in_double_precision(same):
-    "The preset's rate, at which rounding in single precision would grow: nothing but rounding differs"
+    "The preset's rate, at which rounding in single precision would grow: only rounding differs"
     assert same['double']['steps']==50 and same['double']['moved']>.3 and same['double']['difference']<1e-12
 
 def test_another_optimiser_and_schedule(same):
@@ -73,7 +73,7 @@ def test_fastai_is_told_of_one_process_while_they_act_together():
 
 @pytest.mark.skipif(not Path('/proc/self/smaps').exists(), reason='the memory of a process is read from /proc')
 def test_one_copy_of_the_images(sample):
-    "Two processes map the same file: together they have it in memory once, and no page of their own"
+    "Two processes map the same file: it is in memory once, and neither has private pages"
     from advtrain.data.sources import cifar10
     from advtrain.files.make_once import data_home,writable_home
     if writable_home()!=data_home(): pytest.skip('nothing can be written at home, where the file would be')

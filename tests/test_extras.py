@@ -198,7 +198,7 @@ def test_tensorboard_goes_on_after_a_kill(killed):
 # ---- Weights & Biases
 
 def wandb_records(file):
-    "The records of a `.wandb` file, LevelDB's log format behind 7 bytes; wandb 0.31 has no reader of its own in Python"
+    "The records of a `.wandb` file, LevelDB's log format behind 7 bytes; wandb 0.31 has no reader in Python"
     from wandb.proto.wandb_internal_pb2 import Record
     data,i,whole = file.read_bytes(),7,b''
     assert data[:4]==b':W&B'

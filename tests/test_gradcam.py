@@ -187,7 +187,7 @@ def test_everything_is_given_back_after_an_error():
     handle = model.layer4[0].register_forward_pre_hook(broken)
     with pytest.raises(RuntimeError, match='in the middle'): GradCAM(model, STAGES)(x)
     handle.remove()
-    with pytest.raises(ValueError, match='no map'): GradCAM(model, ['layer1','fc'])(x)
+    with pytest.raises(ValueError, match='does not return a map'): GradCAM(model, ['layer1','fc'])(x)
     with pytest.raises(ValueError, match='from 0 to 9'): GradCAM(model, STAGES)(x, 10)
     assert state()==before and torch.is_grad_enabled()
 

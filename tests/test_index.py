@@ -435,17 +435,17 @@ def test_a_diverged_run_leaves_the_frame(visit, live_page):
     ys = [float(o) for o in re.findall(r',(-?[\d.]+)', ys)]
     assert max(ys)-min(ys)>3 and 'leave the frame' in page.locator('figure').nth(1).inner_text()
 
-# Reading anew
+# Reloading
 
 def reads_anew(page, milliseconds):
-    "Does the page read itself anew within this time?"
+    "Check whether the page reloads itself within this time"
     page.evaluate('window.before = true')
     page.clock.run_for(milliseconds)
     page.wait_for_timeout(300) # what is about to happen, happens
     return not page.evaluate('window.before')
 
 def wait_until_read_anew(page, milliseconds=11_000):
-    "Let this time pass, and wait until the page is there again"
+    "Let this time pass, and wait until the page has reloaded"
     page.evaluate('window.before = true')
     page.clock.run_for(milliseconds)
     page.wait_for_function("!window.before && document.readyState=='complete'")

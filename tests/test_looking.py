@@ -348,7 +348,7 @@ def test_learners_of_no_single_class_are_told(few, what):
     if what=='a mask': learn.model = nn.Conv2d(3, 3, 1)
     with learn.no_bar():
         for ds in ('valid',sorted(get_image_files(few/'test'))[:3]):
-            assert 'a logit for each class' in refused(partial(learn.interpret, ds))
+            assert 'one logit per class' in refused(partial(learn.interpret, ds))
 
 @pytest.mark.parametrize('dtype', [torch.float64,torch.bfloat16])
 def test_a_model_of_another_type(few, interp, dtype):
@@ -366,7 +366,7 @@ def test_a_callback_that_interprets_is_told(few, event):
     setattr(Look, event, lambda self: self.learn.interpret('valid'))
     learn = quiet_learner(few)
     with learn.no_bar(), learn.no_logging():
-        with pytest.raises(RuntimeError, match='interpret cannot predict inside a training'): learn.fit(1, cbs=Look())
+        with pytest.raises(RuntimeError, match='interpret cannot run inside fit'): learn.fit(1, cbs=Look())
 
 def test_after_an_interrupted_training(few):
     class Stop(Callback):
@@ -398,13 +398,13 @@ def test_paths_of_a_stranger_are_not_opened(few, learn, interp, tmp_path):
         assert torch.equal(got.logits, interp.logits) and got.per_class().images.sum()==15 # numbers can be read
         looks = got.pixels,got.inputs,got.plot_predictions,got.gradcam,got.__getitem__
         for look,i in ((look,i) for look in looks for i in range(5)):
-            assert 'it is not opened' in refused(partial(look, [i]), PermissionError)
-        assert 'it is not opened' in refused(got.with_flip, PermissionError)
+            assert 'it was not opened' in refused(partial(look, [i]), PermissionError)
+        assert 'it was not opened' in refused(got.with_flip, PermissionError)
         assert np.array_equal(got.pixels([5,14]), interp.pixels([5,14]))
     named = ImageInterpretation.load(file, own, root=tmp_path)
     about['root'] = str(tmp_path) # a folder that the file names is nobody's word
     save_tensors(tensors, file, about, 'interpretation')
-    assert 'it is not opened' in refused(lambda: ImageInterpretation.load(file, own).pixels([0]), PermissionError)
+    assert 'it was not opened' in refused(lambda: ImageInterpretation.load(file, own).pixels([0]), PermissionError)
     assert abs(named.pixels([0])[0,0,0]*255-[11,222,77]).max()<1
 
 def test_images_that_are_links_are_ones_own(few, tmp_path):
@@ -480,14 +480,14 @@ def test_cells_are_of_several_classes_where_there_are_too_many(monkeypatch):
     fig,cm = (interp := many(170)).plot_confusion_matrix(),interp.confusion_matrix()
     blocks = np.pad(cm, (0,1)).reshape(57, 3, 57, 3).sum((1,3))
     assert np.array_equal(fig.axes[0].images[0].get_array(), blocks)
-    assert 'a cell is 3 classes' in ' '.join(fig.get_supxlabel().split())
+    assert 'each cell covers 3 classes' in ' '.join(fig.get_supxlabel().split())
 
 def test_the_most_confused_pairs_are_right():
     interp = many(60, 7)
     first = interp.most_confused()[0]
     assert f'{first[0]} → {first[1]} ({first[2]})' in interp.plot_confusion_matrix().get_supxlabel()
     interp._know(9*F.one_hot(interp.targs, 60).float(), interp.targs, interp.losses)
-    assert interp.plot_confusion_matrix().get_supxlabel().startswith('nothing is confused')
+    assert interp.plot_confusion_matrix().get_supxlabel().startswith('no classes are confused')
 
 def test_figures_of_many_images_stay_small(interp, monkeypatch):
     monkeypatch.setattr('advtrain.look.interpret.MOST_IMAGES', 8)

@@ -247,14 +247,14 @@ def test_an_output_has_a_name_and_is_no_input(shell, few, run, tmp_path, capsys)
 
 @pytest.mark.parametrize('place', ['.','Bag','Bag/run','run'])
 def test_no_run_among_the_images(few, tmp_path, place):
-    "It would be a class of its own data"
+    "The run would become a class of its data"
     shutil.copytree(few/'train', data := tmp_path/'data')
     before = contents(data)
     for call in (lambda o: run_experiment(EXP, data, o), lambda o: run_many([EXP], data, o)):
         with pytest.raises(ValueError, match='lies among the images'): call(data/place)
     assert contents(data)==before
     shutil.copytree(few, tmp_path/'project', dirs_exist_ok=True)
-    # beside train/ and test/ it is no class
+    # next to train/ and test/ it isn't a class
     assert run_experiment(EXP, tmp_path/'project', tmp_path/'project'/'runs'/'a').problems=={}
 
 # What is cut or lost is made again
@@ -281,7 +281,7 @@ def test_what_is_lost_is_made_again(few, run, name, damage):
     for o in ('predictions.csv','model.csv','experiment.toml'): assert (run/o).read_bytes()==before[o]
 
 def test_what_you_wrote_into_a_page_stays(few, run):
-    "It is neither mended nor judged; what is lost beside it is made again"
+    "It is neither repaired nor judged; missing files next to it are rebuilt"
     (run/'README.md').write_text('# My run\n')
     (run/'report.html').unlink()
     run_experiment(EXP, few, run, resume=True)
@@ -323,7 +323,7 @@ def test_a_finished_run_is_not_that_of_other_data(few, run, tmp_path):
     torch.manual_seed(123)
     state = torch.get_rng_state()
     assert run_experiment(EXP, tmp_path/'moved', run, resume=True).problems=={}
-    assert torch.equal(state, torch.get_rng_state()) # to find that out is no reason to seed this session anew
+    assert torch.equal(state, torch.get_rng_state()) # the check doesn't reseed this session
 
 def test_a_search_with_a_database_elsewhere_makes_its_folder(few, tmp_path):
     from advtrain.launch.search import search

@@ -92,7 +92,7 @@ def closure(module):
     return {*direct, *(o for m in direct for o in closure(m))}
 
 def test_whoever_trains_or_loads_has_mended_convolutions():
-    "Modules of the few that do neither, and import PyTorch without the mending, are named here"
+    "The few modules that do neither, and import PyTorch without the repair, are listed here"
     without = [m for m in ORDER if re.search('^(import|from) torch', LIBRARY[m], re.M) and
         'narrow_convolutions' not in closure(m)]
     assert without==['narrow_convolutions','devices','files/tensors','data/batch_transforms','look/faithfulness']

@@ -115,7 +115,7 @@ def config_in(home): return lambda: SimpleNamespace(path=lambda name: home)
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    "A data directory of fastai of its own"
+    "A separate fastai data directory"
     (tmp_path/'home').mkdir()
     monkeypatch.setattr(make_once, 'fastai_cfg', config_in(tmp_path/'home'))
     return tmp_path/'home'

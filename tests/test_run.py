@@ -137,7 +137,7 @@ def test_bars_in_a_terminal(few, tmp_path):
 SMALL = 'quickstart --width 4 --size 16 --bs 15 --epochs 3 --n-images 1 --layers layer4'.split()
 
 def command(*words):
-    "The shell command in a process of its own, which the keyboard can stop: pytest in the background could not be"
+    "Run the shell command in a process that Ctrl-C can stop, even if pytest runs in the background"
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(advtrain_run(words))
 

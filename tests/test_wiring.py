@@ -6,7 +6,7 @@ import pytest
 from advtrain.all import ARCHS,AUGS,OPTS,SCHEDULES,image_dls,resnet_learner
 from advtrain.runs.experiment import FIELDS
 
-ELSEWHERE = { # choices that are no parameter of these functions, and where they go
+ELSEWHERE = { # choices that aren't parameters of these functions, and where they go
     'name': 'the folder of a run', 'epochs': 'learn.fit', 'lr_scaling': 'Experiment.scaled_lr',
     'hole': 'a function in AUGS',
     'flip_tta': 'Runner.finish', 'n_images': 'the figures of a run', 'layers': 'the figures of a run'}
