@@ -242,7 +242,7 @@ def _check_targets(targets, n):
     try: a = np.asarray(targets.tolist() if torch.is_tensor(targets) else targets)
     except Exception: a = np.array(None) # it isn't an array of anything
     if a.dtype.kind not in 'iu' and a.size:
-        raise TypeError(f'targets must be class indices, one for all images or one per image, '
+        raise TypeError('targets must be class indices, one for all images or one per image, '
                         f'not {short_repr(targets)}: to use class names, call interp.gradcam')
     if a.shape not in ((),(n,)):
         raise ValueError(f"there are {n} images, but {len(a) if a.ndim==1 else 'an array of'} targets: "
@@ -294,7 +294,7 @@ def _is_last(self:GradCAM, layer, name, act, size):
     last = _has_channels_last(layer, act.shape, size, mixed)
     if last is None:
         raise ValueError(f'layer {name} has an output of shape {tuple(act.shape)}, and its channels may be '
-                         'first or last: set channels_last to True or False, GradCAM(…, channels_last=False)')
+                         'first or last: set GradCAM(…, channels_last=True) or False')
     return last
 
 # %% ../../nbs/look/gradcam.ipynb #5575b405
