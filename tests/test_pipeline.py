@@ -106,7 +106,7 @@ def test_too_large_for_memory(sample, monkeypatch, capsys):
     class Memory: available = 2500*32*32*3*4-1
     monkeypatch.setattr('advtrain.data.image_dls.psutil.virtual_memory', lambda: Memory)
     assert image_dls(sample).fast is False
-    assert ('because 2500 images of 32×32 pixels are 8 MB, '
+    assert ('because 2500 images of 32×32 pixels take 8 MB, '
         'more than a quarter of the 31 MB of free memory') in capsys.readouterr().out
     Memory.available += 1
     assert image_dls(sample).fast and not capsys.readouterr().out
