@@ -124,13 +124,13 @@ def test_nowhere_to_keep(sample, home, capsys):
     "Where the cache cannot be written, the images are decoded each time, which is said once"
     (home/'advtrain_images').write_text('a file where the folder should be')
     for _ in range(2): assert len(image_dls(sample).train.one_batch()[0])==128
-    assert capsys.readouterr().out.count('cannot be kept')==1
+    assert capsys.readouterr().out.count('cannot keep decoded images')==1
 
 @pytest.mark.skipif(not hasattr(os, 'geteuid') or os.geteuid()==0, reason='the superuser may write into any directory')
 def test_read_only_directory(sample, home, capsys):
     home.chmod(0o555)
     assert len(image_dls(sample).train.one_batch()[0])==128
-    assert capsys.readouterr().out.count('cannot be kept')==1
+    assert capsys.readouterr().out.count('cannot keep decoded images')==1
 
 def build(home, sample, ready):
     "Decode the images when another process does, too, and print what came out"
