@@ -15,6 +15,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 matplotlib.use('Agg')
+from matplotlib import pyplot as plt
 from advtrain.all import *
 
 ROOT = Path(__file__).parents[1]
