@@ -48,7 +48,7 @@ def done(compared_runs, tmp_path_factory):
     copy_grid(compared_runs, root, [f'run {i}' for i in range(9)])
     (root/'figures').mkdir()
     shutil.copy(compared_runs[0]/'figures/curves.png', root/'figures/b_second_picture.png')
-    shutil.copy(compared_runs[0]/'figures/lr_find.png', root/'figures/a_first_picture.png')
+    shutil.copy(compared_runs[0]/'figures/calibration.png', root/'figures/a_first_picture.png')
     (root/'figures/c_broken.png').write_bytes(b'no picture')
     return root
 
@@ -246,7 +246,7 @@ def test_readable_without_scripts(visit, live_page, live):
     assert names(page)==[o.name for o in live[1]]
     assert page.locator('.curve').count()>0
     assert not page.locator('#live label').is_visible() and not page.locator('#runs button').count()
-    assert 'Load this page again' in page.locator('#live').inner_text()
+    assert 'Reload this page' in page.locator('#live').inner_text()
 
 def test_odd_names_are_text(visit, live_page, live):
     page = visit(live_page)
@@ -307,7 +307,7 @@ def test_pictures_in_order(visit, done_page):
     page = visit(done_page)
     assert page.locator('figure:has(img) figcaption').all_text_contents()==['a first picture','b second picture']
     assert all(o>0 for o in page.locator('figure img').evaluate_all('o => o.map(p => p.naturalWidth)'))
-    assert 'c broken: this picture cannot be read' in page.locator('main').inner_text()
+    assert 'c broken: can’t read this picture' in page.locator('main').inner_text()
 
 # Sorting
 
@@ -364,6 +364,37 @@ def test_address_keeps_the_order(visit, live_page):
 @pytest.mark.parametrize('fragment', ['#sort=nothing&order=up','#sort=','#runs','#%E0%A4%A&sort=lr&order=sideways'])
 def test_odd_addresses_do_no_harm(visit, live_page, fragment):
     assert sorted(names(visit(live_page, fragment=fragment)))==sorted(STATES)
+
+# The contents bar
+
+@pytest.mark.parametrize('name', PAGES)
+def test_contents_lead_to_every_section(visit, request, name):
+    page = visit(request.getfixturevalue(name), width=375, scripts=False)
+    links = page.get_by_role('navigation', name='Contents').get_by_role('link')
+    assert links.all_text_contents()==page.locator('section > h2').all_text_contents() and links.count()>3
+    for link in links.all():
+        link.click()
+        assert page.locator(':target > h2').text_content()==link.text_content()
+    assert scroll_width(page)<=375
+
+def test_contents_keep_the_order(visit, live_page):
+    "With scripts, the address holds the order of the table, and a link leaves it there"
+    page = visit(live_page)
+    head(page, 'test_accuracy').click()
+    order,address = names(page),page.url
+    link = page.get_by_role('link', name='What went wrong')
+    link.focus()
+    page.keyboard.press('Enter')
+    assert (names(page),page.url)==(order,address)
+    assert page.evaluate("document.activeElement.querySelector('h2').textContent")=='What went wrong'
+    assert page.get_by_role('heading', name='What went wrong').bounding_box()['y']<900
+
+def test_a_short_index_needs_no_contents(visit, tmp_path):
+    from advtrain.pages.index import write_index
+    from conftest import tiny
+    write(tmp_path/'a', experiment_toml=tiny().to_toml(), history_csv=lines_of(2))
+    page = visit(write_index(tmp_path))
+    assert page.locator('section').count()<=3 and not page.locator('nav').count()
 
 # Curves
 
@@ -433,43 +464,43 @@ def test_a_diverged_run_leaves_the_frame(visit, live_page):
     loss = page.locator('.chart').nth(1)
     ys = loss.locator('.curve', has_text='plain-2: best').locator('path').get_attribute('d')
     ys = [float(o) for o in re.findall(r',(-?[\d.]+)', ys)]
-    assert max(ys)-min(ys)>3 and 'leave the frame' in page.locator('figure').nth(1).inner_text()
+    assert max(ys)-min(ys)>3 and 'above the frame are not shown' in page.locator('figure').nth(1).inner_text()
 
 # Reloading
 
-def reads_anew(page, milliseconds):
+def reloads(page, milliseconds):
     "Check whether the page reloads itself within this time"
     page.evaluate('window.before = true')
     page.clock.run_for(milliseconds)
     page.wait_for_timeout(300) # what is about to happen, happens
     return not page.evaluate('window.before')
 
-def wait_until_read_anew(page, milliseconds=11_000):
+def wait_until_reloaded(page, milliseconds=11_000):
     "Let this time pass, and wait until the page has reloaded"
     page.evaluate('window.before = true')
     page.clock.run_for(milliseconds)
     page.wait_for_function("!window.before && document.readyState=='complete'")
 
-def test_only_a_live_page_reads_itself_anew(visit, live_page, done_page):
+def test_only_a_live_page_reloads_itself(visit, live_page, done_page):
     page = visit(done_page, clock=True)
-    assert not page.locator('#live').count() and not reads_anew(page, 60_000)
+    assert not page.locator('#live').count() and not reloads(page, 60_000)
     page = visit(live_page, clock=True)
-    assert 'reads itself anew every 10 seconds' in page.locator('#live').inner_text()
-    assert not reads_anew(page, 9_000)
-    wait_until_read_anew(page, 2_000)
+    assert 'reloads every 10 seconds' in page.locator('#live').inner_text()
+    assert not reloads(page, 9_000)
+    wait_until_reloaded(page, 2_000)
 
 def test_pause(visit, live_page):
     page = visit(live_page, clock=True)
     page.locator('#live input').focus()
     page.keyboard.press('Space')
     assert page.locator('#live').inner_text().startswith('Live') and 'Paused' in page.locator('#live').inner_text()
-    assert not reads_anew(page, 60_000)
+    assert not reloads(page, 60_000)
     page.reload()
-    assert page.locator('#live input').is_checked() and not reads_anew(page, 60_000)
+    assert page.locator('#live input').is_checked() and not reloads(page, 60_000)
     page.locator('#live input').click()
-    wait_until_read_anew(page)
+    wait_until_reloaded(page)
 
-def test_nothing_is_lost_when_it_reads_anew(visit, live_page):
+def test_nothing_is_lost_when_it_reloads(visit, live_page):
     page = visit(live_page, clock=True)
     head(page, 'test_accuracy').click()
     page.locator('details summary').click()
@@ -479,7 +510,7 @@ def test_nothing_is_lost_when_it_reads_anew(visit, live_page):
         'o => { o.scrollTo(40, 30); return [o.scrollLeft, o.scrollTop] }')
     page.evaluate('scrollTo(0, 700)')
     order = names(page)
-    wait_until_read_anew(page)
+    wait_until_reloaded(page)
     assert names(page)==order and page.evaluate('Math.round(scrollY)')==700
     assert page.locator('.scroll:has(#runs)').evaluate('o => [o.scrollLeft, o.scrollTop]')==place==[40,30]
     assert page.locator('details').evaluate('o => o.open') and set(lit(page))=={'plain-2','plain-10'}
@@ -495,5 +526,5 @@ def test_what_is_new_is_shown(visit, done, tmp_path):
     assert cell_texts(page, 'state')==['finished','waiting']
     shutil.copytree(done/'run 2', tmp_path/'run 2')
     write_index(Runs(tmp_path, exps))
-    wait_until_read_anew(page)
+    wait_until_reloaded(page)
     assert cell_texts(page, 'state')==['finished','finished'] and not page.locator('#live').count()

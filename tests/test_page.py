@@ -1,5 +1,5 @@
 """The pages in a browser: what they show is what the runs have written, for the eye, the keyboard and on paper."""
-import base64,csv,io,json,re
+import base64,csv,io,json,re,shutil
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -117,6 +117,47 @@ def test_paper_has_cards_and_no_controls(visit, request, name):
     assert page.locator(f'{CARD} canvas').first.evaluate('o => getComputedStyle(o).printColorAdjust')=='exact'
     assert page.locator('body').evaluate('o => getComputedStyle(o).backgroundColor')=='rgb(255, 255, 255)'
 
+# The contents bar
+
+SCROLLED = "o => Math.abs(document.querySelector(o.hash).getBoundingClientRect().top) < 40 || " \
+    'scrollY + innerHeight >= document.documentElement.scrollHeight - 2'
+
+@pytest.mark.parametrize('name', ['report_page','hostile_page'])
+@pytest.mark.parametrize('scripts', [True,False])
+def test_contents_lead_to_every_section(open_page, request, name, scripts):
+    "Each section has its link, in order, at the top of the page; a click goes there, with scripts and without"
+    ready = '#tools:visible' if scripts else None
+    page = open_page(request.getfixturevalue(name), width=375, scripts=scripts, ready=ready)
+    links = page.get_by_role('navigation', name='Contents').get_by_role('link')
+    assert links.all_text_contents()==page.locator('section > h2').all_text_contents() and links.count()>3
+    assert page.locator('nav').bounding_box()['y']<page.locator('h1').bounding_box()['y']
+    for link in links.all():
+        link.click()
+        assert link.evaluate(SCROLLED)
+    assert scroll_width(page)<=375
+
+def test_a_short_page_needs_no_contents(visit, comparison_page):
+    page = visit(comparison_page)
+    assert page.locator('section').count()<=3 and not page.locator('nav').count()
+
+def test_contents_move_without_motion_where_that_is_asked_for(visit, report_page):
+    page = visit(report_page) # its context asks for reduced motion
+    def behaviour(): return page.locator('html').evaluate('o => getComputedStyle(o).scrollBehavior')
+    assert behaviour()=='auto'
+    page.emulate_media(reduced_motion='no-preference')
+    assert behaviour()=='smooth'
+    page.emulate_media(reduced_motion='reduce')
+
+def test_the_finder_is_shown_if_it_was_asked_for(tiny_run, tmp_path):
+    "Its curve decides the learning rate only with lr='find'"
+    from types import SimpleNamespace
+    from advtrain.pages.report import BEFORE_GALLERY,_sections
+    figures = {k: (k, tmp_path/k) for k in ('curves','lr_find')}
+    def names(lr):
+        run = SimpleNamespace(experiment=tiny_run.experiment.replace(lr=lr), figures=lambda: figures)
+        return [f['name'] for o in _sections(run, BEFORE_GALLERY) for f in o['figures']]
+    assert (names(.02),names('find'))==(['curves'],['curves','lr_find'])
+
 # Names from elsewhere
 
 def test_hostile_names_are_text(visit, hostile_page, hostile_names):
@@ -144,8 +185,8 @@ def test_confusion_cells_are_the_counts(report, rows):
         actual,predicted = (classes[int(o.get_attribute(f'data-{k}'))] for k in ('actual','predicted'))
         n = sum((r['actual'],r['predicted'])==(actual,predicted) for r in rows.values())
         assert int(o.text_content())==n
-        assert re.match(
-            rf'{n} images? of {re.escape(actual)} predicted as {re.escape(predicted)}:', o.get_attribute('aria-label'))
+        pair = f'actual and predicted {actual}' if actual==predicted else f'actual {actual}, predicted {predicted}'
+        assert re.match(rf'{n} images?, {re.escape(pair)}: show', o.get_attribute('aria-label'))
         total += n
     assert total==len(rows)
 
@@ -198,11 +239,39 @@ def test_cards_say_what_was_predicted(report, rows):
         row,text = rows[card.locator('.file').text_content()],card.locator('h3').text_content()
         # the first ones are misclassified
         assert card.locator('h3 bdi').all_text_contents()==[row['actual'],row['predicted']]
-        said = [float(o) for o in re.findall(r' ([\d.]+)%', text)] + [float(re.search(r'loss ([\d.]+)', text)[1])]
+        assert re.sub(r'[\d.]+ %', '', text).startswith(f"actual {row['actual']} (), predicted {row['predicted']} ()")
+        said = [float(o) for o in re.findall(r'\(([\d.]+) %\)', text)] + [float(re.search(r'loss ([\d.]+)', text)[1])]
         assert np.allclose(said, [100*row['p_actual'],100*row['p_predicted'],row['loss']], atol=.06)
         assert '✗ wrong' in text and '✓' not in text
     kind(report, 'correct')
     assert all('✓ right' in o and '✗' not in o for o in report.locator(f'{CARD} h3').all_text_contents())
+    card = report.locator(CARD).first
+    actual = rows[card.locator('.file').text_content()]['actual']
+    assert re.match(rf'actual and predicted {re.escape(actual)} \([\d.]+ %\)', card.locator('h3').text_content())
+
+def test_numbers_as_classes_say_which_is_actual(visit, some, shared, tmp_path):
+    "A pair of digits names the actual and the predicted class, on a tile and in the name of a cell"
+    from advtrain.pages.comparison import write_comparison
+    from conftest import tiny
+    digits = tmp_path/'digits'
+    for i,folder in enumerate(sorted((some/'train').iterdir())):
+        for part in ('train','test'): shutil.copytree(some/part/folder.name, digits/part/str(i))
+    runs = [shared(tiny(name=o, norm=o), digits, f'digits {o}', drawn=False) for o in ('batch','group')]
+    sure = r'\d \([\d.]+ %\)'
+    tile = f'actual {sure}, predicted {sure}'
+    page = visit(runs[0].folder/'report.html')
+    assert all(re.match(tile+'✗ wrong', o) for o in page.locator(f'{CARD} h3').all_text_contents())
+    for o in page.locator('#confusion button').all():
+        actual,predicted = (o.get_attribute(f'data-{k}') for k in ('actual','predicted'))
+        pair = f'actual and predicted {actual}:' if actual==predicted else f'actual {actual}, predicted {predicted}:'
+        assert pair in o.get_attribute('aria-label')
+    for o in page.locator(f'{CARD} [role=img]').all():
+        assert re.search(r'(actual|predicted) class \d', o.get_attribute('aria-label'))
+    page = visit(write_comparison(runs, tmp_path/'comparison.html'))
+    kind(page, 'all')
+    assert all(re.match(r'actual \d$', o) for o in page.locator(f'{CARD} h3').all_text_contents())
+    lines = page.locator(f'{CARD} .run > p').all_text_contents()
+    assert all(re.match(f'.*({tile}✗|actual and predicted {sure}✓)', o) for o in lines) and len(lines)>2
 
 def test_counts_and_status(report, rows):
     wrong = [o for o in rows.values() if not o['right']]
@@ -392,20 +461,20 @@ def test_predicted_class_is_that_of_b(comparison, runs):
         o for k,o in runs[2].items()
         if not o['right'] and not runs[0][k]['right'] and o['predicted']==row['predicted']])
 
-@pytest.mark.parametrize('order', ['largest change of loss','highest loss of B','file name'])
+@pytest.mark.parametrize('order', ['change in loss','highest loss in B','file name'])
 def test_comparison_is_sorted(comparison, runs, order):
     kind(comparison, 'changed')
     choose(comparison, sort=order)
     shown = files(comparison)
     if order=='file name': assert shown==sorted(shown, key=lambda o: o.encode('utf-16-be')) and len(shown)>1
     else:
-        values = [runs[1][o]['loss'] - (runs[0][o]['loss'] if order.startswith('largest') else 0) for o in shown]
+        values = [runs[1][o]['loss'] - (runs[0][o]['loss'] if order.startswith('change') else 0) for o in shown]
         assert (np.diff(np.abs(values))<1e-3).all() and np.std(values)>0
 
 def test_maps_of_both_runs_in_one_card(comparison):
     choose_runs(comparison, 1, 2)
     kind(comparison, 'all')
-    choose(comparison, sort='highest loss of B')
+    choose(comparison, sort='highest loss in B')
     names = [o['name'] for o in gallery_data(comparison)['runs']]
     card = comparison.locator(f'{CARD}:has(.map)').first
     assert card.locator('.run b').all_text_contents()==names[1:]

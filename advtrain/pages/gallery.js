@@ -9,7 +9,7 @@ const cells = [...document.querySelectorAll('#confusion button')];
 const counts = {};
 let state = {}, found = [], sprites = {};
 
-// What can be chosen; A and B are one run in a report
+// The choices. In a report, A and B are the same run
 
 const isRight = (run, i) => data.predictions[run].predicted[i] === data.actual[i];
 const loss = (run, i) => data.predictions[run].loss[i];
@@ -42,7 +42,7 @@ function element(tag, attributes = {}, ...children) {
 }
 const span = (className, ...children) => element('span', {class: className}, ...children);
 const name = text => element('bdi', {title: text}, text);
-const percent = p => `${(100 * p).toFixed(1)}%`;
+const percent = p => `${(100 * p).toFixed(1)} %`;
 const number = n => n.toLocaleString('en-GB');
 const count = (n, what) => `${number(n)} ${what}${n === 1 ? '' : 's'}`;
 
@@ -99,20 +99,21 @@ function panel(label, caption, ...canvases) {
 }
 
 function panels(i, run) {
-  const actual = `the actual class ${data.classes[data.actual[i]]}`, predicted = `the predicted class ${data.classes[data.predictions[run].predicted[i]]}`;
-  const whose = {actual, predicted, difference: `${predicted} minus ${actual}`}[state.maps];
+  const actual = `actual class ${data.classes[data.actual[i]]}`, predicted = `predicted class ${data.classes[data.predictions[run].predicted[i]]}`;
+  const whose = {actual, predicted, difference: `${predicted} minus the ${actual}`}[state.maps];
   const picture = () => hasPicture(i) ? [canvas('picture', c => drawTile(c, sprites.images, data.images.columns, i))] : [];
-  const plain = picture().map(o => panel(`Image ${data.file[i]} of ${actual}`, 'image', o));
-  const maps = hasMap(i) ? data.runs[run].layers.map((layer, l) => panel(`Heat map at ${layer} for ${whose}, image ${data.file[i]}, run ${data.runs[run].name}`,
+  const plain = picture().map(o => panel(`Image ${data.file[i]}, ${actual}`, 'image', o));
+  const maps = hasMap(i) ? data.runs[run].layers.map((layer, l) => panel(`Heat map at ${layer} for the ${whose}, image ${data.file[i]}, run ${data.runs[run].name}`,
     layer, ...picture(), canvas('map', c => drawMap(c, i, run, l)))) : [];
   return element('div', {class: 'panels'}, ...plain, ...maps);
 }
 
 function prediction(i, run) {
   const p = data.predictions[run], right = isRight(run, i);
-  const said = right ? [] : [span('unseen', 'predicted as'),
-    span('', element('span', {'aria-hidden': 'true'}, '→ '), name(data.classes[p.predicted[i]]), ` ${percent(p.p[i])}`)];
-  return [span('', name(data.classes[data.actual[i]]), ` ${percent(p.p_actual[i])}`), ...said,
+  const sure = share => span('sure', `(${percent(share)})`);
+  const actual = [name(data.classes[data.actual[i]]), ' ', sure(p.p_actual[i])];
+  const predicted = [name(data.classes[p.predicted[i]]), ' ', sure(p.p[i])];
+  return [right ? span('', 'actual and predicted ', ...actual) : span('', 'actual ', ...actual, ', predicted ', ...predicted),
     span(right ? 'right' : 'wrong', right ? '✓ right' : '✗ wrong'), span('loss', `loss ${p.loss[i].toFixed(2)}`)];
 }
 
@@ -121,7 +122,7 @@ function card(i) {
   if (report) return element('li', {tabindex: '-1'}, element('h3', {class: 'line'}, ...prediction(i, 0)), file, panels(i, 0));
   const rows = [state.a, state.b].map(run => element('div', {class: 'run'},
     element('p', {class: 'line'}, element('b', {}, name(data.runs[run].name)), ...prediction(i, run)), panels(i, run)));
-  return element('li', {tabindex: '-1'}, element('h3', {class: 'line'}, name(data.classes[data.actual[i]])), file, ...rows);
+  return element('li', {tabindex: '-1'}, element('h3', {class: 'line'}, span('', 'actual ', name(data.classes[data.actual[i]]))), file, ...rows);
 }
 
 function showMore() {
@@ -134,7 +135,7 @@ function showMore() {
   byId('status').textContent = statusText();
 }
 
-// The controls, and what they come to
+// The controls, and the images that they choose
 
 function matches(i) {
   return KINDS[state.kind](i) && (state.actual === '' || data.actual[i] === +state.actual) &&
@@ -143,19 +144,20 @@ function matches(i) {
 }
 
 function statusText() {
-  const what = state.kind === 'all' ? 'image' : `${state.kind} image`, all = indices.filter(KINDS[state.kind]).length;
+  const what = state.kind === 'all' ? 'image' : `${state.kind.replace(' ', '-')} image`, all = indices.filter(KINDS[state.kind]).length;
   const bare = sprites.maps ? found.filter(i => !hasMap(i)).length : 0;
-  if (!all) return `There are no ${what}s.`;
-  if (!found.length) return `None of the ${count(all, what)} is like that. Ask for less, or press Reset.`;
+  if (!all) return `No ${what}s.`;
+  if (!found.length) return `No match among ${count(all, what)}. Change a filter or press Reset.`;
   return (found.length < all ? `${number(found.length)} of ` : '') + count(all, what) +
-    (more.hidden ? '. ' : `, the first ${number(cards.children.length)} shown. `) +
-    (bare ? `${number(bare)} without heat maps, which were made for ${count(indices.filter(hasMap).length, 'image')}. ` : '') +
-    (data.unlisted && (data.cut || state.kind === 'all') ? `Not listed: ${data.unlisted}.` : '');
+    (more.hidden ? '. ' : `, showing the first ${number(cards.children.length)}. `) +
+    (sprites.images ? '' : 'This page was written without its images. ') +
+    (bare ? `${number(bare)} without heat maps: this page has them for ${count(indices.filter(hasMap).length, 'image')}. ` : '') +
+    (data.unlisted && (data.cut || state.kind === 'all') ? `Not on this page: ${data.unlisted}.` : '');
 }
 
 function showLegend() {
   const signed = state.maps === 'difference', [low, bar, high] = byId('legend').children;
-  [low.textContent, high.textContent] = signed ? ['actual', 'predicted'] : ['no importance', 'important'];
+  [low.textContent, high.textContent] = signed ? ['for the actual class', 'for the predicted class'] : ['unimportant', 'important'];
   bar.style.background = `linear-gradient(to right, ${(signed ? BLUE_RED : INFERNO).map(o => `#${o}`)})`;
 }
 
@@ -164,7 +166,7 @@ function showPair() {
   byId('pair').replaceChildren('A is ', a, ', B is ', b, '. Fixed: wrong in A, right in B. Broken: right in A, wrong in B.');
 }
 
-function look() { // What needs no new cards
+function look() { // Changes that need no new cards
   gallery.style.setProperty('--blend', field.blend.value / 100);
   gallery.style.setProperty('--size', `${field.size.value}px`);
 }
@@ -183,7 +185,7 @@ function update() {
 
 function changed({target}) {
   if (target.type === 'range') return look();
-  // Two equal runs say nothing: the other select takes the run that this one had
+  // A run isn't compared with itself: the other select takes the run that this one had
   if (!report && field.a.value === field.b.value) field[target.name === 'a' ? 'b' : 'a'].value = state[target.name];
   update();
 }
@@ -207,7 +209,7 @@ function fillControls() {
   gallery.style.setProperty('--panels', 1 + (sprites.maps ? Math.max(...data.runs.map(run => run.layers.length)) : 0));
 }
 
-// The confusion matrix: one Tab stop, arrow keys within
+// The confusion matrix: one Tab stop, arrow keys between cells
 
 function markCell() {
   const exact = state.kind === 'all' && state.text === '';
@@ -226,7 +228,7 @@ function showCell(cell) {
   gallery.scrollIntoView();
 }
 
-function nearest(cell, rows) { // In the first row that has any, the cell of the nearest column
+function nearest(cell, rows) { // The nearest cell of the first row that has any
   const row = rows.map(o => [...o.querySelectorAll('button')]).find(o => o.length) ?? [];
   const far = o => Math.abs(o.dataset.predicted - cell.dataset.predicted);
   return row.sort((a, b) => far(a) - far(b))[0];

@@ -1,4 +1,4 @@
-// The table of runs sorts, rows and curves light each other up, and a live page reads itself anew
+// Sort the table of runs, highlight rows and curves together, and reload a live page
 'use strict';
 
 const byId = id => document.getElementById(id);
@@ -6,7 +6,7 @@ const table = byId('runs'), body = table.tBodies[0], written = [...body.rows], h
 const charts = document.querySelector('.charts'), live = byId('live');
 const curves = [...document.querySelectorAll('.curve')], boxes = [...document.querySelectorAll('.scroll')];
 const details = [...document.querySelectorAll('details')];
-const EVERY = 10_000; // milliseconds between two readings
+const EVERY = 10_000; // milliseconds between two reloads
 
 function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -15,7 +15,7 @@ function element(tag, attributes = {}, ...children) {
   return node;
 }
 
-// Sorting: the page's address keeps the order, so that it can be shared
+// Sorting: the page's address keeps the order, so you can share it
 
 const ORDERS = ['ascending', 'descending'];
 
@@ -44,7 +44,7 @@ function changeOrder(head) { // One order, the other, none
   showOrder();
 }
 
-// Light: a row pointed at shows its curves, a curve its row; a swatch keeps them lit
+// Highlights: a row shows its curves, a curve shows its row, and a swatch keeps both lit
 
 const pinned = new Set();
 let hovered = [];
@@ -59,7 +59,7 @@ function shine() {
   for (const o of rows) o.classList.toggle('lit', lit.size > 0 && runsOf(o).every(run => lit.has(run)));
   for (const o of document.querySelectorAll('button.swatch')) o.setAttribute('aria-pressed', runsOf(o.closest('tr')).every(run => pinned.has(run)));
   const titles = [...new Set(curves.filter(o => o.classList.contains('lit')).map(o => o.querySelector('title').textContent))];
-  if (charts) byId('reading').textContent = titles.join(' · ') || 'Point at a curve, or at a row of a table, to tell it from the others.';
+  if (charts) byId('reading').textContent = titles.join(' · ') || 'Point at a curve or a table row to highlight it.';
 }
 
 function hover(runs) {
@@ -94,7 +94,7 @@ function startLight() {
     row.addEventListener('focusout', () => hover([]));
     const swatch = row.querySelector('.swatch[style]'), name = row.querySelector('bdi').textContent;
     if (!swatch) continue;
-    const button = element('button', {type: 'button', class: swatch.className, style: swatch.getAttribute('style'), 'aria-label': `Highlight ${name}`, title: 'keep the curve lit'});
+    const button = element('button', {type: 'button', class: swatch.className, style: swatch.getAttribute('style'), 'aria-label': `Highlight ${name}`, title: 'keep this curve highlighted'});
     button.addEventListener('click', () => pin(row));
     swatch.replaceWith(button);
   }
@@ -106,7 +106,7 @@ function startLight() {
   shine();
 }
 
-// Reading anew: what the reader did is kept
+// Reloading keeps the reader's changes
 
 const nameOf = node => node?.closest('[data-name]')?.dataset.name;
 
@@ -136,8 +136,8 @@ function age(seconds) {
 function startLive() {
   const pause = live.querySelector('input'), text = live.querySelector('p');
   const since = new Date(document.querySelector('time').dateTime);
-  const say = () => { text.textContent = `${pause.checked ? 'Paused' : 'This page reads itself anew every 10 seconds'}. It was written ${age((Date.now() - since) / 1000)} ago.`; };
-  const busy = () => document.hidden || !getSelection().isCollapsed; // Nobody looks, or someone copies
+  const say = () => { text.textContent = `${pause.checked ? 'Paused' : 'This page reloads every 10 seconds'}. Last written ${age((Date.now() - since) / 1000)} ago.`; };
+  const busy = () => document.hidden || !getSelection().isCollapsed; // Hidden, or somebody is selecting text
   const read = () => {
     if (pause.checked || busy()) return;
     remember();
@@ -160,6 +160,13 @@ for (const head of heads) {
   button.addEventListener('click', () => changeOrder(head));
   head.replaceChildren(button);
 }
+for (const link of document.querySelectorAll('#contents a')) link.addEventListener('click', event => { // The address keeps the order
+  event.preventDefault();
+  const section = document.querySelector(link.hash);
+  section.tabIndex = -1;
+  section.focus({preventScroll: true});
+  section.scrollIntoView();
+});
 startLight();
 addEventListener('hashchange', showOrder);
 showOrder();
