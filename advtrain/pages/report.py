@@ -69,11 +69,9 @@ _README_ONLY = {
     'Right and wrong predictions': ['wrong','correct','correct_gradcam','per_class','confusion'],
 }
 
-def _finds_lr(run): return run.experiment.lr=='find'
-
 def _sections(run, titles):
     "Group the run's figures under their titles"
-    figures = {k: o for k,o in run.figures().items() if k!='lr_find' or _finds_lr(run)}
+    figures = {k: o for k,o in run.figures().items() if k!='lr_find' or run.experiment.lr=='find'}
     there = {k: dict(name=k, caption=caption, file=file) for k,(caption,file) in figures.items()}
     sections = [
         dict(title=title, figures=[there[n] for n in names if n in there])
@@ -179,7 +177,7 @@ _HOW_TO_READ = ("To read them back in Python, use `Run('…')` from advtrain. It
 
 def _files(run):
     "List the files of the run with their descriptions"
-    return {k: v for k,v in _FILES.items() if k!='lr_find.json' or _finds_lr(run)}
+    return {k: v for k,v in _FILES.items() if k!='lr_find.json' or (run.folder/k).exists()}
 
 # %% ../../nbs/pages/report.ipynb #e7ac1662
 def _figure_parts(run):
