@@ -105,8 +105,9 @@ def _history(run):
 def _per_class_table(interp):
     "Format the table of classes for the page, the worst class first"
     table = interp.per_class().reset_index().sort_values('accuracy', kind='stable')
+    table = table.rename(columns=dict(low='95 % low', high='95 % high'))
     def _share(v): return '–' if v!=v else f'{v:.1%}'
-    return html_table(table, **dict.fromkeys(('accuracy','low','high','precision','recall'), _share))
+    return html_table(table, **dict.fromkeys(('accuracy','95 % low','95 % high','precision','recall'), _share))
 
 # %% ../../nbs/pages/report.ipynb #a07604ef
 def report_gallery(
