@@ -88,7 +88,7 @@ def test_a_password_of_a_storage_is_never_told(odd, tmp_path, capsys):
             '--storage', url, '--out', str(tmp_path/'search')]
         assert advtrain_search(words)==1
         out,err = capsys.readouterr()
-        assert 'cannot be opened' in err and 's3cret' not in out+err
+        assert "can't open the storage" in err and 's3cret' not in out+err
 
 def test_a_strangers_figure_is_no_link_to_a_picture_of_this_machine(finished, tmp_path):
     shutil.copytree(finished.folder, folder := tmp_path/'runs'/'run')

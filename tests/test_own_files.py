@@ -251,7 +251,7 @@ def test_no_run_among_the_images(few, tmp_path, place):
     shutil.copytree(few/'train', data := tmp_path/'data')
     before = contents(data)
     for call in (lambda o: run_experiment(EXP, data, o), lambda o: run_many([EXP], data, o)):
-        with pytest.raises(ValueError, match='lies among the images'): call(data/place)
+        with pytest.raises(ValueError, match='is among the images'): call(data/place)
     assert contents(data)==before
     shutil.copytree(few, tmp_path/'project', dirs_exist_ok=True)
     # next to train/ and test/ it isn't a class

@@ -34,27 +34,28 @@ from ..runs.logs import LOGS
 from ..pages.report import repair_report
 from .environment import environment
 from .results import best_weights,predictions_csv,run_metrics,save_figure,save_figures,to_json
-import advtrain.train.ddp # noqa: F401 (it gives learners `distributed`)
+import advtrain.train.ddp # noqa: F401 (adds `distributed` to learners)
 
 # %% ../../nbs/launch/runner.ipynb #ed6c9076
 def check_run_folder(
     out:Path, # Folder of a run, or of runs
     data:str|Path, # Folder of classes
 ):
-    "Raise a `ValueError` for a folder among the images, where it would be a class"
+    "Raise a `ValueError` for a folder among the images, where it would become a class"
     data = data_folder(data)
     if any(Path(out).resolve().is_relative_to(Path(o).resolve()) for o in image_roots(data)):
-        raise ValueError(f'{out} lies among the images of {data}: choose a folder elsewhere')
+        raise ValueError(f'{out} is among the images of {data}: choose a folder elsewhere')
 
 # %% ../../nbs/launch/runner.ipynb #ad1397d7
 def _prepare(own, overwrite):
-    "Move a run that's overwritten out of the way; a folder with anything else in it is no place for a run"
+    "Set aside a run that will be overwritten; raise an error if the folder holds anything else"
     out = own.folder
     if 'experiment.toml' not in own.known():
         if own.is_free(): return
         raise FileExistsError(f'{out} is not empty and holds no run of advtrain: choose another folder')
     what = 'a finished' if is_finished(out) else 'an unfinished'
-    if not overwrite: raise FileExistsError(f'{out} holds {what} run: choose another folder, or allow overwriting')
+    if not overwrite:
+        raise FileExistsError(f'{out} holds {what} run: choose another folder, or pass overwrite=True (--overwrite)')
     if is_finished(out): own.drop_replaced()
     own.set_aside()
     if own.replaced.known():
@@ -62,7 +63,7 @@ def _prepare(own, overwrite):
 
 # %% ../../nbs/launch/runner.ipynb #75cc9668
 def _same_run(exp, out):
-    "Is there a run of `exp` in `out`? Raise a `ValueError` that names the choices, if it is a run of another one"
+    "Is there a run of `exp` in `out`? Raise a `ValueError` that names the choices if they differ"
     file = Path(out)/'experiment.toml'
     own = OwnFiles(out)
     if file.is_file() and own.state(file.name)!='cut':
@@ -74,17 +75,17 @@ def _same_run(exp, out):
 
 # %% ../../nbs/launch/runner.ipynb #0d62c383
 def _check_same_data(exp, out, data):
-    "Raise a `ValueError` if a finished run saw other data; where they lie in the same folder, that isn't read again"
+    "Raise a `ValueError` if a finished run used other data; data in the same folder aren't read again"
     here = str(data_folder(data).resolve())
-    with suppress(OSError, ValueError): # a damaged file is made again
+    with suppress(OSError, ValueError): # a damaged file is rebuilt
         about = json.loads((out/'environment.json').read_text(encoding='utf-8'))
         if about['data']['folder']==here: return
     if OwnFiles(out).state('environment.json')=='own':
-        with no_random(),silenced(): # the generators stay as they were
+        with no_random(),silenced(): # random generators stay as they were
             Run(out).check_data(make_learner(exp, here, on_error='skip'))
 
 def _note_place(own, learn):
-    "Write down where the data lie now, if they were moved since the run began"
+    "Record where the data are now, if they moved since the run started"
     about = json.loads((own.folder/'environment.json').read_text(encoding='utf-8'))
     here = str(Path(learn.dls.source).resolve())
     if about['data']['folder']!=here:
@@ -94,14 +95,14 @@ def _note_place(own, learn):
 # %% ../../nbs/launch/runner.ipynb #9ca1f446
 _BEGUN = 'experiment.toml','environment.json' # what a run writes first
 _ENDED = ('lr_find.json','history.csv','predictions.safetensors','predictions.csv','model.csv','metrics.json',
-    CHECKSUMS) # and later
+    CHECKSUMS) # what it writes later
 
 def is_done(
     exp:Experiment, # The choices
     out:Path, # Folder of a run
     data:str|Path, # Folder of classes
-)->bool: # An error for a run of other choices, or of other data
-    "Is there a finished run of `exp` in `out`, of which nothing is lost that could be made again?"
+)->bool: # Raises an error for a run with other choices or data
+    "Is there a finished run of `exp` in `out`, with nothing lost that could be rebuilt?"
     _same_run(exp, out)
     if not all((out/o).is_file() for o in ('experiment.toml',CHECKSUMS)): return False
     _check_same_data(exp, out, data)
@@ -111,12 +112,12 @@ def is_done(
 
 # %% ../../nbs/launch/runner.ipynb #0f8c5d7f
 class KeepHistory(RunCallback):
-    "Write `history.csv` after each epoch, for those who look on"
+    "Write `history.csv` after each epoch, for anyone watching"
     order = ORDER['KeepHistory']
     passive = True
     def __init__(self,
         folder:Path, # Folder of the run
-        on_epoch, # Function to call then
+        on_epoch, # Function to call after each epoch
     ): self.folder,self.on_epoch = folder,on_epoch
 
     def after_epoch(self):
@@ -131,28 +132,28 @@ def opened_logs(
     exp:Experiment, # The choices
     out:Path, # Folder of the run
 ): # Yields the logs
-    "Open the logs to others' tools, and close them at the end; a package that is missing is an error now"
+    "Open the logs to other tools, and close them at the end; a missing package is an error now"
     if isinstance(names, str) or not hasattr(names, '__iter__'):
-        refuse('log', f"a list of names, of {', '.join(LOGS)}", names, TypeError)
+        refuse('log', f"a list of names from {', '.join(LOGS)}", names, TypeError)
     unknown = [o for o in names if o not in LOGS]
     if unknown: raise ValueError(f"unknown log {unknown[0]!r}: choose from {', '.join(LOGS)}")
     logs = []
-    on_rank0(lambda: logs.extend(LOGS[o](out, exp) for o in names)) # one process writes
+    on_rank0(lambda: logs.extend(LOGS[o](out, exp) for o in names)) # only one process writes
     try: yield logs
     finally:
         for o in logs: o.close()
 
 # %% ../../nbs/launch/runner.ipynb #eabb7543
 class Runner:
-    "Trains an experiment, tests it once, and fills its folder"
+    "Train an experiment, test it once, and fill its folder"
     def __init__(self,
         exp:Experiment, # The choices
         data:str|Path, # Folder of classes, see `image_dls`
         out:Path, # Folder of the run
-        log:tuple=(), # Others' tools to write to as well, names in `LOGS`
+        log:tuple=(), # Other tools to log to, names in `LOGS`
         quiet:bool=False, # Print nothing?
         on_epoch=noop, # Function to call after each epoch
-        wait:bool=False, # Wait until no other process is at work in `out`?
+        wait:bool=False, # Wait until no other process works in `out`?
         **kwargs, # Passed on to `image_dls`
     ):
         check_run_folder(out, data)
@@ -164,12 +165,12 @@ class Runner:
 
     @contextmanager
     def opened(self):
-        "Keep others out of the folder, and open the logs"
+        "Lock the folder and open the logs"
         with ExitStack() as stack:
             if self.quiet: stack.enter_context(silenced())
             stack.enter_context(ranks_together())
             stack.enter_context(run_lock(self.out, self.wait))
-            # Jupyter keeps figures until a cell is over, if pyplot is interactive
+            # Jupyter keeps figures until a cell ends if pyplot is interactive
             stack.enter_context(plt.rc_context({'interactive': False}))
             self.logs = stack.enter_context(opened_logs(self.log, self.exp, self.out))
             yield
@@ -178,9 +179,9 @@ class Runner:
 @patch
 def train(self:Runner,
     overwrite:bool=False, # Replace a run in `out`?
-    resume:bool|str=False, # Go on with an unfinished run in `out`?
-    cbs:tuple=(), # More callbacks that only look on
-    find:bool=True, # Draw the learning-rate finder's curve, also where its rate is not taken?
+    resume:bool|str=False, # Resume an unfinished run in `out`?
+    cbs:tuple=(), # More callbacks that only watch
+    find:bool=True, # Draw the learning-rate finder's curve, even if its rate isn't used?
 ):
     "Train to the end, from the newest checkpoint if there is one"
     self.learn = learn = make_learner(self.exp, self.data, **self.kwargs)
@@ -196,7 +197,7 @@ def train(self:Runner,
 # %% ../../nbs/launch/runner.ipynb #922ce6d8
 @patch
 def _begin(self:Runner, overwrite, resume):
-    "Make the folder ready; is there a checkpoint to go on from?"
+    "Prepare the folder; is there a checkpoint to resume from?"
     own = self.own
     if not (resume and _same_run(self.exp, self.out)): _prepare(own, overwrite)
     own.check(*_ENDED, *PAGES, *(f'figures/{o}.png' for o in FIGURES))
@@ -210,12 +211,12 @@ def _begin(self:Runner, overwrite, resume):
 # %% ../../nbs/launch/runner.ipynb #a57c735e
 @patch
 def _find_lr(self:Runner):
-    "The learning rate that the finder suggests, found once for a run"
+    "Get the learning rate that the finder suggests, found once per run"
     own = self.own
     file = self.out/'lr_find.json'
     if {on_rank0(own.state, o) for o in (file.name,'figures/lr_find.png')} & {'missing','cut'}:
         epoch = len(self.learn.dls.train.dataset)//self.exp.bs
-        short = min(max(epoch, 40), 100) # a curve that decides nothing takes an epoch at most
+        short = min(max(epoch, 40), 100) # if its rate isn't used, the curve takes an epoch at most
         steps = 100 if self.exp.lr=='find' else short
         found = self.learn.lr_find(num_it=steps, show_plot=is_rank0())
         if is_rank0():
@@ -226,7 +227,7 @@ def _find_lr(self:Runner):
 # %% ../../nbs/launch/runner.ipynb #ee01eb2e
 @patch
 def finish(self:Runner)->Run: # With the predictions in memory
-    "Take the best weights, read the test set once, and write what came out"
+    "Load the best weights, test once, and write the results"
     learn = self.learn
     with learn.distributed():
         learn.model.load_state_dict(on_rank0(best_weights, learn, self.out))
@@ -237,7 +238,7 @@ def finish(self:Runner)->Run: # With the predictions in memory
 
 @patch
 def _write(self:Runner, interp, flipped):
-    "Write everything about a trained and tested network; the digests come last"
+    "Write everything about a trained and tested network, the digests last"
     own = self.own
     learn = self.learn
     own.write('history.csv', learn.history.to_csv(index=False))
@@ -252,29 +253,29 @@ def _write(self:Runner, interp, flipped):
 
 # %% ../../nbs/launch/runner.ipynb #61d6e488
 def _complete(run):
-    "Write the page where it's missing; what the run replaced is deleted"
+    "Write the page if it's missing, and delete the run that this one replaced"
     repair_report(run)
     OwnFiles(run.folder).drop_replaced()
 
 @patch
 def run(self:Runner,
     overwrite:bool=False, # Replace a run in `out`?
-    resume:bool|str=False, # Go on with an unfinished run? 'previous' starts from the checkpoint before the newest
+    resume:bool|str=False, # Resume an unfinished run? 'previous' starts from the checkpoint before the newest
 )->Run: # The folder, read back
-    "Do what is left to do"
+    "Do what's left to do"
     with self.opened():
         if resume and on_rank0(is_done, self.exp, self.out, self.data): run = Run(self.out)
         else:
             self.train(overwrite, resume)
             run = self.finish()
         on_rank0(_complete, run)
-        if self.learn: # it was trained now
+        if self.learn: # trained in this call
             for o in self.logs: o.finish(run)
         return run
 
 # %% ../../nbs/launch/runner.ipynb #f986c09b
 def _again(out, overwrite, resume):
-    "Whether to overwrite and to resume: a launcher that starts its processes again wants to go on"
+    "Decide whether to overwrite and to resume: processes that a launcher restarted resume"
     restarted = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) and not (overwrite and is_finished(out))
     return (False,resume or True) if restarted else (overwrite,resume)
 
@@ -283,17 +284,17 @@ def _again(out, overwrite, resume):
 def run_experiment(
     exp:Experiment, # The choices
     data:str|Path, # Folder of classes, see `image_dls`
-    out:str|Path, # Folder for everything that is left of the run
+    out:str|Path, # Folder for the files of the run
     overwrite:bool=False, # Replace a run in `out`?
-    resume:bool|str=False, # Go on with an unfinished run? 'previous' starts from the checkpoint before the newest
-    log:tuple=(), # Others' tools to write to as well, names in `LOGS`
+    resume:bool|str=False, # Resume an unfinished run? 'previous' starts from the checkpoint before the newest
+    log:tuple=(), # Other tools to log to, names in `LOGS`
     **kwargs, # Passed on to `image_dls`
 )->Run: # The folder, read back
     "Train, test once, and fill the folder `out`"
     if not isinstance(exp, Experiment): refuse('exp', 'an Experiment, such as those in EXPERIMENTS', exp, TypeError)
     if resume!='previous': check_flag('resume', resume)
     check_flag('overwrite', overwrite)
-    if resume and overwrite: raise ValueError('a run is either resumed or overwritten')
+    if resume and overwrite: raise ValueError('pass either resume or overwrite, not both')
     out = check_path('out', out)
     return Runner(exp, data, out, log, **kwargs).run(*_again(out, overwrite, resume))
 
@@ -302,11 +303,11 @@ def record_stop(
     exp:Experiment, # The choices
     out:Path, # Folder of the run
     state:str, # 'failed' or 'pruned'
-    reason:str, # Why, put into one line
-    trace:str='', # Where
+    reason:str, # Why, joined into one line
+    trace:str='', # Traceback
 ):
-    "Write down why a run ended before it was finished"
+    "Record why a run ended before it finished"
     own = OwnFiles(out)
-    if not own.is_free() and 'experiment.toml' not in own.known(): return # it isn't the folder of a run
+    if not own.is_free() and 'experiment.toml' not in own.known(): return # not the folder of a run
     if own.state('experiment.toml') in ('missing','cut'): own.write('experiment.toml', exp.to_toml())
     own.write('stopped.json', to_json(dict(state=state, reason=' '.join(reason.split()), traceback=trace)))

@@ -19,31 +19,31 @@ from ..runs.experiment import Experiment,FIELDS,field_types
 
 # %% ../../nbs/launch/study.ipynb #cd830293
 def _distribution(name, values):
-    "The distribution of a choice"
+    "Make the distribution of a choice"
     optuna = import_extra('optuna', 'search')
     field = FIELDS[name]
     types = field_types(field)
     if name=='seed' or not field.metadata['decides']:
-        raise ValueError(f'{name} is no choice that accuracy could decide')
+        raise ValueError(f"{name} can't be searched: it isn't chosen by accuracy")
     if isinstance(values, optuna.distributions.BaseDistribution): return values
     if isinstance(values, list) and values: return optuna.distributions.CategoricalDistribution(values)
     is_range = isinstance(values, tuple) and len(values) in (2,3) and values[2:] in ((),('log',))
     if is_range and {int,float}&set(types):
         make = optuna.distributions.FloatDistribution if float in types else optuna.distributions.IntDistribution
         try: return make(*values[:2], log=len(values)==3)
-        except (ValueError, TypeError) as e: raise ValueError(f'{name} cannot be searched in {values!r}: {e}') from e
-    raise ValueError(f"{name} is searched in a list of values, in (lowest, highest) or in (lowest, highest, 'log') "
-        f'if it is a number, not in {values!r}')
+        except (ValueError, TypeError) as e: raise ValueError(f"{name} can't be searched in {values!r}: {e}") from e
+    raise ValueError(f"{name} takes a list of values or, if it's a number, (lowest, highest) "
+        f"or (lowest, highest, 'log'), not {values!r}")
 
 # %% ../../nbs/launch/study.ipynb #9b40c3a8
 def distributions(
     exp:Experiment, # What all trials have in common
-    space:dict, # Field -> list of values, (lowest, highest), (lowest, highest, 'log'), or a distribution of Optuna
-)->dict: # Distributions of Optuna by field
-    "Make Optuna's distributions, and check that the experiment accepts what they hold"
+    space:dict, # Field -> list of values, (lowest, highest), (lowest, highest, 'log'), or an Optuna distribution
+)->dict: # Optuna distributions by field
+    "Make Optuna's distributions, and check that the experiment accepts their values"
     if not space:
         raise ValueError("the space is empty: name a choice and its values, such as {'norm': ['layer','batch']}")
-    exp.replace(**{k: getattr(exp, k, None) for k in space}) # are these fields?
+    exp.replace(**{k: getattr(exp, k, None) for k in space}) # raises an error for an unknown field
     res = {k: _distribution(k, v) for k,v in space.items()}
     for k,dist in res.items():
         for v in getattr(dist, 'choices', None) or (dist.low, dist.high): exp.replace(**{k: v})
@@ -51,11 +51,11 @@ def distributions(
 
 # %% ../../nbs/launch/study.ipynb #1296885f
 def suggest(
-    trial, # Trial of Optuna
+    trial, # Optuna trial
     name:str, # Field
     dist, # Its distribution
 ): # A value of the field
-    "Let a trial propose the value of a choice"
+    "Let a trial propose a value for a choice"
     if hasattr(dist, 'choices'): return trial.suggest_categorical(name, dist.choices)
     is_whole = isinstance(dist, import_extra('optuna', 'search').distributions.IntDistribution)
     suggest = trial.suggest_int if is_whole else trial.suggest_float
@@ -63,38 +63,38 @@ def suggest(
 
 # %% ../../nbs/launch/study.ipynb #6f6d734c
 def open_storage(
-    url:str, # Database, as SQLAlchemy has it
-    heartbeat:int, # Seconds between two signs of life of a trial
-): # Storage of Optuna
+    url:str, # Database URL, as SQLAlchemy takes it
+    heartbeat:int, # Seconds between a trial's heartbeats
+): # Optuna storage
     "Open the database"
     optuna = import_extra('optuna', 'search')
     how = dict(engine_kwargs={'connect_args': {'timeout': 60}}) if url.startswith('sqlite') else {}
     try: return optuna.storages.RDBStorage(url, heartbeat_interval=heartbeat, grace_period=3*heartbeat, **how)
-    except Exception as e: # each driver has its own
-        raise ConnectionError(f'the storage {url} cannot be opened: {e}') from e
+    except Exception as e: # each driver raises its own
+        raise ConnectionError(f"can't open the storage {url}: {e}") from e
 
 # %% ../../nbs/launch/study.ipynb #9390bede
 def _secrets(url):
-    "The passwords in the address of a database, as they stand there and as they are meant"
+    "Find the passwords in the URL of a database, quoted and unquoted"
     raw = re.findall('://[^/]*?:(.+)@', url)
     raw += re.findall('[?&][^=&]*(?:pass|pwd|secret|token|key)[^=&]*=([^&]+)', url, re.I)
     return sorted({*raw, *map(unquote_plus, raw)}, key=len, reverse=True)
 
 @contextmanager
 def without_secrets(
-    url:str|None, # Database; `None` has no password
+    url:str|None, # Database URL; `None` has no password
 ):
-    "Take passwords out of the message of an error"
+    "Remove passwords from the message of an error"
     try: yield
     except Exception as e:
         text = str(e)
         for o in _secrets(url or ''): text = text.replace(o, '***')
         if text==str(e): raise
-        raise ConnectionError(text) from None # the error itself would tell them
+        raise ConnectionError(text) from None # the original error would reveal them
 
 # %% ../../nbs/launch/study.ipynb #15e960ba
 def _sampler_or_pruner(module, what):
-    "A sampler or pruner, made if it is given by name"
+    "Get a sampler or pruner, made if it's given by name"
     if not isinstance(what, str): return what
     names = [o for o in module.__all__ if o.endswith(('Sampler','Pruner')) and not o.startswith('Base')]
     kind = module.__name__.split('.')[-1][:-1]
@@ -103,7 +103,7 @@ def _sampler_or_pruner(module, what):
 
 # %% ../../nbs/launch/study.ipynb #80da308e
 def _differing_choices(*choices):
-    "Of two texts, the choices that differ; one that's written down nowhere has its default"
+    "Find the choices that differ between two texts; omitted choices take their defaults"
     defaults = {k: f.default for k,f in FIELDS.items()}
     there,here = [defaults | ast.literal_eval(o) for o in choices]
     differ = [k for k in there if there[k]!=here[k]]
@@ -116,19 +116,19 @@ def _check_same_study(study, about, url):
         if k=='choices': there,here = _differing_choices(there, here)
         if there!=here:
             raise ValueError(f'the study {study.study_name!r} in {url} has other {k}: {there} there, {here} here. '
-                'Give this one another name, or another folder')
+                'Use another study name or another folder')
 
 # %% ../../nbs/launch/study.ipynb #0db2ae3a
 def open_study(
     exp:Experiment, # What all trials have in common
-    space:dict, # Distributions of Optuna by field
-    fingerprint:str, # Of the data
-    storage, # Storage of Optuna
+    space:dict, # Optuna distributions by field
+    fingerprint:str, # Fingerprint of the data
+    storage, # Optuna storage
     name:str, # Name of the study in it
-    sampler=None, # Sampler of Optuna, or the name of its class
-    pruner=None, # Pruner of Optuna, or the name of its class
+    sampler=None, # Optuna sampler, or the name of its class
+    pruner=None, # Optuna pruner, or the name of its class
 ): # The study
-    "Make the study, or join it; raise a `ValueError` if it searches something else"
+    "Make the study or join it; raise a `ValueError` if it searches something else"
     optuna = import_extra('optuna', 'search')
     sampler = _sampler_or_pruner(optuna.samplers, sampler)
     pruner = _sampler_or_pruner(optuna.pruners, pruner)
@@ -142,7 +142,7 @@ def open_study(
 
 # %% ../../nbs/launch/study.ipynb #5d269187
 class StudyLock:
-    "One process at a time: a lock of PostgreSQL, else one in the folder"
+    "Let one process at a time in: a lock of PostgreSQL, or else a lock in the folder"
     def __init__(self,
         engine, # SQLAlchemy's engine of the database
         folder:Path, # Folder of the search
@@ -154,13 +154,13 @@ class StudyLock:
         self.key = int.from_bytes(f'advtrain {name}'.encode(), 'big')%2**62
 
     def acquire(self):
-        "Wait for it"
+        "Wait for the lock"
         if self.engine.dialect.name!='postgresql': return self.lock.acquire()
         self.connection = self.engine.connect()
         self.connection.exec_driver_sql(f'select pg_advisory_lock({self.key})')
 
     def release(self):
-        "Let the next one, if this one has not been let already"
+        "Release the lock, if it's held"
         self.lock.release()
         if self.connection is not None:
             self.connection.exec_driver_sql(f'select pg_advisory_unlock({self.key})')
@@ -168,23 +168,23 @@ class StudyLock:
         self.connection = None
 
 # %% ../../nbs/launch/study.ipynb #ca6916a5
-_TRIES = 3 # A trial whose process died is given up after so many
+_TRIES = 3 # tries of a trial before we give up
 
 def _earlier_tries(trial):
-    "The numbers of the trials that this one tries again"
+    "Get the numbers of the trials that this one retries"
     return trial.system_attrs.get('retry_history', [])
 
 def _lost(study):
-    "Failed trials that know no error and were not queued again"
+    "Find failed trials without an error that weren't queued again"
     trials = study.get_trials(deepcopy=False)
     queued = {n for o in trials for n in _earlier_tries(o)}
     died = [o for o in trials if o.state.name=='FAIL' and 'error' not in o.user_attrs]
     return [o for o in died if o.number not in queued and len(_earlier_tries(o))<_TRIES-1]
 
 def requeue_lost(
-    study, # Study of Optuna
+    study, # Optuna study
 ):
-    "Queue the trials again whose processes died or were interrupted; call it in turn"
+    "Queue trials again if their process died or was interrupted; hold the lock when you call it"
     optuna = import_extra('optuna', 'search')
     again = optuna.storages.RetryHeartbeatStaleTrialCallback(_TRIES-1, inherit_intermediate_values=True)
     optuna.storages.fail_stale_trials(study)
@@ -192,9 +192,9 @@ def requeue_lost(
 
 # %% ../../nbs/launch/study.ipynb #9005e363
 def count_trials(
-    study, # Study of Optuna
-)->tuple: # Trials that are over, that run, that wait
-    "Count the trials of a study, each retried one once"
+    study, # Optuna study
+)->tuple: # Numbers of trials over, running, and waiting
+    "Count the trials of a study, a retried one once"
     trials = study.get_trials(deepcopy=False)
     queued = {n for o in trials for n in _earlier_tries(o)}
     states = [o.state.name for o in trials if o.number not in queued]
