@@ -1,5 +1,5 @@
 """Every public name of advtrain, and albumentations as `A`, for interactive use: `from advtrain.all import *`."""
-from .lazy_imports import * # first: what it lets wait would be imported in full otherwise
+from .lazy_imports import * # first: it defers imports of other packages
 from .checks import *
 from .narrow_convolutions import *
 from .devices import *

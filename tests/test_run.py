@@ -152,8 +152,8 @@ def test_ctrl_c_says_how_to_go_on(few, tmp_path):
     assert code==130 and err.count('\n')==1
     assert re.search(
         r'advtrain_run: stopped in epoch 2 of 3\. The checkpoint of epoch 1, .*, is whole\. '
-        r'Go on with: advtrain_run ', err)
-    program,*rest = shlex.split(err.split('Go on with: ')[1])
+        r'Resume with: advtrain_run ', err)
+    program,*rest = shlex.split(err.split('Resume with: ')[1])
     assert [program, *rest]==['advtrain_run', *words, '--out', str(tmp_path/'a'), '--resume']
     Started(command, *rest).ended()
     whole.ended()
@@ -172,7 +172,7 @@ def test_json_and_quiet(few, tmp_path, shell):
     assert (result['name'],result['id'])==('quickstart-width-4-size-16-epochs-1-bs-15-nesterov-False',run.experiment.id)
     assert result['test_correct']==run.metrics['test_correct'] and not run.experiment.nesterov
     assert shell(*words, '--resume', '--quiet')==(0,[],[])
-    assert shell(*words, '--quiet')[2][0].endswith('choose another folder, or allow overwriting')
+    assert shell(*words, '--quiet')[2][0].endswith('or pass overwrite=True (--overwrite)')
 
 def test_help_is_quick_and_complete():
     "No module that takes seconds; every choice is an option"

@@ -1,16 +1,16 @@
-"""The shell commands, from their first moment: Ctrl-C is one line and code 130, also while modules are imported."""
+"""The shell commands. Ctrl-C prints one line and exits with 130, even while modules are imported."""
 import signal,sys
 from importlib import import_module
 
 def _command(name):
-    "The command called `name`, for the shell"
+    "Make the shell command `name`"
     def command():
         try:
             code = getattr(import_module('advtrain.cli.commands'), name)()
-        except KeyboardInterrupt: # before the command could say more, or a second one
+        except KeyboardInterrupt: # too early for the command to print more, or pressed twice
             print(f'{name}: interrupted', file=sys.stderr)
             code = 130
-        signal.signal(signal.SIGINT, signal.SIG_IGN) # it's over, whatever is pressed now
+        signal.signal(signal.SIGINT, signal.SIG_IGN) # it's over: ignore further Ctrl-C
         return code
     return command
 
