@@ -1,12 +1,12 @@
-"""What each choice of `layernorm-40-ws` is worth: take it back, train again, and compare with the whole recipe image
-by image.
+"""What each choice of `layernorm-40-ws` is worth: undo it, train again, and compare with the full recipe image by
+image.
 
-All runs are shorter and narrower than the preset, on a share of the training images; the validation split and the
-test set are whole. A line is one choice changed, or a norm with and without standardised weights. Its difference is
-that of the test accuracy, with the 95 % interval of McNemar's table, which judges two trained networks; with several
-seeds the mean and the range tell what luck does. Runs that are finished are not run again. In runs that are so short
-the learning rate hardly ever drops, and there is little time to overfit; `--long` judges what needs all forty epochs
-instead.
+All runs are shorter and narrower than the preset and use a fraction of the training images. The validation split and
+the test set are complete. A line is one changed choice, or a norm with and without standardised weights. It gives the
+difference in test accuracy, with the 95 % interval of McNemar's table, which judges two trained networks. With several
+seeds, the mean and the range show the effect of the seed. Finished runs are not run again. In runs this short, the
+learning rate hardly ever drops, and there's little time to overfit. `--long` instead judges what needs all forty
+epochs.
 
     python benchmarks/ablation.py --data cifar10.tgz [--out runs/ablation] [--width 16] [--images 20000]
                                   [--epochs 10] [--ema 0.99] [--seeds 1] [--jobs 1]
@@ -34,17 +34,17 @@ LONG = [dict(norm='batch'), dict(hole=8), dict(augs='flip_cutout'), dict(lr=.05)
     dict(factor=5), dict(factor=10), dict(min_delta=.03), dict(patience=3, factor=10, min_delta=0)]
 
 def experiments(base, changes, seeds):
-    "The recipe, and each change of it, for each seed, by the change's name"
+    "Make the recipe and each change of it, for each seed, by the name of the change"
     res = {'the recipe': [base.replace(seed=s, name=f'recipe-seed-{s}') for s in seeds]}
     for o in changes:
         differs = {k: v for k,v in o.items() if getattr(base, k)!=v}
-        if not differs: continue # it is the recipe
+        if not differs: continue # same as the recipe
         res[', '.join(f"{k.replace('_', ' ')} {v}" for k,v in differs.items())] = [
             base.replace(**o, seed=s, name=name_after(base.replace(name='recipe'), o | {'seed': s})) for s in seeds]
     return res
 
 def line(runs, recipes):
-    "Accuracies and differences of one change"
+    "Collect the accuracies and differences of one change"
     pairs = [compare_runs([a, b]).pairs.iloc[0] for a,b in zip(recipes, runs)]
     return dict(
         test_accuracy=[o.metrics['test_accuracy'] for o in runs],
@@ -58,15 +58,15 @@ def line(runs, recipes):
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     p.add_argument('--data', help='folder or archive of CIFAR-10')
-    p.add_argument('--out', default='runs/ablation')
-    p.add_argument('--width', type=int, default=16)
-    p.add_argument('--images', type=int, default=20000, help='training images')
-    p.add_argument('--epochs', type=int, default=10)
+    p.add_argument('--out', default='runs/ablation', help='folder for the runs')
+    p.add_argument('--width', type=int, default=16, help='channels of the first stage')
+    p.add_argument('--images', type=int, default=20000, help='number of training images')
+    p.add_argument('--epochs', type=int, default=10, help='epochs of each run')
     p.add_argument('--ema', type=float, default=.99,
-        help='decay of the averaged weights; there are fewer steps than in the preset')
-    p.add_argument('--seeds', type=int, default=1)
-    p.add_argument('--jobs', type=int, default=1)
-    p.add_argument('--long', action='store_true', help='the changes that need all forty epochs, instead of the others')
+        help='decay of the averaged weights, for fewer steps than in the preset')
+    p.add_argument('--seeds', type=int, default=1, help='number of seeds')
+    p.add_argument('--jobs', type=int, default=1, help='number of runs at once')
+    p.add_argument('--long', action='store_true', help='test the changes that need all forty epochs instead')
     o = with_save(p).parse_args()
     base = EXPERIMENTS['layernorm-40-ws'].replace(width=o.width, fraction=o.images/45000, epochs=o.epochs, ema=o.ema,
         flip_tta=False, n_images=2)
@@ -74,7 +74,7 @@ def main():
     runs = {r.experiment.name: r for r in run_many(
         [e for es in wanted.values() for e in es], cifar10(o.data), o.out, jobs=o.jobs)}
     if missing := [e.name for es in wanted.values() for e in es if e.name not in runs]:
-        raise SystemExit(f"not finished: {', '.join(missing)}; {o.out}/index.html says why")
+        raise SystemExit(f"not finished: {', '.join(missing)}; {o.out}/index.html shows why")
     found = {name: [runs[e.name] for e in es] for name,es in wanted.items()}
     recipes = found.pop('the recipe')
     lines = {name: line(rs, recipes) for name,rs in found.items()}

@@ -1,6 +1,6 @@
-"""Calls in processes of their own, so that one that fails, crashes or hangs affects nothing else.
+"""Calls in separate processes: one that fails, crashes or hangs doesn't affect the others.
 
-The processes are copies of one that has imported the heavy modules, and done nothing else.
+The processes are copies of one that has imported the heavy modules and done no other work.
 """
 import importlib,json,multiprocessing,os,signal,sys
 from contextlib import suppress
@@ -11,25 +11,25 @@ import psutil
 CONTEXT = multiprocessing.get_context('forkserver')
 HEAVY = 'keep','advtrain.all','heavy'
 SETTINGS = dict(PYTHONUNBUFFERED='1', PYTHONFAULTHANDLER='1', MPLBACKEND='Agg', NO_ALBUMENTATIONS_UPDATE='1')
-# who asks whether there is a GPU begins to use it otherwise, and copies cannot
+# otherwise, asking if there's a GPU starts using it, and then copies can't
 SETTINGS['PYTORCH_NVML_BASED_CUDA_CHECK'] = '1'
 
 def prepare(modules=HEAVY):
-    "Say what processes have imported when they begin, before the first one does"
+    "Set what processes have imported when they start; call it before the first one"
     os.environ.update(SETTINGS)
-    os.environ.pop('PYTHONDONTWRITEBYTECODE', None) # what one process has compiled, the next one need not
+    os.environ.pop('PYTHONDONTWRITEBYTECODE', None) # the next process reuses what one has compiled
     places = [str(Path(__file__).parent), *os.environ.get('PYTHONPATH', '').split(os.pathsep)]
     os.environ['PYTHONPATH'] = os.pathsep.join(dict.fromkeys(o for o in places if o))
     CONTEXT.set_forkserver_preload(list(modules))
 
 def _uses_gpu():
-    "Did the process that this one is a copy of begin to use the GPU?"
+    "Did the original of this copy start using the GPU?"
     return 'torch' in sys.modules and sys.modules['torch'].cuda._is_in_bad_fork()
 
 def _begin(log, function, args):
-    "Call `function`, in a fresh Python if this copy cannot use the GPU"
+    "Call `function`, in a fresh Python if this copy can't use the GPU"
     os.setsid()
-    multiprocessing.set_start_method(None, force=True) # its own processes start as they do elsewhere
+    multiprocessing.set_start_method(None, force=True) # its processes start the usual way
     to = os.open(log, os.O_WRONLY|os.O_APPEND|os.O_CREAT, 0o644)
     for fd in (1,2): os.dup2(to, fd)
     if _uses_gpu(): os.execv(sys.executable, [sys.executable, __file__, json.dumps([function, args, sys.argv])])
@@ -40,34 +40,34 @@ def _call(function, args):
     getattr(importlib.import_module(module), name)(*args)
 
 class Apart:
-    "A call in a process of its own"
+    "A call in a separate process"
     def __init__(self,
         function, # Its module and name, such as 'forty:run_one'
         *args, # What JSON can hold
-        log, # File for everything that it prints
+        log, # File for everything it prints
     ):
         self.stopped = False
         self.process = CONTEXT.Process(target=_begin, args=(str(log), function, args))
         self.process.start()
 
     def over(self, seconds=0):
-        "Does it end within some seconds?"
+        "Does it end within `seconds`?"
         self.process.join(seconds)
         return self.process.exitcode is not None
 
     def end(self):
-        "End it, and whatever it has started"
+        "Stop it and everything it started"
         self.stopped = not self.over()
         below = []
         with suppress(psutil.Error): below = psutil.Process(self.process.pid).children(recursive=True)
         with suppress(ProcessLookupError): os.killpg(self.process.pid, signal.SIGKILL)
-        if self.stopped: self.process.kill() # it may not have got to a session of its own
+        if self.stopped: self.process.kill() # it may not have its session yet
         for o in below:
             with suppress(psutil.Error): o.kill()
         self.process.join()
 
     def how(self):
-        "How it ended, in words"
+        "Describe how it ended"
         code = self.process.exitcode
         if self.stopped: return 'stopped'
         if code<0: return f'ended by {signal.Signals(-code).name}'

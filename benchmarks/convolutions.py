@@ -1,9 +1,9 @@
 """Claim: on a CPU, PyTorch damages memory in the gradients of strided 1x1 convolutions with few channels, and advtrain
 doesn't.
 
-Each convolution runs in a process of its own, in which the C library checks each block of memory as it is freed, and
-its gradients are compared with those in double precision and the default layout. Two columns for each: what happens
-with PyTorch alone, and after `import advtrain`. Needs Linux and the C library's `libc_malloc_debug.so.0`.
+Each convolution runs in a separate process. There the C library checks each block of memory as it's freed, and we
+compare the gradients with double precision in the default layout. Each convolution has two columns: PyTorch by itself,
+and after `import advtrain`. Needs Linux and the C library's `libc_malloc_debug.so.0`.
 
     python benchmarks/convolutions.py
     ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 python benchmarks/convolutions.py   # as an older processor would
@@ -24,7 +24,7 @@ SHAPES = [ # batch, side of the images, kernel, stride, groups, transposed
     (3,16,1,2,2,False), (3,32,1,2,1,True)]
 
 def gradients(x, weight, stride, groups, transposed):
-    "Of input and weights, on leaves in the layout that they have"
+    "Compute the gradients of input and weights, on leaves in their layout"
     x,weight = x.detach().requires_grad_(),weight.detach().requires_grad_()
     more = dict(output_padding=stride-1) if transposed else {}
     y = (F.conv_transpose2d if transposed else F.conv2d)(x, weight, stride=stride, groups=groups, **more)
@@ -44,7 +44,7 @@ def right(channels, dtype, layout, shape):
     return True
 
 def outcome(*case):
-    "What becomes of a process that computes `case`"
+    "Compute `case` in another process, and describe how that ends"
     if not (child := os.fork()):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         signal.alarm(60)
@@ -58,7 +58,7 @@ def main():
     cases = [(c, d, f, s) for c in (1,4,7,8,15,16,24) for d in (torch.float32,torch.bfloat16)
              for f in (torch.channels_last,torch.contiguous_format) for s in SHAPES if f is torch.channels_last or c==4]
     before = [outcome(*o) for o in cases]
-    importlib.import_module('advtrain.narrow_convolutions') # from here on, gradients are mended
+    importlib.import_module('advtrain.narrow_convolutions') # from here on, gradients are right
     after = [outcome(*o) for o in cases]
     for case,*what in zip(cases, before, after):
         if set(what)!={'right'}: print(*case, *what)

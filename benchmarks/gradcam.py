@@ -1,11 +1,11 @@
 """Claim: heat maps at least 5 times faster than pytorch-grad-cam's for several layers, 2.5 times for one, and no slower
 than torch-cam's.
 
-All compute GradCAM of the same random images with the same ResNet-18 in fp32, in batches of one size, and give maps of
-the images' size. pytorch-grad-cam is called once a layer, because a call with several layers gives only their average;
-torch-cam and advtrain compute all layers in one pass. advtrain also runs in the precision that its learners train in.
-Peers take turns for some rounds; figures are medians, ratios are within a round. Peak memory is that of processes of
-their own, above what they need before the first call.
+All compute GradCAM of the same random images with the same ResNet-18 in fp32, with the same batch size, and give maps
+of the images' size. pytorch-grad-cam is called once per layer, because a call with several layers gives only their
+average; torch-cam and advtrain compute all layers in one pass. advtrain also runs in the precision that its learners
+train in. Peers take turns for several rounds. Figures are medians, ratios are within a round. Peak memory is measured
+in separate processes, above what they need before the first call.
 
     python benchmarks/gradcam.py [--rounds 5] [--device cpu]
 """
@@ -30,7 +30,7 @@ def batches(x, targets):
     for i in range(0, len(x), BS): yield x[i:i+BS],targets[i:i+BS]
 
 def with_grad_cam(model, layers, x, targets):
-    "pytorch-grad-cam, shape (layers, images, height, width)"
+    "Compute maps with pytorch-grad-cam, shape (layers, images, height, width)"
     modules,maps = dict(model.named_modules()),[]
     for layer in layers:
         with pytorch_grad_cam.GradCAM(model, [modules[layer]]) as cam:
@@ -39,7 +39,7 @@ def with_grad_cam(model, layers, x, targets):
     return torch.stack(maps)
 
 def with_torch_cam(model, layers, x, targets):
-    "torch-cam, its maps enlarged to the images' size"
+    "Compute maps with torch-cam, enlarged to the size of the images"
     parts = []
     with torchcam.methods.GradCAM(model, layers) as cam:
         for xb,tb in batches(x, targets):
@@ -51,7 +51,7 @@ def with_torch_cam(model, layers, x, targets):
 def with_advtrain(model, layers, x, targets): return GradCAM(model, layers, bs=BS)(x, targets)
 
 def as_trained(model, layers, x, targets):
-    "advtrain in the precision and layout that its learners train in"
+    "Compute maps with advtrain, in the precision and layout that its learners train in"
     with torch.autocast(x.device.type, DTYPES[fast_dtype(x.device)], enabled=fast_dtype(x.device)!='fp32'):
         return with_advtrain(model, layers, x, targets)
 
@@ -63,7 +63,7 @@ PEERS = {
 }
 
 def make(n, device):
-    "A model, the same with channels last, images, and targets"
+    "Make a model, its copy with channels last, images, and targets"
     torch.manual_seed(0)
     model = resnet18().eval().to(device)
     return (model, copy.deepcopy(model).to(memory_format=torch.channels_last),
@@ -76,7 +76,7 @@ def timed(f, device):
     return time.perf_counter()-start,res
 
 def race(n, layers, rounds, device):
-    "Seconds of each peer in each round, and its maps"
+    "Measure the seconds of each peer in each round, and get its maps"
     model,last,x,targets = make(n, device)
     def call(name):
         net = last if name=='advtrain, as trained' else model
@@ -85,13 +85,13 @@ def race(n, layers, rounds, device):
     return [{name: call(name)[0] for name in PEERS} for _ in range(rounds)],maps
 
 def peak(name, n, device):
-    "MB that a call takes beyond what the process needs before, in a process of its own"
+    "Measure the MB that a call takes beyond what its separate process needs before"
     out = subprocess.run([sys.executable, '-W', 'ignore', __file__, '--device', device, '--peak', name, str(n)],
         check=True, capture_output=True, text=True).stdout
     return float(out.split()[-1])
 
 def measure_peak(name, n, device):
-    "Print what a call takes at its peak; on a CPU from Linux's count of the process's pages"
+    "Print the peak memory of a call; on a CPU from Linux's count of the pages of the process"
     model,last,x,targets = make(n, device)
     model,run = (last if name=='advtrain, as trained' else model),PEERS[name]
     def _high():
@@ -105,7 +105,7 @@ def measure_peak(name, n, device):
     print(_high()-before)
 
 def report(title, rounds, maps):
-    "Print milliseconds, ratios and differences of maps, and return them"
+    "Print milliseconds, ratios and differences of maps, and return the first two"
     print(f'\n{title}')
     for name in PEERS: print(f'  {name:24} {1e3*statistics.median(r[name] for r in rounds):9,.0f} ms')
     ratios = {}
@@ -120,7 +120,7 @@ def report(title, rounds, maps):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
-    p.add_argument('--rounds', type=int, default=5)
+    p.add_argument('--rounds', type=int, default=5, help='number of rounds')
     p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     p.add_argument('--peak', nargs=2, help=argparse.SUPPRESS)
     o = with_save(p).parse_args()

@@ -1,4 +1,4 @@
-"""Import what the benchmarks of a GPU need; what cannot be imported is left to the part that needs it."""
+"""Import what the GPU benchmarks need. If an import fails, the part that needs it will report it."""
 import importlib,traceback
 
 for name in ('albumentations','torch._dynamo','torch.profiler',

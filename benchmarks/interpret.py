@@ -1,10 +1,10 @@
 """Claim: five questions about 10,000 predictions are answered 4 times faster than by fastai's interpretation.
 
 The questions are the confusion matrix, the most confused classes, the classification report, the top losses, and the
-misclassified images by falling loss. fastai predicts for the losses, again for each of the first three, and has no
-method for the last, for which a user calls `get_preds`; advtrain predicts once. Both use the same learner, loader and
-precision. They take turns for some rounds; figures are medians, ratios are within a round. The images are those of the
-embedded sample, or of `--data`, repeated until there are enough.
+misclassified images by falling loss. fastai predicts for the losses and again for each of the first three. It has no
+method for the last, so a user calls `get_preds`. advtrain predicts once. Both use the same learner, loader and
+precision. They take turns for several rounds. Figures are medians, ratios are within a round. The images come from the
+embedded sample or from `--data`, repeated until there are enough.
 
     python benchmarks/interpret.py [--data cifar10.tgz] [--images 10000] [--width 64] [--rounds 3]
 """
@@ -21,7 +21,7 @@ from advtrain.train.state import set_seed
 from fastai.interpret import ClassificationInterpretation
 
 def with_fastai(learn, dl):
-    "Confusion matrix, most confused, losses, misclassified"
+    "Answer with fastai: confusion matrix, most confused, losses, misclassified"
     interp = ClassificationInterpretation.from_learner(learn, dl=dl)
     interp.print_classification_report()
     losses,idxs = interp.top_losses()
@@ -30,7 +30,7 @@ def with_fastai(learn, dl):
     return interp.confusion_matrix(),interp.most_confused(),losses,wrong
 
 def with_advtrain(learn, dl):
-    "The same"
+    "Answer with advtrain: confusion matrix, most confused, losses, misclassified"
     interp = ImageInterpretation.from_learner(learn, dl=dl)
     interp.print_classification_report()
     return (interp.confusion_matrix(), interp.most_confused(), interp.top_losses()[0],
@@ -42,12 +42,12 @@ def timed(f, learn, dl):
     return time.perf_counter()-start,res
 
 def same(ours, theirs, losses):
-    "Are the answers equal? Images of one loss may come in another order"
+    "Are the answers equal? Images with the same loss may be in another order"
     return ((ours[0]==theirs[0]).all() and ours[1]==theirs[1] and torch.equal(ours[2], theirs[2])
         and torch.equal(losses[ours[3]], losses[theirs[3]]))
 
 def race(learn, dl, rounds):
-    "Seconds of either in each round, and whether the last answers are equal"
+    "Measure the seconds of each in each round, and compare the last answers"
     seconds = []
     for _ in range(rounds):
         fast,ours = timed(with_advtrain, learn, dl)
@@ -57,16 +57,16 @@ def race(learn, dl, rounds):
     return seconds,bool(same(ours, theirs, losses))
 
 def many(learn, n):
-    "A loader of the test images, repeated until there are `n`"
+    "Make a loader of the test images, repeated until there are `n`"
     items = list(learn.dls.test.items)
     return learn.dls.test_dl((items*(-(-n//len(items))))[:n], with_labels=True)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    p.add_argument('--data', help='folder or archive of images; the embedded sample without')
-    p.add_argument('--images', type=int, default=10000)
-    p.add_argument('--width', type=int, default=64)
-    p.add_argument('--rounds', type=int, default=3)
+    p.add_argument('--data', help='folder or archive of images; default: the embedded sample')
+    p.add_argument('--images', type=int, default=10000, help='number of predictions')
+    p.add_argument('--width', type=int, default=64, help='channels of the first stage')
+    p.add_argument('--rounds', type=int, default=3, help='number of rounds')
     o = with_save(p).parse_args()
     set_seed(0)
     learn = resnet_learner(image_dls(o.data or fashion_sample()), width=o.width)

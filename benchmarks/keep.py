@@ -1,7 +1,7 @@
-"""What a benchmark measured becomes a file in `benchmarks/results/`, with the command and the machine that made it.
+"""Keep the numbers of a benchmark in `benchmarks/results/`, with the command and the machine that made them.
 
-A script gives its parser to `with_save` and its numbers to `keep`. The README's table is made from those files, by
-`make figures`.
+A script passes its parser to `with_save` and its numbers to `keep`. `make figures` makes the README's table from these
+files.
 """
 import json,os,platform,re,shlex,statistics,sys
 from datetime import date
@@ -20,46 +20,46 @@ def with_save(parser):
     return parser
 
 def over(values):
-    "Median, lowest and highest"
+    "Compute median, lowest and highest of some values"
     values = list(values)
     return dict(median=statistics.median(values), low=min(values), high=max(values), n=len(values))
 
 def machine():
-    "What the numbers depend on"
+    "Describe the machine that the numbers depend on"
     gpu = dict(gpu=torch.cuda.get_device_name()) if torch.cuda.is_available() else {}
     return dict(cpu=cpu_model(), instructions=cpu_instructions(), cores=os.cpu_count(), threads=torch.get_num_threads(),
         **gpu, python=platform.python_version())
 
 def command():
-    "The command as given, data and folders by their names alone, and what made the processor compute as an older one"
+    "Get the command, with only the names of data and folders, and the settings that imitate an older processor"
     words = ' '.join(shlex.quote(o) for o in sys.argv[1:] if o!='--save')
     words = re.sub(r'(--(?:data|out|done))[ =]\S*/', r'\1 ', words)
     older = ''.join(f'{o}={os.environ[o]} ' for o in ('ATEN_CPU_CAPABILITY','ONEDNN_MAX_CPU_ISA') if o in os.environ)
     return f'{older}python benchmarks/{Path(sys.argv[0]).name} {words}'.strip()
 
 def about(
-    *packages, # Packages whose versions count, beside torch
+    *packages, # Packages whose versions matter, besides torch
 ):
-    "What made the numbers: command, date, machine and versions"
+    "Describe what made the numbers: command, date, machine and versions"
     versions = {o: package_version(o) for o in ('torch',*packages)}
     return dict(command=command(), date=date.today().isoformat(), machine=machine(), versions=versions)
 
 def write(
     file, # JSON file
-    results, # Its content
+    results, # Content of the file
 ):
-    "Write a file of results whole: it holds the old ones or the new ones"
+    "Write a file of results, never half-written: it holds the old ones or the new ones"
     aside = file.with_name(f'.{file.name}.tmp')
     aside.write_text(json.dumps(results, indent=2, ensure_ascii=False, default=str)+'\n', encoding='utf-8')
     os.replace(aside, file)
 
 def keep(
-    asked, # Were the numbers asked for with `--save`?
+    asked, # Was `--save` given?
     numbers, # What JSON can hold, by name
-    *packages, # Packages whose versions count, beside torch
-    name=None, # Name of the file; without one that of the script
+    *packages, # Packages whose versions matter, besides torch
+    name=None, # Name of the file; default: the name of the script
 ):
-    "Write `numbers` to a file of results, on a processor without bf16 to one of its own"
+    "Write `numbers` to a file of results; processors without bf16 get a separate file"
     if not asked: return
     made = about(*packages)
     RESULTS.mkdir(exist_ok=True)

@@ -1,10 +1,10 @@
 """Claim: decoding all images, and training from them, needs little more memory than their array, and the second start
 reads it at once.
 
-Each step is measured against what the process held before it: the peak of its resident memory, less the array where
-the step makes or maps it. What is mapped is read once, to check it. The promise is a peak above the array of less
-than 10 % of it and one batch of floats. The processes that decode come on top while they run; what they hold for
-themselves is printed. Linux only.
+For each step we measure the peak of resident memory above what the process held before, minus the array if the step
+makes or maps it. What's mapped is read once, to check it. The promise: a peak above the array of less than 10 % of it
+plus one batch of floats. The processes that decode come on top while they run; their private memory is printed. Linux
+only.
 
     python benchmarks/memory.py --data cifar10.tgz
 """
@@ -22,7 +22,7 @@ from advtrain.data.sources import cifar10
 from advtrain.files import make_once
 
 class Peak:
-    "Peak of this process's memory above where it started, and the most that its children held for themselves, bytes"
+    "Measure the peak memory of this process above its start, and the most private memory of its children, in bytes"
     def __enter__(self):
         Path('/proc/self/clear_refs').write_text('5') # resets the peak
         self.start,self.children,self.seconds,self.running = self._read('VmRSS'),0,time.perf_counter(),True

@@ -2,10 +2,10 @@
 albumentations.
 
 Every peer reads the same CIFAR-10 files, applies the same transforms (pad and random crop, flip, rotation, cutout)
-and normalises. They take turns for some rounds, each for some seconds after its first batch, so that starting workers
-is not counted; figures are medians over the rounds, ratios are within a round. Torch and OpenCV run on one thread,
-and peers with two workers have a second core. With `--always` every transform meets every image; otherwise flip,
-rotation and cutout meet a half, as is usual.
+and normalises. They take turns for several rounds, each for a few seconds after its first batch, so starting workers
+isn't counted. Figures are medians over the rounds, ratios are within a round. Torch and OpenCV run on one thread, and
+peers with two workers have a second core. With `--always`, every transform is applied to every image. Otherwise flip,
+rotation and cutout are applied to half of them, as is usual.
 
     python benchmarks/pipeline.py --data cifar10.tgz [--always] [--rounds 3] [--seconds 2]
 """
@@ -33,14 +33,14 @@ from torchvision.datasets import ImageFolder
 BS = 128
 
 def transforms(always):
-    "The transforms of every peer"
+    "Make the transforms of every peer"
     p = 1 if always else .5
     return [A.PadIfNeeded(40, 40, border_mode=0), A.RandomCrop(32, 32),
             A.HorizontalFlip(p=p), A.Rotate((-5,5), border_mode=0, p=p),
             A.CoarseDropout((1,1), (16,16), (16,16), fill=128, p=p)]
 
 class TutorialTransform(RandTransform):
-    "The usual way to use albumentations in fastai"
+    "Use albumentations in fastai the usual way"
     split_idx,order = None,2
     def __init__(self, train_aug):
         super().__init__()
@@ -61,7 +61,7 @@ def with_torchvision(path, always, workers):
         shuffle=True, num_workers=workers)
 
 def peers(path, always):
-    "Name and loader of each"
+    "Make the loader of each peer, by name"
     aug = A.Compose(transforms(always))
     res = {}
     for n in (0,2):
@@ -71,7 +71,7 @@ def peers(path, always):
     return {**res, 'advtrain, fast': image_dls(path, aug, bs=BS, device='cpu').train}
 
 def speed(dl, seconds):
-    "Images a second through `for xb,yb in dl`, after the first batch"
+    "Measure images per second of `for xb,yb in dl`, after the first batch"
     n,start = 0,None
     for xb,_ in dl:
         if start is None: start = time.perf_counter()
@@ -80,7 +80,7 @@ def speed(dl, seconds):
     return n/(time.perf_counter()-start)
 
 def microseconds(f, n, reps=50, rounds=5):
-    "Time of `f` an image, the best of some rounds"
+    "Measure the time of `f` per image, the best of several rounds"
     def _once():
         start = time.perf_counter()
         for _ in range(reps): f()
@@ -89,7 +89,7 @@ def microseconds(f, n, reps=50, rounds=5):
     return min(_once() for _ in range(rounds))
 
 def stages(dl):
-    "Where the fast path's time goes, µs an image"
+    "Measure where the time of the fast path goes, in µs per image"
     n,rng = dl.at_once,np.random.default_rng(0)
     idxs = rng.permutation(len(dl.dataset))[:n].tolist()
     dl.before_iter()
@@ -113,8 +113,8 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     p.add_argument('--data', help='folder or archive of CIFAR-10')
     p.add_argument('--always', action='store_true', help='apply every transform to every image')
-    p.add_argument('--rounds', type=int, default=3)
-    p.add_argument('--seconds', type=float, default=2)
+    p.add_argument('--rounds', type=int, default=3, help='number of rounds')
+    p.add_argument('--seconds', type=float, default=2, help='seconds of each peer in a round')
     o = with_save(p).parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -123,7 +123,7 @@ def main():
     rounds = [{k: speed(dl, o.seconds) for k,dl in dls.items()} for _ in range(o.rounds)]
     print(f'{platform.processor() or platform.machine()}, torch {torch.__version__}, '
           f'OpenCV {cv2.__version__}, albumentations {A.__version__}, '
-          f"{o.rounds} rounds of {o.seconds} s, transforms meet {'every image' if o.always else 'half of the images'}")
+          f"{o.rounds} rounds of {o.seconds} s, transforms on {'every image' if o.always else 'half of the images'}")
     for k in dls: print(f'{k:40} {statistics.median(r[k] for r in rounds):9,.0f} images/s')
     ratios = {}
     def ratio(what, of, to):
@@ -141,7 +141,7 @@ def main():
     whole = 1e6/statistics.median(r['advtrain, fast'] for r in rounds)
     res['the rest: shuffling, splitting, calls'] = whole - sum(
         v for k,v in res.items() if k in ('gather','augmentation in all','IntToFloatTensor','NormalizeInPlace'))
-    print(f'\nfast path, {whole:.1f} µs an image: ' + ', '.join(f'{k} {v:.2f}' for k,v in res.items()))
+    print(f'\nfast path, {whole:.1f} µs per image: ' + ', '.join(f'{k} {v:.2f}' for k,v in res.items()))
     print(f'copying the 3,072 bytes of an image takes {copy:.2f} µs; '
           f'reading them once and writing 12,288 bytes of floats would take {copy*2.5:.2f} µs')
     keep(o.save,

@@ -1,9 +1,8 @@
 """Claim: the precision and layout that advtrain chooses are the fastest of fp32 and bf16, default and channels-last.
 
 Each takes the same steps in turn, in one run: ResNet-18, LayerNorm, batches of 32 images of 32x32 pixels, then the
-network of the preset `quickstart`. Where the hardware has no bf16, advtrain chooses fp32; bf16 is then some ten times
-slower, and the script takes two minutes or three. How the chosen step compares with fastai's defaults is told by
-step.py.
+network of the preset `quickstart`. If the hardware has no bf16, advtrain chooses fp32. Then bf16 is about ten times
+slower, and the script takes two to three minutes. step.py compares the chosen step with fastai's defaults.
 
     python benchmarks/precision.py
 """

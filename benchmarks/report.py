@@ -1,11 +1,11 @@
-"""Claim: the page of a run with 10,000 test predictions is written from its folder in under 30 seconds, has less
+"""Claim: the page of a run with 10,000 test predictions is written from its folder in under 30 seconds, is smaller
 than 5 MB, and opens in a browser in under 2 seconds.
 
-A network is trained for one epoch on some images of each class, so that most of what it predicts is wrong, which is
-the most that a page can have to show. Then, for some rounds, in turn: the inference of the test set, and everything
-that `run_experiment` does after it (figures, files, page), and `write_report` from the folder alone (it makes the
-learner, reads the images and draws the maps again). The page is opened in headless Chromium with the network cut,
-until its first cards are drawn. Figures are medians; the ratio is the page's time over that of the inference.
+We train a network for one epoch on a few images of each class. Most of its predictions are wrong, so the page has as
+much to show as possible. We measure once what `run_experiment` does after training (test, figures, files, page). Then,
+for several rounds, we measure in turn the inference of the test set and `write_report` from the folder, which makes
+the learner, reads the images and draws the maps again. The page is opened in headless Chromium without a network,
+until its first cards are drawn. Figures are medians; the ratio is the time of the page over the time of the inference.
 
     python benchmarks/report.py [--data cifar10.tgz] [--train 500] [--width 64] [--rounds 3]
                                 [--chromium /usr/bin/chromium]
@@ -23,7 +23,7 @@ from advtrain.pages.report import write_report
 from advtrain.runs.run import Run
 
 def some_images(source, out, n):
-    "A folder of links to all test images and `n` training images of each class"
+    "Make a folder of links to all test images and `n` training images of each class"
     for folder in sorted(source.glob('*/*')):
         if not folder.is_dir(): continue
         (out/folder.parent.name/folder.name).mkdir(parents=True)
@@ -37,7 +37,7 @@ def timed(f):
     return time.perf_counter()-start,res
 
 def open_times(page, chromium, rounds):
-    "Seconds until the first cards are drawn"
+    "Measure the seconds until the first cards are drawn"
     from playwright.sync_api import sync_playwright
     seconds = []
     with sync_playwright() as p:
@@ -55,11 +55,11 @@ def open_times(page, chromium, rounds):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--data')
-    p.add_argument('--train', type=int, default=500)
-    p.add_argument('--width', type=int, default=64)
-    p.add_argument('--rounds', type=int, default=3)
-    p.add_argument('--chromium', default='/usr/bin/chromium')
+    p.add_argument('--data', help='folder or archive of CIFAR-10')
+    p.add_argument('--train', type=int, default=500, help='training images of each class')
+    p.add_argument('--width', type=int, default=64, help='channels of the first stage')
+    p.add_argument('--rounds', type=int, default=3, help='number of rounds')
+    p.add_argument('--chromium', default='/usr/bin/chromium', help='browser that opens the page')
     args = with_save(p).parse_args()
     print(f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, '
           f'PyTorch {torch.__version__}, {args.rounds} rounds')

@@ -1,9 +1,8 @@
 """Claim: a network trains the same on the fast path as item by item.
 
-ResNet-18 on the embedded Fashion-MNIST sample, some seeds on either path, in turn. The weights and the order of the
-images are the same for the same seed; the augmentations are drawn from the same distributions, in another order. What
-is compared is the accuracy on the validation images after the last epoch: mean, standard deviation, and Welch's
-t-test.
+ResNet-18 on the embedded Fashion-MNIST sample, several seeds on each path, in turn. The same seed gives the same
+weights and the same order of images; the augmentations are drawn from the same distributions, in another order. We
+compare the validation accuracy after the last epoch: mean, standard deviation, and Welch's t-test.
 
     python benchmarks/same_training.py [--seeds 5] [--epochs 15] [--width 16]
 """
@@ -20,7 +19,7 @@ from advtrain.train.state import set_seed
 from scipy.stats import ttest_ind
 
 def accuracy(seed, fast, epochs, width):
-    "Validation accuracy after the last epoch, and seconds"
+    "Train, and get the validation accuracy after the last epoch and the seconds"
     set_seed(seed)
     dls = image_dls(fashion_sample(), cutout_augs(hole=8), bs=50, fast=fast)
     learn = resnet_learner(dls, width=width, norm='layer', lr=.02)
@@ -30,9 +29,9 @@ def accuracy(seed, fast, epochs, width):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    p.add_argument('--seeds', type=int, default=5)
-    p.add_argument('--epochs', type=int, default=15)
-    p.add_argument('--width', type=int, default=16)
+    p.add_argument('--seeds', type=int, default=5, help='number of seeds')
+    p.add_argument('--epochs', type=int, default=15, help='epochs of each run')
+    p.add_argument('--width', type=int, default=16, help='channels of the first stage')
     o = with_save(p).parse_args()
     print(f'{platform.processor() or platform.machine()}, torch {torch.__version__}, '
           f'ResNet-18 of width {o.width}, {o.epochs} epochs, {o.seeds} seeds')
@@ -42,7 +41,7 @@ def main():
     for fast,runs in found.items():
         acc,seconds = np.array(runs).T
         print(f"{'fast path' if fast else 'item by item':13} {acc.mean():.1%} ± {acc.std(ddof=1):.1%}  "
-              f"({', '.join(f'{a:.1%}' for a in acc)}), {seconds.mean():.0f} s a run")
+              f"({', '.join(f'{a:.1%}' for a in acc)}), {seconds.mean():.0f} s per run")
     p = float(ttest_ind(*[[a for a,_ in r] for r in found.values()], equal_var=False).pvalue)
     print(f'Welch t-test: p = {p:.2f}')
     keep(o.save,

@@ -1,12 +1,12 @@
-"""Claim: a step of n processes takes as long as a model of five measured constants says; and what it says for other
+"""Claim: a step of n processes takes as long as a model of five measured constants predicts. It also predicts other
 machines.
 
 ResNet-18, LayerNorm, 32x32 pixels, pad-and-crop, flip, rotation and cutout. The constants, each measured in one thread:
 
-    draws     drawing the augmentations, which each process does for the whole batch     µs an image
-    loader    gathering and augmenting                                                   µs an image
-    compute   forward and backward                                                       µs an image
-    fixed     what a step costs beside its images: Python, optimiser, small exchanges    ms
+    draws     drawing the augmentations, which each process does for the whole batch     µs per image
+    loader    gathering and augmenting                                                   µs per image
+    compute   forward and backward                                                       µs per image
+    fixed     cost of a step besides its images: Python, optimiser, small exchanges      ms
     link      all-reduce of the gradients, 2(n-1)/n times their bytes, over this         GB/s
 
 The model: step = draws*batch + (loader + compute)*batch/n + fixed + 2(n-1)/n*bytes/link.
@@ -30,7 +30,7 @@ AUGS = A.Compose([A.HorizontalFlip(), *cutout_augs().transforms])
 PARAMETERS = sum(p.numel() for p in resnet18().parameters())
 
 class Clock(RunCallback):
-    "Seconds of each step of training"
+    "Measure the seconds of each training step"
     order,passive = 99,True
     def before_fit(self): self.seconds = []
     def before_train(self): self.last = time.perf_counter()
@@ -41,7 +41,7 @@ class Clock(RunCallback):
         self.last = now
 
 def steps(bs, n=5):
-    "Seconds of a step, the median of `n` after one that does not count; several processes take as long as the slowest"
+    "Measure the seconds of a step: the median of `n` after a warm-up step, in the slowest process"
     set_seed(0)
     learn = resnet_learner(image_dls(fashion_sample(), AUGS, bs=bs, fraction=min(1, (n+1)*bs/1800))).add_cb(Clock())
     with learn.no_bar(), learn.distributed(), contextlib.redirect_stdout(None):
@@ -49,7 +49,7 @@ def steps(bs, n=5):
         return max(all_gather(statistics.median(learn.clock.seconds[1:n+1])))
 
 def exchange():
-    "Seconds of an all-reduce of the gradients"
+    "Measure the seconds of an all-reduce of the gradients"
     with ranks_together():
         x = torch.ones(PARAMETERS)
         times = []
@@ -61,7 +61,7 @@ def exchange():
         return max(all_gather(statistics.median(times[1:])))
 
 def per_image(f, n, rounds=3):
-    "Microseconds an image of a call that handles `n`"
+    "Measure the microseconds per image of a call that handles `n` images"
     f()
     times = []
     for _ in range(rounds):
@@ -71,7 +71,7 @@ def per_image(f, n, rounds=3):
     return 1e6*statistics.median(times)/n
 
 def measured():
-    "The constants of this machine, in a process of its own"
+    "Measure the constants of this machine; call it in a separate process"
     dls = image_dls(fashion_sample(), AUGS, bs=128)
     x,rng = torch.zeros(1, 32, 32, 3, dtype=torch.uint8),np.random.default_rng(0)
     draws = per_image(lambda: augment_batch(AUGS, x, rng, (4096, np.array([0]))), 4096)
@@ -81,13 +81,13 @@ def measured():
     return dict(draws=draws, loader=loader, compute=slope-draws-loader, fixed=1000*many-slope*128/1000)
 
 def model(c, n, bs):
-    "Milliseconds of a step"
+    "Predict the milliseconds of a step"
     images = (c['draws']*bs + (c['loader']+c['compute'])*-(-bs//n))/1000
     return images + c['fixed'] + 2*(n-1)/n*PARAMETERS*4/(c['link']*1e9)*1000
 
 def table(c, ns, bs, images=45000, epochs=40):
-    "Print steps, speeds and the time of a run"
-    print(f"{'processes':>9} {'batch':>6} {'ms a step':>9} {'images/s':>9} {'efficiency':>10} {'40 epochs':>10}")
+    "Print the predicted steps, speeds and times of a run"
+    print(f"{'processes':>9} {'batch':>6} {'ms/step':>9} {'images/s':>9} {'efficiency':>10} {'40 epochs':>10}")
     for b in (bs, 1024, 4096):
         for n in ns:
             ms = model(c, n, b)
@@ -97,15 +97,16 @@ def table(c, ns, bs, images=45000, epochs=40):
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     for k,unit in dict(
-            draws='µs an image', loader='µs an image', compute='µs an image', fixed='ms a step', link='GB/s').items():
+            draws='µs per image', loader='µs per image', compute='µs per image',
+            fixed='ms per step', link='GB/s').items():
         p.add_argument(f'--{k}', type=float, help=f'{unit}; default: measured here')
-    p.add_argument('--n', type=int, nargs='+', default=[1,2,4,8])
-    p.add_argument('--bs', type=int, default=128)
+    p.add_argument('--n', type=int, nargs='+', default=[1,2,4,8], help='numbers of processes to predict')
+    p.add_argument('--bs', type=int, default=128, help='batch size, of all processes together')
     p.add_argument('--rounds', type=int, default=3, help='measurements of two processes and one, in turn')
     o = with_save(p).parse_args()
     given = {k: v for k in ('draws','loader','compute','fixed','link') if (v := getattr(o, k)) is not None}
     if len(given)==5: return table(given, o.n, o.bs)
-    print(f'{platform.processor() or platform.machine()}, {os.cpu_count()} cores, one thread a process, '
+    print(f'{platform.processor() or platform.machine()}, {os.cpu_count()} cores, one thread per process, '
           f'torch {torch.__version__}, {PARAMETERS:,} parameters')
     constants, = run_forked(measured, 1, timeout=600)
     seconds = run_forked(exchange, 2)[0]
@@ -115,7 +116,7 @@ def main():
         run_forked(lambda: steps(o.bs), 2, timeout=600)[0]/run_forked(lambda: steps(o.bs), 1, timeout=600)[0]
         for _ in range(o.rounds))
     says = model(constants, 2, o.bs)/model(constants, 1, o.bs)
-    print(f"two processes / one, ms a step at a batch of {o.bs}: measured {ratio['median']:.3f} "
+    print(f"two processes / one, ms per step at a batch of {o.bs}: measured {ratio['median']:.3f} "
           f"(from {ratio['low']:.3f} to {ratio['high']:.3f}), the model {says:.3f}")
     keep(o.save, dict(constants=constants, two_processes_against_one=ratio, model=says))
     table(constants, o.n, o.bs)

@@ -1,17 +1,17 @@
 """Claim: `learn.fit` takes a step about 3 times as fast as fastai's defaults on a processor with bf16, 1.2 times
 without, and as fast as a bare PyTorch loop, in as much memory.
 
-ResNet-18, LayerNorm, batches of 128 images of 32x32 pixels, pad-and-crop, flip, rotation and cutout. Three peers,
-each in a process of its own, do the same work in turn, a few batches a round; the figures to quote are the ratios of
-a round, their median and their range, and the ratio of the peaks of memory:
+ResNet-18, LayerNorm, batches of 128 images of 32x32 pixels, pad-and-crop, flip, rotation and cutout. Three peers in
+separate processes do the same work in turn, a few batches per round. Quote the median and range of the ratios within
+a round, and the ratio of the memory peaks:
 
-    fastai     files and albumentations item by item, fastai's SGD, fp32: what `Learner` does unasked
-    bare       a loop in plain PyTorch with the precision, layout, optimiser, loader and augmentation that advtrain has
+    fastai     files and albumentations item by item, fastai's SGD, fp32: the defaults of `Learner`
+    bare       a plain PyTorch loop with the precision, layout, optimiser, loader and augmentation of advtrain
     advtrain   `resnet_learner(image_dls(path, augs)).fit`
 
-    python benchmarks/step.py                          # the sample of Fashion-MNIST, repeated
+    python benchmarks/step.py                          # the Fashion-MNIST sample, repeated
     python benchmarks/step.py --data cifar10.tgz
-    python benchmarks/step.py --profile                # where a step's time goes
+    python benchmarks/step.py --profile                # where the time of a step goes
 """
 import argparse,contextlib,copy,platform,resource,statistics,subprocess,sys,time
 from functools import partial
@@ -35,7 +35,7 @@ BS = 128
 AUGS = A.Compose([A.HorizontalFlip(), *cutout_augs().transforms])
 
 class Few:
-    "The first batches of a loader, over and over where it has fewer"
+    "Yield the first batches of a loader, repeating it if it has fewer"
     def __init__(self, dl, n): self.dl,self.n,self.bs = dl,n,dl.bs
     def __len__(self): return self.n
     def __getattr__(self, name): return getattr(self.dl, name)
@@ -52,7 +52,7 @@ def synchronize():
     if torch.cuda.is_available(): torch.cuda.synchronize()
 
 def fitted(learn, steps):
-    "A call that trains `learn` for `steps` batches, or for as many as it is told"
+    "Make a call that trains `learn` for `steps` batches, or for as many as you pass"
     few = Few(learn.dls.train, steps)
     learn.dls = copy.copy(learn.dls)
     learn.dls.loaders = [few, [], *learn.dls.loaders[2:]]
@@ -64,7 +64,7 @@ def fitted(learn, steps):
 def fastai_peer(path, steps, bs=BS, **kwargs):
     block = DataBlock((ImageBlock,CategoryBlock), get_items=class_files, get_y=parent_label,
         item_tfms=AlbumentationsTransform(AUGS), batch_tfms=Normalize.from_stats(*CIFAR10_STATS))
-    # fastai's own choice; on a CPU training needs the cores
+    # fastai's default on a GPU; on a CPU, training needs the cores
     workers = {} if torch.cuda.is_available() else dict(num_workers=0)
     learn = Learner(block.dataloaders(path, bs=bs, **workers), resnet18(**kwargs), CrossEntropyLossFlat(),
         opt_func=partial(SGD, mom=.9), lr=.01, metrics=accuracy)
@@ -74,7 +74,7 @@ def ours(path, steps, bs=BS, dls=None, **kwargs):
     return fitted(resnet_learner(dls or image_dls(path, AUGS, bs=bs), **kwargs), steps)
 
 def bare(path, steps, bs=BS, dls=None, fixed=False, change=lambda model, x: model, **kwargs):
-    "A plain loop with what `resnet_learner` trains with; `fixed` repeats one batch, `change` makes another model of it"
+    "Make a plain loop like `resnet_learner`'s; `fixed` repeats one batch, `change` replaces the model"
     dl = Few((dls or image_dls(path, AUGS, bs=bs)).train, steps)
     model = resnet18(**kwargs).to(dl.device)
     dtype,channels_last = Precision().choice(model)
@@ -104,7 +104,7 @@ def seconds(f):
     return time.perf_counter()-start
 
 def serve(name, path, steps, **kwargs):
-    "Train whenever a line comes in; print the seconds, and at the end the peaks of memory in MB"
+    "Train whenever a line comes in, and print the seconds; at the end print the memory peaks in MB"
     set_seed(0)
     train = PEERS[name](path, steps, **kwargs)
     train()
@@ -114,7 +114,7 @@ def serve(name, path, steps, **kwargs):
         torch.cuda.max_memory_allocated()/1e6 if torch.cuda.is_available() else 0, flush=True)
 
 class Peer:
-    "A process that trains when asked"
+    "A process that trains on request"
     def __init__(self, name, path, steps, bs=BS, width=64):
         call = [sys.executable, '-W', 'ignore', __file__, '--data', str(path), '--steps', str(steps), '--bs', str(bs),
             '--width', str(width), '--only', name]
@@ -150,12 +150,12 @@ def compare(path, steps, rounds, bs=BS, width=64):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
-    p.add_argument('--data', help='folder or archive of a data set; default: the sample of Fashion-MNIST')
-    p.add_argument('--steps', type=int, default=4, help='steps a round')
+    p.add_argument('--data', help='folder or archive of a data set; default: the Fashion-MNIST sample')
+    p.add_argument('--steps', type=int, default=4, help='steps per round')
     p.add_argument('--bs', type=int, default=BS, help='batch size')
     p.add_argument('--width', type=int, default=64, help='channels of the first stage')
-    p.add_argument('--rounds', type=int, default=5)
-    p.add_argument('--profile', action='store_true')
+    p.add_argument('--rounds', type=int, default=5, help='number of rounds')
+    p.add_argument('--profile', action='store_true', help='print where the time of a step goes, and stop')
     p.add_argument('--only', choices=list(PEERS), help=argparse.SUPPRESS)
     o = with_save(p).parse_args()
     path = data_folder(o.data) if o.data else fashion_sample()

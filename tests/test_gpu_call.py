@@ -131,10 +131,11 @@ def test_an_archive_that_cannot_be_read_or_written_stops_nothing(tmp_path, monke
     run(c.runs, 'one')
     c.run([part('good')])
     said = capsys.readouterr().out
-    assert 'cannot be read' in said and 'could not be written' in said and c.ended['good'].startswith('ok')
+    assert "can't read the archive" in said and "can't write the archive" in said and c.ended['good'].startswith('ok')
 
 @pytest.mark.parametrize('words,reason', [
-    (['--done','missing'],'no folder'), (['--data','missing.tgz'],'there is no'), (['--done','other'],'earlier call')])
+    (['--done','missing'],'no such folder'), (['--data','missing.tgz'],'no such file'),
+    (['--done','other'],'earlier call')])
 def test_wrong_words_are_refused(tmp_path, monkeypatch, capsys, words, reason):
     monkeypatch.chdir(tmp_path)
     for o in ('out','other'): Path(o).mkdir()
@@ -194,7 +195,7 @@ def test_a_run_that_crashes_or_hangs_does_not_stop_the_queue(tmp_path):
 def test_the_queue_begins_what_can_end_in_time(tmp_path):
     run(tmp_path/'runs', 'done')
     assert queue(tmp_path, 'done', 'a', seconds=ENOUGH, estimate=ENOUGH)==[
-        'a: not begun, it would not have ended in time']
+        'a: not started, it would take too long']
     assert any(o.startswith('a: ok') for o in queue(tmp_path, 'done', 'a', seconds=ENOUGH))
 
 def test_a_fresh_python_takes_the_place_of_a_copy_that_cannot_use_the_gpu(tmp_path):

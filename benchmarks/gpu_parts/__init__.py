@@ -1,4 +1,4 @@
-"""The parts of `gpu.py`, and what they share. Each has a function `run` of options and of a `Note` for its numbers."""
+"""The parts of `gpu.py`, and what they share. The function `run` of each takes options and a `Note` for its numbers."""
 import importlib,os,time,traceback
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,11 +8,11 @@ from keep import about,write
 PACKAGES = 'torchvision','fastai','albumentations','numpy','grad-cam','torchcam'
 
 def text(value):
-    "A number with three digits, or more where it is large"
+    "Format a number with three digits, or more if it's large"
     return f'{value:,.0f}' if abs(value)>=1000 else f'{value:.3g}'
 
 class Note:
-    "Numbers of a part, written to its file whenever there are new ones"
+    "The numbers of a part; new ones are written to its file at once"
     def __init__(self, o):
         self.o,self.file = o,Path(o.out)/f'{o.name}.json'
         self.results = about(*PACKAGES) | dict(complete=False, figures={}, numbers={})
@@ -24,7 +24,7 @@ class Note:
         while self.o.hang==self.o.name: time.sleep(1)
 
     def figure(self, label, value, unit=''):
-        "Note one of the main figures, for the table; of several numbers, their median and range"
+        "Note a main figure for the table; several numbers become median and range"
         if isinstance(value, dict): value = f"{text(value['median'])} ({text(value['low'])} to {text(value['high'])})"
         elif isinstance(value, float): value = text(value)
         self.results['figures'][label] = f'{value} {unit}'.strip()
@@ -35,7 +35,7 @@ class Note:
         self()
 
 def run_part(module, options):
-    "Run a part; what it had noted before an error stays"
+    "Run a part; numbers noted before an error are kept"
     o = SimpleNamespace(**options)
     note = Note(o)
     try: importlib.import_module(module).run(o, note)
@@ -45,19 +45,19 @@ def run_part(module, options):
     note.end()
 
 def path(o):
-    "The folder of images"
+    "Get the folder of images"
     from advtrain.all import data_folder,fashion_sample
     return data_folder(o.data) if o.data else fashion_sample()
 
 def width(o): return 4 if o.tiny else 64
 
 def loaders(o, bs=128):
-    "The loaders that `step.py` trains from; in a rehearsal of fewer images and small batches"
+    "Make the loaders of `step.py`; a rehearsal has fewer images and small batches"
     from advtrain.all import image_dls
     from step import AUGS
     return image_dls(path(o), AUGS, bs=bs//8, fraction=.2) if o.tiny else image_dls(path(o), AUGS, bs=bs)
 
 def in_turn(calls, rounds=5):
-    "Seconds of each call in each round"
+    "Measure the seconds of each call in each round"
     from step import seconds
     return [{name: seconds(f) for name,f in calls.items()} for _ in range(rounds)]

@@ -1,4 +1,4 @@
-"""Heat maps against pytorch-grad-cam and torch-cam, answers about predictions against fastai, and a step's memory."""
+"""Heat maps against pytorch-grad-cam and torch-cam, answers about predictions against fastai, and memory of a step."""
 import gc
 
 import gradcam,interpret
@@ -10,7 +10,7 @@ from step import Few,bare,ours,seconds
 from . import loaders,width
 
 def races(o, note):
-    "1,000 images at one layer and at four"
+    "Race heat maps of 1,000 images, at one layer and at four"
     n,rounds = (4,1) if o.tiny else (1000,2)
     for name,layers in (('four layers',gradcam.LAYERS), ('one layer',gradcam.LAYERS[-1:])):
         result = gradcam.report(f'{n} images, {name}', *gradcam.race(n, layers, rounds, o.device))
@@ -20,7 +20,7 @@ def races(o, note):
             note.figure(f'heat maps, {name}: {pair}', result['ratios'][pair])
 
 def eigencam(o, note):
-    "Seconds of EigenCAM, which takes a singular value decomposition of each image"
+    "Measure EigenCAM, which takes a singular value decomposition of each image"
     n = 4 if o.tiny else 256
     model,_,x,targets = gradcam.make(n, o.device)
     cam = GradCAM(model, ['layer1','layer4'], 'eigencam')
@@ -30,7 +30,7 @@ def eigencam(o, note):
     note.figure(f'EigenCAM of {n} images, 2 layers', took, 's')
 
 def answers(o, note):
-    "Five questions about predictions, against fastai"
+    "Race five questions about predictions against fastai"
     learn = resnet_learner(loaders(o), width=width(o))
     learn.model.to(o.device)
     images = 200 if o.tiny else 10_000
@@ -41,7 +41,7 @@ def answers(o, note):
     note.figure('answers about predictions: advtrain / fastai', ratio)
 
 def memory(o, note):
-    "The peak that training takes beyond loader and images, MB"
+    "Measure the peak of training beyond loader and images, in MB"
     dls,peaks = loaders(o),{}
     next(iter(Few(dls.train, 1)))
     for name,peer in (('bare',bare), ('learn.fit',ours)):

@@ -1,7 +1,7 @@
-"""What a training step takes in a plain loop, in `learn.fit` and in fastai as it comes; each norm; the loader alone.
+"""A training step in a plain loop, in `learn.fit` and with fastai's defaults; each norm; the loader by itself.
 
-Peers take turns in one process, the clock is read when the GPU has done everything, and a round takes a second or more.
-What a norm costs in each layout and type is measured around forward and backward pass of one batch.
+Peers take turns in one process. The clock is read when the GPU is done, and a round takes a second or more. The cost of
+a norm in each layout and type is measured around the forward and backward pass of one batch.
 """
 import math,time
 
@@ -14,26 +14,26 @@ from torch.nn import functional as F
 
 from . import in_turn,loaders,path,width
 
-ONE_GROUP = 'GroupNorm(1, c)' # PyTorch's own, for the network's default norm to be compared with
+ONE_GROUP = 'GroupNorm(1, c)' # PyTorch's own norm, to compare with the default norm of the network
 
 def peers(o, dls):
-    "Calls that train for some steps"
+    "Make the calls that train for a number of steps"
     how = dict(path=None, steps=1, dls=dls, width=width(o))
     plain = {'bare, one batch': bare(fixed=True, **how), 'bare': bare(**how)}
     return plain | {'learn.fit': ours(**how), 'learn.fit with EMA': ours(ema=.998, **how)}
 
 def steps_a_second(call, o):
-    "Steps that take a second or more"
+    "Find a number of steps that take a second or more"
     return 2 if o.tiny else math.ceil(1.2*50/seconds(lambda: call(50)))
 
 def compared(rounds, images, of):
-    "Images a second of each peer, and how many times as fast as the others `of` is"
+    "Compute images per second of each peer, and how many times as fast as the others `of` is"
     rates = {name: over(images/r[name] for r in rounds) for name in rounds[0]}
     ratios = {f'{of} / {name}': over(r[name]/r[of] for r in rounds) for name in rates if name!=of}
     return dict(images_per_second=rates, ratios=ratios)
 
 def race(o, note, bs):
-    "`learn.fit` and plain loops at a batch size"
+    "Race `learn.fit` and plain loops at a batch size"
     dls = loaders(o, bs)
     calls = peers(o, dls)
     for f in calls.values(): f(1 if o.tiny else 50)
@@ -46,7 +46,7 @@ def race(o, note, bs):
     note.figure(f'learn.fit / bare loop, batch {bs}', result['ratios']['learn.fit / bare'])
 
 def against_fastai(o, note):
-    "`learn.fit` and fastai as it comes, an epoch a round, in which fastai's workers start once"
+    "Race `learn.fit` and fastai's defaults, an epoch per round, in which fastai's workers start once"
     dls = loaders(o)
     theirs = fastai_peer(path(o), 1, bs=dls.train.bs, width=width(o))
     calls = {'learn.fit': ours(None, 1, dls=dls, width=width(o)), 'fastai': theirs}
@@ -58,7 +58,7 @@ def against_fastai(o, note):
     note.figure('learn.fit / fastai as it comes', result['ratios']['learn.fit / fastai'])
 
 def milliseconds(f, o, n=20):
-    "Median and range of five times, each the mean of `n` calls"
+    "Measure median and range of five times, each the mean of `n` calls"
     n,rounds = (1,1) if o.tiny else (n,5)
     for _ in range(n//4+1): f()
     def _once():
@@ -72,7 +72,7 @@ def milliseconds(f, o, n=20):
     return over(_once() for _ in range(rounds))
 
 def forward_backward(o, norm, bs, dtype, channels_last):
-    "A call that computes the gradients of one batch"
+    "Make a call that computes the gradients of one batch"
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model = resnet18(norm=norm, width=16 if o.tiny else 64).to(o.device).to(memory_format=layout)
     x = torch.randn(bs, 3, 32, 32, device=o.device).contiguous(memory_format=layout)
@@ -84,7 +84,7 @@ def forward_backward(o, norm, bs, dtype, channels_last):
     return _gradients
 
 def norms(o, note, bs):
-    "Forward and backward pass with each norm, layout and type"
+    "Measure forward and backward pass with each norm, layout and type"
     NORMS[ONE_GROUP] = lambda c: nn.GroupNorm(1, c)
     times = {}
     try:
@@ -99,7 +99,7 @@ def norms(o, note, bs):
         note.figure(f'forward and backward, {norm}, bf16, batch {bs}', times[f'{norm}, bf16, channels-last'], 'ms')
 
 def benchmark_mode(o, note):
-    "What cuDNN's benchmark mode gains"
+    "Measure what cuDNN's benchmark mode gains"
     times = {}
     for on in (False,True,False,True):
         torch.backends.cudnn.benchmark = on
@@ -110,7 +110,7 @@ def benchmark_mode(o, note):
     note(cudnn_benchmark_ms=times)
 
 def loader_alone(o, note):
-    "Images a second of the loader, and the processor's time for a batch, by how many images are augmented at once"
+    "Measure images per second of the loader and CPU time per batch, by how many images are augmented at once"
     dls,results = loaders(o),{}
     n = 2 if o.tiny else 300
     for at_once in (256,2048,8192):

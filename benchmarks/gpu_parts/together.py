@@ -1,7 +1,7 @@
-"""What CUDA graphs and compilation are worth, and how many runs should train at once.
+"""What CUDA graphs and compilation gain, and how many runs should train at once.
 
-Each is compared with the plain step in turn. Processes that train at the same time begin each round together, which
-counts until the last has ended.
+Each is compared with the plain step in turn. Processes that train at the same time start each round together; the round
+ends with the last of them.
 """
 import threading,time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ from step import Peer,bare,fitted,ours,seconds
 from . import in_turn,loaders,path,width
 
 def compared(o, note, name, plain, other, steps):
-    "How many times as fast as `plain` is `other`?"
+    "Measure how many times as fast as `plain` `other` is"
     first = seconds(lambda: other(steps))
     plain(steps)
     rounds = in_turn({'plain': lambda: plain(steps), name: lambda: other(steps)}, 2 if o.tiny else 5)
@@ -25,18 +25,19 @@ def compared(o, note, name, plain, other, steps):
     note.figure(f'{name} / plain step', ratio)
 
 def graphed(model, x):
-    "The model as a CUDA graph for batches of the shape of `x`"
+    "Capture the model as a CUDA graph for batches of the shape of `x`"
     dtype = Precision().choice(model)[0]
     with torch.autocast('cuda', torch.bfloat16, enabled=dtype=='bf16', cache_enabled=False):
         return torch.cuda.make_graphed_callables(model, (x,))
 
 def graphs(o, note, dls):
+    "Measure what CUDA graphs gain"
     if o.device=='cpu': return note(graph='not measured')
     how = dict(path=None, steps=1, dls=dls, fixed=True)
     compared(o, note, 'graph', bare(**how), bare(**how, change=graphed), 200)
 
 def compiled(o, note, dls):
-    "`learn.fit` of a compiled model; the seconds of its first steps are those of compiling"
+    "Measure `learn.fit` of a compiled model; its first steps take the time of compiling"
     learn = resnet_learner(dls, width=width(o))
     learn.model.compile(backend='eager' if o.device=='cpu' else 'inductor')
     compared(o, note, 'compiled', ours(None, 1, dls=dls, width=width(o)), fitted(learn, 1), 2 if o.tiny else 200)
@@ -44,7 +45,7 @@ def compiled(o, note, dls):
 
 @contextmanager
 def used_memory(o):
-    "The most memory of the GPU that is in use, MB, as a list of one; empty on a CPU"
+    "Measure the peak of GPU memory in use, in MB, as a list of one; empty on a CPU"
     peak,done = [],threading.Event()
     def _watch():
         while not done.wait(.05):
@@ -58,7 +59,7 @@ def used_memory(o):
         if o.device!='cpu': thread.join()
 
 def side_by_side(o, note, bs):
-    "Images a second of 1, 2 and 4 processes together, and how many are best"
+    "Measure images per second of 1, 2 and 4 processes together, and how many are best"
     counts = (1,2) if o.tiny else (1,2,4)
     steps = 1 if o.tiny else 200
     def _peer(_): return Peer('advtrain', path(o), steps, bs, width(o))
@@ -76,7 +77,7 @@ def side_by_side(o, note, bs):
     note_best(note, rates)
 
 def note_best(note, rates):
-    "Note the rates, the fewest runs at once within 5 % of the best, and how many times as long each of those takes"
+    "Note the rates, the fewest runs at once within 5 % of the best, and how much longer each of them takes"
     most = max(r['median'] for r in rates.values())
     best = min(n for n,r in rates.items() if r['median']>=.95*most)
     note(images_per_second_together=rates, best_jobs=best, slowdown=best*rates[1]['median']/rates[best]['median'])
@@ -84,7 +85,7 @@ def note_best(note, rates):
     note.figure('best number of runs at once', best)
 
 def many(o, note):
-    "Seconds of `run_many`, start and pages included, with one run at once, two and four"
+    "Measure `run_many` with 1, 2 and 4 runs at once, including start and pages"
     small = dict(width=4, size=16, fraction=.1, bs=32, n_images=4) if o.tiny else dict(fraction=.5)
     base,found = EXPERIMENTS['layernorm-40-ws'].replace(epochs=1, **small),{}
     for jobs in (1,2) if o.tiny else (1,2,4):

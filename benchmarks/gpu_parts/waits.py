@@ -1,7 +1,7 @@
 """Where a training step waits for the GPU, and how long the GPU is idle.
 
-PyTorch warns of each call that waits, and the warning's place is the innermost line of advtrain or fastai. The profiler
-counts the kernels of some steps and adds up their time; idle is what is left of a step that was not profiled.
+PyTorch warns of each call that waits; we note the innermost line of advtrain or fastai. The profiler counts the kernels
+of some steps and adds up their time. The rest of a step, measured without the profiler, is idle time.
 """
 import traceback,warnings
 from collections import Counter
@@ -21,7 +21,7 @@ BEFORE,STEPS,VALIDATION = 5,20,5
 HOMES = [Path(o.__file__).parent for o in (advtrain,fastai)]
 
 def place(stack):
-    "The innermost line of advtrain or fastai, without where those lie"
+    "Get the innermost line of advtrain or fastai, without the folders above them"
     for frame in reversed(stack):
         file = Path(frame.filename)
         for home in HOMES:
@@ -38,7 +38,7 @@ class Waits:
         return found
 
 class Between(RunCallback):
-    "Do something before one batch and after another, of training or of validation"
+    "Call a function before one batch and another after a later one, in training or validation"
     order,passive = -10_000,True
     in_lr_find = in_predictions = True
     def __init__(self, training, first, last, begin, end):
@@ -51,15 +51,15 @@ class Between(RunCallback):
 class After(Between): order = 10_000
 
 def debug(mode):
-    "Let PyTorch warn of calls that wait"
+    "Make PyTorch warn of calls that wait"
     if torch.cuda.is_available(): torch.cuda.set_sync_debug_mode(mode)
 
 def watched(learn, training, first, last, begin, end):
-    "The callbacks that `begin` before and `end` after everything else of a batch"
+    "Make the callbacks that `begin` before and `end` after everything else of a batch"
     return [Between(training, first, last, begin, lambda: None), After(training, first, last, lambda: None, end)]
 
 def waits(o, note):
-    "The places that wait in some steps of training and of validation"
+    "Count the places that wait in some steps of training and validation"
     learn,found,result = resnet_learner(loaders(o), width=width(o)),Waits(),{}
     learn.dls.loaders[:2] = [Few(learn.dls.train, BEFORE+STEPS), Few(learn.dls.valid, VALIDATION)]
     def _end(name, n):
@@ -76,7 +76,7 @@ def waits(o, note):
     for name,r in result.items(): note.figure(f'waits a step, {name}', float(r['a_step']))
 
 def kernels(prof, device, steps):
-    "Kernels a step, their µs a step, and the slowest; on a CPU operators take their place"
+    "Get kernels per step, their µs per step, and the slowest; on a CPU, operators instead"
     kind = torch.autograd.DeviceType.CPU if device=='cpu' else torch.autograd.DeviceType.CUDA
     events = [e for e in prof.events() if e.device_type==kind and not getattr(e, 'is_user_annotation', False)]
     times,calls = Counter(),Counter()
@@ -87,7 +87,7 @@ def kernels(prof, device, steps):
     return len(events)/steps,sum(times.values()),slowest
 
 def profiled(o, note, steps=10):
-    "Kernels of `learn.fit`, and the share of a step in which none runs"
+    "Profile the kernels of `learn.fit`, and the share of a step in which none runs"
     train = fitted(learn := resnet_learner(loaders(o), width=width(o)), 2*steps)
     train()
     n = 2 if o.tiny else 200

@@ -1,7 +1,7 @@
-"""How long a whole run takes, and what of it: `run_experiment` of `layernorm-40-ws`, from the data to the page.
+"""How long a complete run takes, and which parts of it: `run_experiment` of `layernorm-40-ws`, from data to page.
 
-Callbacks before and after all others read the clock. What comes before and after training is timed by wrapping the
-functions that do it.
+Callbacks before and after all others read the clock. Before and after training, we time the functions by wrapping
+them.
 """
 import sys,time
 from contextlib import contextmanager
@@ -14,13 +14,13 @@ import forty
 from . import path
 
 HOME = sys.modules[run_experiment.__module__]
-STEPS = { # what happens before and after training -> function that does it, and where it is found
+STEPS = { # what happens before and after training -> place and name of the function
     'make learner': (HOME, 'make_learner'), 'find lr': (HOME.Runner, '_find_lr'), 'end': (HOME.Runner, 'finish'),
     'figures': (HOME, 'save_figures'), 'page': (HOME, 'repair_report')}
-END = 15 # seconds allowed for what comes after the last epoch, until it is known
+END = 15 # assumed seconds after the last epoch, until measured
 
 class Clock:
-    "Seconds by what they went into"
+    "Add up seconds by part of the run"
     def __init__(self): self.start,self.sums,self.since = time.perf_counter(),{},{}
     def now(self): return time.perf_counter()-self.start
     def begin(self, name): self.since[name] = self.now()
@@ -30,7 +30,7 @@ class Clock:
         self.sums[name] = self.sums.get(name, 0)+self.now()-self.since.pop(name)
 
 class Mark(RunCallback):
-    "Call functions at events, in a place of the order of callbacks"
+    "Call functions at events, at a position in the order of callbacks"
     passive = True
     def __init__(self, order, **events):
         self.order,self.events = order,events
@@ -39,7 +39,7 @@ class Mark(RunCallback):
         if self.run and event in self.events: self.events[event]()
 
 def marks(clock, tell):
-    "Callbacks that time the parts of an epoch; `tell` is called after each"
+    "Make callbacks that time the parts of an epoch; `tell` is called after each"
     def _begin(name): return lambda: clock.begin(name)
     def _end(name): return lambda: clock.end(name)
     def _train():
@@ -51,7 +51,7 @@ def marks(clock, tell):
 
 @contextmanager
 def timed(clock, tell):
-    "Let `run_experiment` be timed"
+    "Time the functions of `run_experiment`"
     real = {name: getattr(*place) for name,place in STEPS.items()}
     def _timed(name):
         def _call(*args, **kwargs):

@@ -1,4 +1,4 @@
-"""What works on this machine: the tests for a GPU, what users do from training to ONNX, and how far logits agree."""
+"""What works on this machine: the GPU tests, what users do from training to ONNX, and how well logits agree."""
 import io,subprocess,time,traceback
 from contextlib import redirect_stdout
 from functools import partial
@@ -15,19 +15,19 @@ from . import loaders,path,width
 TESTS = Path(__file__).parents[2]/'tests/test_cuda.py'
 
 def output(*command):
-    "What a command prints, or why it cannot be run"
+    "Get the output of a command, or why it can't run"
     try: return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()
     except (OSError, subprocess.TimeoutExpired) as e: return f'not measured: {e}'
 
 def machine(o, note):
-    "The card, its driver and clocks, and how PyTorch was built"
+    "Note the card, its driver and clocks, and how PyTorch was built"
     note(cudnn=torch.backends.cudnn.version(), built=torch.__config__.show().splitlines())
     if o.device=='cpu': return note(card='not measured', clocks='not measured')
     note(card=output('nvidia-smi', '--query-gpu=name,driver_version,memory.total', '--format=csv,noheader'))
     note(clocks=output('nvidia-smi', '-q', '-d', 'CLOCK').splitlines()[:40])
 
 def decoding(o, note):
-    "Seconds of the loaders' first making, which unpacks and decodes, and of their second"
+    "Measure making the loaders the first time, which unpacks and decodes, and the second time"
     times = []
     for _ in range(2):
         start = time.perf_counter()
@@ -37,7 +37,7 @@ def decoding(o, note):
     note.figure('unpacking and decoding', times[0], 's')
 
 class Outcomes:
-    "Notes how each test went, at once"
+    "Note the outcome of each test at once"
     def __init__(self, note): self.note,self.tests = note,{}
     def pytest_runtest_logreport(self, report):
         if report.when!='call' and report.passed: return
@@ -55,7 +55,7 @@ def tests(o, note):
     note.figure('GPU tests passed', f'{passed} of {len(outcomes.tests)}')
 
 def small(o, **changes):
-    "An experiment of seconds"
+    "Make an experiment that takes seconds"
     tiny = dict(width=4, size=16) if o.tiny else {}
     return EXPERIMENTS['quickstart'].replace(**dict(epochs=2, n_images=6, fraction=.2) | tiny | changes)
 
@@ -64,7 +64,7 @@ def quickstart(o): run_experiment(small(o), path(o), f'{o.work}/quickstart')
 def finished(o): return Run(f'{o.work}/quickstart')
 
 def read_back(o):
-    "Heat maps, faithfulness and the page of a run that is read from its folder"
+    "Draw heat maps, faithfulness and the page of a run read from its folder"
     run = finished(o)
     rows = run.interpretation.misclassified(6)
     run.interpretation.plot_gradcam(rows)
@@ -72,13 +72,13 @@ def read_back(o):
     write_report(run)
 
 class Fails(RunCallback):
-    "Raises an error in the second epoch"
+    "Raise an error in the second epoch"
     passive = True
     def before_train(self):
         if self.epoch==1: raise RuntimeError('on purpose')
 
 def resumed(o):
-    "A run that stopped with an error goes on from its checkpoint"
+    "Resume a run that stopped with an error"
     exp,folder = small(o),f'{o.work}/resumed'
     try: make_learner(exp, path(o)).fit(2, cbs=[Checkpoint(folder), Fails()])
     except RuntimeError: pass
@@ -87,13 +87,13 @@ def resumed(o):
     assert len(learn.history)==2
 
 def trained(o, **changes):
-    "A learner trains for an epoch"
+    "Train a learner for an epoch"
     learn = make_learner(small(o, **changes), path(o))
     learn.fit(1)
     assert learn.history.train_loss.notna().all()
 
 def by_item(o):
-    "Worker processes load the images one by one, after the GPU was used"
+    "Load the images one by one in worker processes, after the GPU was used"
     dls = image_dls(path(o), AUGS['cutout'](32), bs=32, fraction=.05, fast=False, num_workers=2)
     resnet_learner(dls, width=width(o)).fit(1)
 
@@ -102,7 +102,7 @@ def found_lr(o): assert make_learner(small(o), path(o)).lr_find(num_it=40, show_
 def to_onnx(o): assert finished(o).to_onnx().is_file()
 
 def predicted(o):
-    "Classes and heat maps of images in a folder, as the command gives them"
+    "Predict images of a folder with the command"
     folder = next((path(o)/'test').iterdir())
     files = sorted(map(str, folder.iterdir()))[:3]
     words = [f'{o.work}/quickstart', *files, '--out', f'{o.work}/heat_maps']
@@ -122,7 +122,7 @@ CHECKS = { # name -> function of the options
 }
 
 def checks(o, note):
-    "Try what users do; what fails costs only itself"
+    "Try what users do; a failure doesn't stop the others"
     results = {}
     for name,check in CHECKS.items():
         start = time.perf_counter()
@@ -138,7 +138,7 @@ def checks(o, note):
     note.figure('checks passed', ', not '.join([f'{len(results)-len(failed)} of {len(results)}', *failed]))
 
 def logits(o, note):
-    "How far the logits of each device and precision are from those of the CPU in fp32, ‖a−b‖/‖b‖"
+    "Measure how far logits of each device and precision are from the CPU's in fp32, ‖a−b‖/‖b‖"
     set_seed(0)
     learn = resnet_learner(loaders(o), width=width(o))
     n = 50 if o.tiny else 500
