@@ -1,9 +1,9 @@
 # make run                    train the quickstart and write its page
 # make test                   run the notebooks as tests, then pytest
-# make site                   the notebooks as pages, in _proc: what nbdev does before Quarto builds the site
-# make figures, make readme   the README's table from benchmarks/results, and the README from nbs/index.ipynb
-# The first call of each makes .venv and installs what it needs; a later call starts at once.
-# They compute with one thread: a small network gains little from a second one, and where something else uses a core,
+# make site                   turn the notebooks into pages in _proc, as nbdev does before Quarto builds the site
+# make figures, make readme   make the README's table from benchmarks/results, and the README from nbs/index.ipynb
+# The first call of each makes .venv and installs what it needs. Later calls start at once.
+# They compute with one thread. A small network gains little from a second one, and when something else uses a core,
 # threads wait for each other.
 PYTHON ?= python3
 export PYTHON
@@ -23,7 +23,7 @@ pytest: .venv/development
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -q -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS) tests
 
 install: .venv/development
-	@[ ! -d .git ] || PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_install_hooks || echo "make: the git hooks were not installed"
+	@[ ! -d .git ] || PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_install_hooks || echo "make: couldn't install the git hooks"
 
 site: .venv/development
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/make_site.py

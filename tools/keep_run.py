@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Keep the numbers of a finished run in `benchmarks/results/runs/`: its choices, history, metrics and predictions, and
-what it was made with.
+"""Keep the numbers of a finished run in `benchmarks/results/runs/`: its choices, history, metrics, predictions and
+environment.
 
     python tools/keep_run.py runs/layernorm-40-ws
 """
@@ -14,7 +14,7 @@ ABOUT = ('python advtrain fastai torch torchvision albumentations numpy '
     'cpu instructions cores threads gpu device').split()
 
 def keep_run(run):
-    "Copy what says something about a run, but no images, weights or paths of this machine"
+    "Copy the numbers of a run, without images, weights or paths of this machine"
     out = RUNS/run.folder.name
     out.mkdir(parents=True, exist_ok=True)
     for name in ('experiment.toml','history.csv','metrics.json','model.csv'): shutil.copyfile(run.folder/name, out/name)
@@ -29,7 +29,7 @@ def main():
     p.add_argument('runs', nargs='+', help='folders of finished runs')
     for o in p.parse_args().runs:
         run = Run(o)
-        if run.problems: raise SystemExit(f'{o} is not as it was: {run.problems}')
+        if run.problems: raise SystemExit(f'{o} has changed since it finished: {run.problems}')
         print(keep_run(run))
 
 if __name__=='__main__': main()

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Make `advtrain/data/fashion_sample.tar.xz` from the Debian package `dataset-fashion-mnist` (MIT licence).
 
-Takes the first 200 training and 50 test images of each class, sets each in the middle of a black
-32x32 square, and packs them as RGB PNGs. The PNGs are stored uncompressed, because xz then finds what the
-three equal channels and the black borders have in common: 1.1 MB instead of 2.5. The same input gives the
-same bytes: members are sorted, and no owner or time is stored.
+Takes the first 200 training and 50 test images of each class, centres each in a black 32x32 square, and
+packs them as RGB PNGs. The PNGs are stored uncompressed, so xz finds what the three equal channels and the
+black borders have in common: 1.1 MB instead of 2.5. The same input gives the same bytes: members are sorted,
+and no owner or time is stored.
 
     apt-get install dataset-fashion-mnist && python tools/make_fashion_sample.py
 """
@@ -37,17 +37,17 @@ THE USE OR OTHER DEALINGS IN THE SOFTWARE.
 """
 
 def read_idx(path, header):
-    "The bytes of an IDX file after its `header`, a number of bytes"
+    "Read an IDX file after its header of `header` bytes"
     with gzip.open(path) as f: return np.frombuffer(f.read()[header:], np.uint8)
 
 def png(image):
-    "A 28x28 array as the bytes of an uncompressed 32x32 RGB PNG"
+    "Convert a 28x28 array to the bytes of an uncompressed 32x32 RGB PNG"
     buffer = io.BytesIO()
     Image.fromarray(np.pad(image, 2)).convert('RGB').save(buffer, 'PNG', compress_level=0)
     return buffer.getvalue()
 
 def members(source):
-    "Pairs of name and bytes of everything in the archive"
+    "Yield the name and the bytes of each member of the archive"
     yield 'fashion_sample/LICENSE', LICENCE.encode()
     for split,prefix,n in (('train','train',200),('test','t10k',50)):
         images = read_idx(source/f'{prefix}-images-idx3-ubyte.gz', 16).reshape(-1, 28, 28)

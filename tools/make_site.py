@@ -1,4 +1,4 @@
-"""Prepare every notebook for the site, in `_proc`, as `nbdev_proc_nbs` does, which would first install Quarto."""
+"""Prepare every notebook for the site in `_proc`, like `nbdev_proc_nbs`, which would install Quarto first."""
 import sys
 from pathlib import Path
 

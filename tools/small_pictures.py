@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the pictures in a notebook's outputs small enough to commit: 256 colours each.
+"""Shrink the pictures in the outputs of notebooks to 256 colours, so they're small enough to commit.
 
     python tools/small_pictures.py nbs/tutorials/cifar10.ipynb
 """
@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 def small(
-    png:str, # A picture, base64
-)->str: # The same in 256 colours, if that is smaller
+    png:str, # Picture, base64
+)->str: # Picture in 256 colours, if that's smaller
     "Reduce a picture"
     picture = Image.open(io.BytesIO(base64.b64decode(png))).convert('RGB').quantize(
         256, kmeans=10, dither=Image.Dither.NONE)
@@ -20,7 +20,7 @@ def small(
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    p.add_argument('notebooks', nargs='+', type=Path)
+    p.add_argument('notebooks', nargs='+', type=Path, help='notebooks to change')
     for file in p.parse_args().notebooks:
         nb = json.loads(file.read_text(encoding='utf-8'))
         for data in (o['data'] for c in nb['cells'] for o in c.get('outputs', []) if 'image/png' in o.get('data', {})):

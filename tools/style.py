@@ -1,12 +1,12 @@
-"""Measure how the library reads: lines, assignments, lambdas, functions, modules. Exits with 1 where a limit is passed.
+"""Measure how the code reads: lines, assignments, lambdas, functions, modules. Exits with 1 above a limit.
 
-    python tools/style.py [FOLDER] [--where]     # --where names each place that is counted
+    python tools/style.py [FOLDER] [--where]     # --where lists every counted place
 """
 import argparse,ast,sys
 from pathlib import Path
 from statistics import median,quantiles
 
-LIMITS = { # what is measured -> the most that will do
+LIMITS = { # measure -> highest allowed value
     'lines above 120 columns, %': 1,
     'tuple-to-tuple assignments, %': 6,
     'results passed back by a walrus': 0,
@@ -18,11 +18,11 @@ LIMITS = { # what is measured -> the most that will do
 }
 
 def is_written(file):
-    "Was it written by somebody, in a notebook or by hand?"
+    "Did someone write it, in a notebook or by hand?"
     return file.name not in ('_modidx.py','all.py')
 
 def body(source):
-    "The lines of a module that nbdev exported, without its header: docstring, `__all__` and imports"
+    "Count the lines of a module that nbdev exported, without docstring, `__all__` and imports"
     return source.split('\n# %% ', 2)[-1].count('\n')
 
 def is_code(line): return bool(line.strip()) and not line.lstrip().startswith('#')
@@ -33,19 +33,19 @@ def is_tuple_to_tuple(node):
     return isinstance(node.value, ast.Tuple) and any(isinstance(o, ast.Tuple) for o in node.targets)
 
 def passed_back(node):
-    "The walruses in the arguments of a call: what it writes into is used afterwards"
+    "Find walruses in the arguments of a call: the call fills an object that is used afterwards"
     if not isinstance(node, ast.Call): return []
     return [o for o in [*node.args, *(k.value for k in node.keywords)] if isinstance(o, ast.NamedExpr)]
 
 def length(function):
-    "Lines of a function's body, without its docstring"
+    "Count the lines of a function's body, without its docstring"
     first = function.body[0]
     has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
     statements = function.body[has_docstring:]
     return function.end_lineno-statements[0].lineno+1 if statements else 0
 
 class Measured:
-    "What was counted in some modules, and where"
+    "Count measures in some modules, and note where"
     def __init__(self, files):
         self.code,self.assignments = 0,0
         self.lengths,self.modules,self.places = {},{},{k: [] for k in LIMITS}
@@ -72,7 +72,7 @@ class Measured:
             self.note('lambdas above 80 characters', file, node.lineno)
 
     def numbers(self):
-        "What is measured, by the names of the limits"
+        "Compute the measures, by the names of their limits"
         lengths = list(self.lengths.values())
         counts = {k: len(v) for k,v in self.places.items()}
         return counts | {
@@ -87,7 +87,7 @@ class Measured:
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     p.add_argument('folder', nargs='?', type=Path, default=Path('advtrain'), help='folder of modules, or one module')
-    p.add_argument('--where', action='store_true', help='name the places')
+    p.add_argument('--where', action='store_true', help='list the places')
     o = p.parse_args()
     files = sorted(o.folder.rglob('*.py')) if o.folder.is_dir() else [o.folder]
     measured = Measured(filter(is_written, files))

@@ -1,14 +1,14 @@
-"""Run the notebooks as tests, as `nbdev_test` does, each in a process of its own, the longest first; print the slowest
+"""Run the notebooks as tests, like `nbdev_test`, each in its own process and the longest first. Print the slowest
 cells.
 
-    python tools/test_notebooks.py [WORD ...]     # only notebooks with one of the words in their path, such as `data/`
+    python tools/test_notebooks.py [WORD ...]     # only paths with one of the words, such as `data/`
 """
 import json,multiprocessing,os,signal,sys,tempfile,time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-# several notebooks run at once, and threads of two processes would spin against each other
+# several notebooks run at once, and threads of two processes would wait for each other
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 import fastai.torch_core,nbdev.test
 from execnb.shell import CaptureShell
@@ -17,11 +17,11 @@ from nbdev.doclinks import nbglob
 
 LONGEST = '''heatmaps gradcam commands runner logs interpret checkpoint search resnet_learner folder compare comparison
 report image_dls index augment'''.split()
-HANGS = 3600 # seconds that no notebook takes, however slow the machine is
-TIMES = 'ADVTRAIN_CELL_TIMES' # environment variable: folder where each process writes how long its cells took
+HANGS = 3600 # seconds, more than a notebook takes on a slow machine
+TIMES = 'ADVTRAIN_CELL_TIMES' # environment variable: folder for the cell times of each process
 
 class TimedShell(CaptureShell):
-    "Runs cells, notes their seconds, and draws in screen resolution"
+    "Run cells, note their seconds, and draw in screen resolution"
     def __init__(self, path):
         super().__init__(path, mpl_format='png')
         self.notebook = place(Path(path))
@@ -35,15 +35,15 @@ class TimedShell(CaptureShell):
                 f.write(json.dumps(row)+'\n')
 
 def test(file):
-    "Run one notebook in this process, and end it with 0 if it passes"
-    multiprocessing.set_start_method(None, force=True) # its own processes start as they do in a notebook
-    fastai.torch_core.set_seed(0) # PyTorch draws other numbers in each process, unless it is told not to
+    "Run one notebook in this process, and exit with 0 if it passes"
+    multiprocessing.set_start_method(None, force=True) # its processes start the usual way
+    fastai.torch_core.set_seed(0) # otherwise PyTorch draws other numbers in each process
     nbdev.test.CaptureShell = TimedShell
     passed,_ = nbdev.test.test_nb(file, skip_flags=get_config().tst_flags.split(), basepath=get_config().config_path)
     sys.exit(not passed)
 
 def failure(context, file):
-    "Run one notebook in a process of its own; why it failed, or nothing"
+    "Run one notebook in a separate process; return why it failed, or `None`"
     process = context.Process(target=test, args=(file,))
     process.start()
     process.join(HANGS)
@@ -54,16 +54,16 @@ def failure(context, file):
     if process.exitcode: return f'{place(file)} failed'
 
 def place(file):
-    "Where a notebook lies, from the folder of all"
+    "Get the path of a notebook from the notebooks' folder"
     return file.relative_to(get_config().nbs_path).with_suffix('').as_posix()
 
 def order(file):
-    "The longest notebooks first, so that at the end no process waits for another one"
+    "Sort the longest notebooks first, so that processes finish together"
     rank = next((i for i,name in enumerate(LONGEST) if name in file.stem), len(LONGEST))
     return rank,file
 
 def slowest(folder, n=20):
-    "The `n` cells that took longest, a line each"
+    "List the `n` slowest cells, a line each"
     rows = [json.loads(line) for f in Path(folder).iterdir() for line in f.read_text(encoding='utf-8').splitlines()]
     return [
         f'{seconds:6.1f} s  {notebook}, cell {i}: {first}'
@@ -72,10 +72,10 @@ def slowest(folder, n=20):
 def main(words):
     files = [o.absolute() for o in nbglob(None, as_path=True)]
     unknown = [w for w in words if not any(w in place(o) for o in files)]
-    if unknown: sys.exit(f"no notebook is called {' or '.join(unknown)}")
+    if unknown: sys.exit(f"no notebook's path has {' or '.join(unknown)}")
     files = sorted((o for o in files if not words or any(w in place(o) for w in words)), key=order)
     start,context = time.perf_counter(),multiprocessing.get_context('forkserver')
-    # a process is a copy of one that has imported them, and done nothing else
+    # processes are copies of one that has imported these, and done no other work
     context.set_forkserver_preload(['advtrain.all','nbdev.test','torch._dynamo'])
     with tempfile.TemporaryDirectory() as folder:
         os.environ[TIMES] = folder
