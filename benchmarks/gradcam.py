@@ -121,7 +121,7 @@ def report(title, rounds, maps):
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     p.add_argument('--rounds', type=int, default=5, help='number of rounds')
-    p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    p.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='cuda or cpu')
     p.add_argument('--peak', nargs=2, help=argparse.SUPPRESS)
     o = with_save(p).parse_args()
     if o.peak: return measure_peak(o.peak[0], int(o.peak[1]), o.device)

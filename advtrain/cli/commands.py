@@ -182,20 +182,22 @@ def advtrain_search(
     about = ('Search for the choices with the best validation accuracy, stop trials that fall behind, and test the best '
         'one. To share the work, start the same command again, or on other machines with the same --storage.')
     p = Parser('advtrain_search', about, 'PRESET --space CHOICE=VALUES', _EXAMPLES['search'])
-    add_preset(p)
-    p.add_argument('--space', action='append', required=True, metavar='CHOICE=VALUES',
+    search = p.add_argument_group('search')
+    search.add_argument('--space', action='append', required=True, metavar='CHOICE=VALUES',
         help='what to search: norm=layer,batch for values, lr=0.001:0.1 for a range, lr=0.001:0.1:log for a range '
         'over orders of magnitude; repeat it for more choices')
-    p.add_argument('--trials', type=int, default=20, metavar='N', help='number of trials, over all processes; default: 20')
+    search.add_argument('--trials', type=int, default=20, metavar='N',
+        help='number of trials, over all processes; default: 20')
+    search.add_argument('--sampler', metavar='NAME',
+        help="one of Optuna's samplers, such as TPESampler, RandomSampler or GPSampler; default: Optuna's")
+    search.add_argument('--pruner', metavar='NAME',
+        help="one of Optuna's pruners, such as MedianPruner, HyperbandPruner or NopPruner; default: Optuna's")
+    search.add_argument('--storage', metavar='URL',
+        help='database to share, such as postgresql+pg8000://user@host/name; default: a SQLite file in --out')
+    search.add_argument('--study', metavar='NAME', help='study in the database; default: NAME of the experiment')
+    add_preset(p)
     p.add_argument('--out', metavar='FOLDER', type=out_folder,
         help='folder for the trials, one folder each, and index.html; default: runs/NAME-search')
-    p.add_argument('--storage', metavar='URL',
-        help='database that processes share, such as postgresql+pg8000://user@host/name; default: a SQLite file in --out')
-    p.add_argument('--study', metavar='NAME', help='name of the study in the database; default: NAME of the experiment')
-    p.add_argument('--sampler', metavar='NAME',
-        help="one of Optuna's samplers, such as TPESampler, RandomSampler or GPSampler; default: Optuna's")
-    p.add_argument('--pruner', metavar='NAME',
-        help="one of Optuna's pruners, such as MedianPruner, HyperbandPruner or NopPruner; default: Optuna's")
     add_log_option(p)
     args = p.parse_args(argv)
     exp, = experiments_of(args, p)

@@ -142,7 +142,8 @@ def _help(field):
     if all(o in re.findall(r'\w+', meaning) for o in names): names = []
     return f"{meaning}{': '*bool(names)}{', '.join(names)}".replace('%', '%%')
 
-_GROUPS = dict(arch='network', augs='training images', epochs='training', valid_pct='splits, tests and figures')
+_GROUPS = dict( # first field of a group -> its title
+    arch='network', augs='training images', epochs='training', valid_pct='splits, tests and figures')
 
 def _add_choices(parser, many):
     "An option for each choice, with one value or many"
@@ -175,7 +176,8 @@ def add_preset(
 ):
     "Add options for the experiment and its data"
     parser.add_argument('preset', nargs=nargs, metavar='PRESET',
-        help=f"where the choices come from: {', '.join(EXPERIMENTS)}, or a TOML file such as a run's experiment.toml")
+        help=f"where the choices come from: {', '.join(EXPERIMENTS)} (advtrain_run lists their choices), or a TOML "
+        "file such as a run's experiment.toml")
     group = parser.add_argument_group('data')
     group.add_argument('--data', metavar='PATH',
         help='folder with one folder per class (or train/CLASS and test/CLASS), or a tar archive of one; default: '
