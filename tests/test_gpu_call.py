@@ -106,7 +106,7 @@ def test_a_rehearsal_can_hang_or_crash_on_demand(tmp_path):
 
 def test_no_part_begins_that_would_not_end_in_time(tmp_path):
     c = call(tmp_path, part('crashing', 2*ENOUGH), part('good', ENOUGH), seconds=1.5*ENOUGH)
-    assert c.ended['crashing'].startswith('not begun') and c.ended['good'].startswith('ok')
+    assert c.ended['crashing'].startswith('not started') and c.ended['good'].startswith('ok')
     assert not (c.out/'crashing.json').exists()
 
 def test_what_is_done_is_not_done_again(tmp_path, monkeypatch):
@@ -216,7 +216,7 @@ def test_the_table_and_the_number_of_files(tmp_path, capsys):
     assert c.log.stat().st_size < gpu.LOG_LIMIT+100
     table = c.table([part('good'), part('crashing')])
     assert 'the answer' in table and '42 images/s' in table
-    assert 'crashing: not begun' in table and '50.00% of the test images' in table
+    assert 'crashing: not started' in table and '50.00% of the test images' in table
 
 def test_every_part_has_its_module():
     for o in gpu.PARTS: assert (BENCHMARKS/f"{o.module.replace('.', '/')}.py").is_file()

@@ -200,7 +200,7 @@ def test_damaged_checkpoint(some, tmp_path):
     assert _resume('previous', folder).metrics['test_correct']==_resume(True, tmp_path/'killed').metrics['test_correct']
     for o in ('metrics.json',CHECKSUMS): (folder/o).unlink()
     (folder/'weights.safetensors').write_bytes(lost.read_bytes())
-    with pytest.raises(ValueError, match='weights.safetensors is not of this run'): _resume(True, folder)
+    with pytest.raises(ValueError, match="weights.safetensors isn't from this run"): _resume(True, folder)
     lost.rename(whole)
     with pytest.raises(ValueError, match='damaged, or another file in its place: it holds 3 epochs'):
         _resume(True, folder)
