@@ -143,7 +143,7 @@ def of_reference(file):
         f"epoch {best['epoch']}, chosen on the test set")
 
 ON_GPU = { # part of `gpu.py` -> its figures that the table has
-    'step': ['learn.fit / bare loop, batch 128', 'learn.fit / fastai as it comes'],
+    'step': ['learn.fit / bare loop, batch 128', "learn.fit / fastai's defaults"],
     'whole_run': ['40 epochs and the page', 'test accuracy'],
     'maps': ['heat maps, four layers: advtrain, fp32 / pytorch-grad-cam'],
 }

@@ -59,7 +59,8 @@ def shell(folder, *args):
     "The output of a shell command, run in `folder`"
     command = [sys.executable,'-W','ignore','-m','advtrain.cli.run',*args]
     env = os.environ | dict(PYTHONPATH=str(ROOT))
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=True).stdout
+    return said.replace(f'{folder}/', '')
 
 # Figures
 
@@ -82,7 +83,7 @@ def draw_gpus():
 def draw_figures(run):
     "Figures that functions of advtrain make"
     interp = run.interpretation
-    wrong = interp.misclassified(3)
+    wrong = interp.misclassified(2)
     save_figure(interp.plot_gradcam(wrong, against='actual'), 'guide_look.png')
     dls = image_dls(fashion_sample(), shift_gray_augs(size=28), size=28, bs=32)
     save_figure(show_transforms(dls, n=6), 'guide_change.png', dpi=70)
@@ -97,9 +98,11 @@ def take_pages(browser, runs, folder):
     save(screenshot(open_page(browser, runs[0].folder/'report.html')), 'guide_first_run.png')
     comparison = folder/'comparison.html'
     write_comparison(compare_runs([runs[0],runs[3]]), comparison)
-    page = open_page(browser, comparison, height=900)
+    page = open_page(browser, comparison, width=1100, height=1000)
     page.wait_for_selector('#cards li')
-    save(screenshot(page, full_page=True).crop((0, 0, 1000, 1500)), 'guide_compare.png')
+    page.locator('h2', has_text='Differences').evaluate('o => o.scrollIntoView()')
+    page.wait_for_timeout(1000)
+    save(screenshot(page), 'guide_compare.png')
     save(screenshot(open_page(browser, folder/'norms/index.html', height=760)), 'guide_many.png')
 
 TERMINAL = '''<body style="margin:0"><pre style="margin:0; padding:16px; background:#1e1e1e; color:#ddd; width:max-content;
@@ -137,11 +140,8 @@ def frames(page):
     cells = page.locator('#confusion button:not(.right)')
     worst = max(range(cells.count()), key=lambda i: int(cells.nth(i).text_content()))
     cell = cells.nth(worst)
-    cell.scroll_into_view_if_needed()
-    page.evaluate('''() => {
-        const box = document.querySelector('#confusion').getBoundingClientRect();
-        window.scrollBy(0, box.top-60);
-    }''')
+    page.locator('#confusion').evaluate('o => o.scrollIntoView()')
+    page.wait_for_timeout(1000)
     yield screenshot(page),1500
     box = cell.bounding_box()
     page.evaluate('''([x, y]) => {

@@ -55,7 +55,7 @@ def against_fastai(o, note):
     rounds = in_turn({name: lambda f=f: f(steps) for name,f in calls.items()}, 2)
     result = compared(rounds, steps*dls.train.bs, 'learn.fit')
     note(against_fastai=result | dict(steps=steps))
-    note.figure('learn.fit / fastai as it comes', result['ratios']['learn.fit / fastai'])
+    note.figure("learn.fit / fastai's defaults", result['ratios']['learn.fit / fastai'])
 
 def milliseconds(f, o, n=20):
     "Measure median and range of five times, each the mean of `n` calls"
