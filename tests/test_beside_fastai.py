@@ -108,7 +108,7 @@ def test_weights_that_were_loaded_are_trained(make, capsys):
     assert torch.equal(first.seen, aside)
     learn.model.load_state_dict(other.model.state_dict())
     learn.fit(1, cbs=first)
-    assert torch.equal(first.seen, other.model.fc.weight) and 'their average begins anew' in capsys.readouterr().out
+    assert torch.equal(first.seen, other.model.fc.weight) and 'averaging starts again' in capsys.readouterr().out
 
 def test_ctrl_c_leaves_the_average(make):
     class InStep(Callback):
@@ -139,11 +139,11 @@ def test_hyperparameters_are_numbers(opt, make):
 @pytest.mark.parametrize('norm, size, bs', [('batch',8,134), ('instance',8,45), ('group',8,134)])
 def test_a_norm_of_one_value(norm, size, bs, make):
     "135 images in batches of 134 leave one; three halvings make one pixel of eight"
-    with pytest.raises(ValueError, match='a norm found one value a channel, in an input of shape .*: choose') as e:
+    with pytest.raises(ValueError, match='a norm got one value per channel, in an input of shape .*: choose') as e:
         quiet(make(bs, size, norm=norm).fit, 1)
     assert '\n' not in str(e.value)
     if norm=='instance':
-        with pytest.raises(ValueError, match='a norm found one value'): quiet(make(bs, size, norm=norm).validate)
+        with pytest.raises(ValueError, match='a norm got one value'): quiet(make(bs, size, norm=norm).validate)
 
 def test_a_last_batch_of_one_image(make):
     "Is trained where a norm can take it"
@@ -208,10 +208,10 @@ def test_other_metrics(make):
 def test_no_two_of_a_kind(cb, make):
     "Which would both change the training; and a class counts as a callback"
     learn = make()
-    with pytest.raises(ValueError, match=f'this learner has its {cb.__name__} already'): quiet(learn.fit, 1, cbs=cb)
+    with pytest.raises(ValueError, match=f'this learner already has {cb.__name__}'): quiet(learn.fit, 1, cbs=cb)
     learn.remove_cb(cb)
     quiet(learn.fit, 1, cbs=cb)
 
 def test_one_precision(make):
-    with pytest.raises(ValueError, match='both choose the type of the computation'): quiet(make().to_fp16().fit, 1)
+    with pytest.raises(ValueError, match='both set the precision'): quiet(make().to_fp16().fit, 1)
     quiet(make().to_fp32().fit, 1)

@@ -120,7 +120,7 @@ def test_a_full_disk_is_told(few, device, tmp_path, monkeypatch):
         if file.name=='checkpoint-0002.safetensors': raise OSError(28, 'No space left on device')
         real(tensors, file, meta)
     monkeypatch.setattr(checkpoint, 'save_tensors', _full)
-    with pytest.raises(OSError, match='No space left on device.*The checkpoint of epoch 1.*go on with learn.resume'):
+    with pytest.raises(OSError, match='No space left on device.*The checkpoint of epoch 1.*resume with learn.resume'):
         fitted(learner(few, device), 3, cbs=Checkpoint(tmp_path))
     assert load_tensors(tmp_path/'weights.safetensors')[1]['row']['epoch']==1
 
@@ -159,7 +159,7 @@ def test_ctrl_c_while_a_checkpoint_is_written(few, device, tmp_path, monkeypatch
         fsync(fd)
     monkeypatch.setattr('advtrain.files.atomic.os.fsync', _interrupted)
     with pytest.raises(KeyboardInterrupt) as raised: fitted(learner(few, device), 1, cbs=Checkpoint(tmp_path))
-    assert 'The checkpoint of epoch 1' in str(raised.value) and 'go on with learn.resume(1' in str(raised.value)
+    assert 'The checkpoint of epoch 1' in str(raised.value) and 'resume with learn.resume(1' in str(raised.value)
 
 def test_what_could_not_be_written_is_said_with_the_error(few, device, tmp_path, monkeypatch):
     def _full(*args): raise OSError(28, 'No space left on device')

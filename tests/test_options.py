@@ -45,11 +45,11 @@ def test_a_schedule_is_for_a_number_of_epochs(make, tmp_path):
     learn = make(schedule='cosine')
     before = [o.clone() for o in learn.model.state_dict().values()]
     with pytest.raises(ValueError,
-            match='^the schedule of this run is for 3 epochs: resume it with n_epoch lowered by 1$'):
+            match='^the schedule of this run is for 3 epochs: resume with n_epoch lowered by 1$'):
         quiet(learn.resume, 4, tmp_path)
     learn.schedule.shape = lambda done: 1-done
     with pytest.raises(ValueError,
-            match='^this is another schedule than that of the run: when 1 % are done, the learn'):
+            match='^this schedule differs from the schedule of the run: at 1 % of training, the learn'):
         quiet(learn.resume, 3, tmp_path)
     assert all(map(torch.equal, before, learn.model.state_dict().values()))
     learn.remove_cb(Schedule)
@@ -61,7 +61,7 @@ def test_a_schedule_that_differs_later_is_another_one(make, tmp_path):
         quiet(make(schedule='step').fit, 4, cbs=[Checkpoint(tmp_path), Stop()])
     for other in (dict(schedule='step', factor=2), dict(schedule='constant')):
         with pytest.raises(ValueError,
-                match='^this is another schedule than that of the run: when 50 % are done, the lea'):
+                match='^this schedule differs from the schedule of the run: at 50 % of training, the lea'):
             quiet(make(**other).resume, 4, tmp_path)
 
 def test_a_constant_rate_may_go_on_for_longer(make, tmp_path):
@@ -80,7 +80,7 @@ def test_a_learner_can_be_validated_before_it_trains(schedule, make):
 @pytest.mark.parametrize('name', ['fit_one_cycle','fine_tune'])
 def test_two_schedules_are_one_too_many(name, make):
     with pytest.raises(ValueError,
-            match='^ParamScheduler and Schedule both set the learning rate: take one away, such as'):
+            match='^ParamScheduler and Schedule both set the learning rate: remove one, for example'):
         quiet(getattr(make(schedule='cosine'), name), 1)
 
 OWN = '''

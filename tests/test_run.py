@@ -151,7 +151,7 @@ def test_ctrl_c_says_how_to_go_on(few, tmp_path):
     code,err = held.exit_code(),held.read('err')
     assert code==130 and err.count('\n')==1
     assert re.search(
-        r'advtrain_run: stopped in epoch 2 of 3\. The checkpoint of epoch 1, .*, is whole\. '
+        r'advtrain_run: stopped in epoch 2 of 3\. The checkpoint of epoch 1, .*, is complete\. '
         r'Resume with: advtrain_run ', err)
     program,*rest = shlex.split(err.split('Resume with: ')[1])
     assert [program, *rest]==['advtrain_run', *words, '--out', str(tmp_path/'a'), '--resume']
@@ -195,14 +195,14 @@ def test_damaged_checkpoint(some, tmp_path):
     whole,lost = folder/'checkpoint-0002.safetensors',folder/'checkpoint-0003.safetensors'
     lost.write_bytes(lost.read_bytes()[:-1])
     with pytest.raises(ValueError,
-            match='checkpoint-0003.safetensors is damaged.*The one before it, of epoch 2, is whole'):
+            match='checkpoint-0003.safetensors is damaged.*The checkpoint before it, of epoch 2, is intact'):
         _resume(True, folder)
     assert _resume('previous', folder).metrics['test_correct']==_resume(True, tmp_path/'killed').metrics['test_correct']
     for o in ('metrics.json',CHECKSUMS): (folder/o).unlink()
     (folder/'weights.safetensors').write_bytes(lost.read_bytes())
     with pytest.raises(ValueError, match="weights.safetensors isn't from this run"): _resume(True, folder)
     lost.rename(whole)
-    with pytest.raises(ValueError, match='damaged, or another file in its place: it holds 3 epochs'):
+    with pytest.raises(ValueError, match='damaged, or another file took its place: it holds 3 epochs'):
         _resume(True, folder)
 
 def test_cifar10_copy():

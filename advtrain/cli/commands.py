@@ -62,7 +62,7 @@ def _what_comes(args, exp):
 # %% ../../nbs/cli/commands.ipynb #9f5c84ce
 def _go_on(what, argv):
     "Describe what was interrupted, and the command that resumes it"
-    what = re.split(r'[:.;] [^:.;]*learn\.resume', what)[0] or 'interrupted' # a shell has another way
+    what = what.split(': resume with')[0] or 'interrupted'
     if 'RANK' in os.environ: return f'{what}. Resume with the same command and --resume'
     words = [o for o in argv if o not in ('--overwrite','--resume','--resume-previous')]
     return f"{what}. Resume with: {shlex.join(['advtrain_run', *words, '--resume'])}"

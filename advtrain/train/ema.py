@@ -18,7 +18,7 @@ from .callbacks import ORDER,RunCallback
 def in_layout_of(
     t:torch.Tensor, # Any tensor
     like:torch.Tensor, # Tensor of the same shape
-)->torch.Tensor: # `t` itself where it is as `like` already
+)->torch.Tensor: # `t` itself if it already matches
     "Move a tensor to the device and memory layout of another"
     if t.device==like.device and t.stride()==like.stride(): return t
     return torch.empty_like(like, requires_grad=False).copy_(t)
@@ -28,8 +28,8 @@ _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 def weight_checksums(
     model:nn.Module, # Any network
-)->torch.Tensor: # A whole number for each parameter, the same in any memory layout
-    "Numbers that change with the weights"
+)->torch.Tensor: # Integer per parameter, the same in any memory layout
+    "Compute checksums of the weights"
     return torch.stack([p.detach().view(_BITS[p.element_size()]).sum() for p in model.parameters()])
 
 # %% ../../nbs/train/ema.ipynb #44275e30
@@ -40,22 +40,22 @@ class EMA(RunCallback):
     cleans_up = True
     memory = 'averaged','n_updates','swapped','seen'
     def __init__(self,
-        decay:float=.999, # Share of the average that a step keeps, from 0 to below 1
+        decay:float=.999, # Fraction of the average that a step keeps, from 0 to below 1
     ):
         check_number('decay', decay, 0, BELOW_1)
         self.decay = decay
-        self.averaged = None # tensors by name; those of training while the average is in place
+        self.averaged = None # tensors by name; the trained weights while the model holds the average
         self.n_updates = 0
-        self.swapped = False # is the average in place?
-        self.seen = None # checksums of the average in place
+        self.swapped = False # does the model hold the average?
+        self.seen = None # checksums of the average in the model
 
     def before_train(self):
-        known = self.swapped and self.seen is not None # an older checkpoint has none
+        known = self.swapped and self.seen is not None # older checkpoints have none
         if known and not torch.equal(self.seen, weight_checksums(self.model)): self._begin_anew()
         self._use(False)
         self.own = {k: v for k,v in self.model.state_dict(keep_vars=True).items() if v.is_floating_point()}
         old = self.averaged or self.own
-        in_layout = {k: torch.empty_like(v, requires_grad=False) for k,v in self.own.items()} # that the weights have
+        in_layout = {k: torch.empty_like(v, requires_grad=False) for k,v in self.own.items()} # of the weights
         self.averaged = {k: t.copy_(old[k].detach()) for k,t in in_layout.items()}
 
     def after_step(self):
@@ -63,25 +63,25 @@ class EMA(RunCallback):
         decay = min(self.decay, (1+self.n_updates)/(10+self.n_updates))
         with torch.no_grad(): torch._foreach_lerp_(list(self.averaged.values()), list(self.own.values()), 1-decay)
 
-    def before_validate(self): self._use(True) # and they stay, until the next epoch trains
+    def before_validate(self): self._use(True) # it stays until the next epoch trains
     def after_fit(self): self._use(True)
 
     def _begin_anew(self):
-        "Train the weights that someone has loaded"
-        print_rank0('the averaged weights were changed: training goes on from the new ones, '
-            'and their average begins anew')
+        "Start averaging again, from newly loaded weights"
+        print_rank0('the averaged weights were changed: training continues from the new ones, '
+            'and averaging starts again')
         self.averaged = None
         self.n_updates = 0
         self.swapped = False
 
     def averaged_weights(self)->dict: # Tensors by name
-        "The weights that validation sees"
+        "Get the weights that validation uses"
         return dict(self.model.state_dict()) | ({} if self.swapped else self.averaged or {})
 
 # %% ../../nbs/train/ema.ipynb #7014ee57
 @patch
 def _use(self:EMA, averaged):
-    "Exchange the model's weights and the other ones, unless they are in place"
+    "Put the average (or the trained weights) into the model, unless it's there"
     if self.averaged is None or averaged==self.swapped: return
     theirs = {k: v for k,v in self.model.state_dict(keep_vars=True).items() if k in self.averaged}
     before = {k: v.data for k,v in theirs.items()}
@@ -89,6 +89,6 @@ def _use(self:EMA, averaged):
         for k,v in theirs.items(): v.data = in_layout_of(self.averaged[k], v)
         seen = weight_checksums(self.model) if averaged else None
         self.averaged,self.swapped,self.seen = before,averaged,seen
-    except BaseException: # Ctrl-C leaves no mixture of both
+    except BaseException: # never leave a mixture after Ctrl-C
         for k,v in theirs.items(): v.data = before[k]
         raise
