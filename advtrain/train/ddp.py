@@ -116,8 +116,8 @@ def _synced(model):
     "Let batch norms use the statistics of the whole batch, if PyTorch supports it"
     norms = [o for o in model.modules() if isinstance(o, (nn.BatchNorm1d,nn.BatchNorm2d,nn.BatchNorm3d))]
     if norms and next(model.parameters()).device.type!='cuda':
-        warnings.warn('batch norms use the statistics of the part of a batch that a process has, since PyTorch shares '
-            'them only between GPUs: training differs from training with one process', stacklevel=2)
+        warnings.warn("batch norms use each process's part of a batch, since PyTorch shares their statistics only "
+            'between GPUs: the result differs from training with one process', stacklevel=2)
         norms = []
     classes = [type(o) for o in norms]
     for o in norms:
