@@ -232,7 +232,7 @@ def history(self:Learner):
 _COLUMNS = 'epoch','train_loss','valid_loss','train_acc','valid_acc','lr'
 
 def check_history(
-    history, # What should be a `learn.history`
+    history, # Value to check
 ):
     "Refuse anything but a table of epochs"
     if not isinstance(history, pd.DataFrame): refuse('history', 'a Learner or its history', history)
