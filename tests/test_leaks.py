@@ -96,7 +96,7 @@ def test_a_strangers_figure_is_no_link_to_a_picture_of_this_machine(finished, tm
     for o in (folder, folder.parent):
         (o/'figures').mkdir(exist_ok=True)
         (o/'figures'/'random.png').symlink_to(tmp_path/'passport.png')
-    assert list(Run(folder).figures())==['lr_find','curves']
+    assert list(Run(folder).figures())==['curves']
     assert 'figure-0' not in write_index(folder.parent).read_text()
 
 @pytest.mark.parametrize('name', [

@@ -18,7 +18,8 @@ from advtrain.files.own_files import OwnFiles
 from advtrain.files.run_lock import is_locked
 from advtrain.runs.checksums import CHECKSUMS,PAGES
 
-EXP = tiny(name='run', size=8, augs='none', hole=None, bs=4, epochs=1, n_images=1, layers=['layer4'])
+EXP = tiny(name='run', size=8, augs='none', hole=None, bs=4, epochs=1, n_images=1, layers=['layer4'],
+    lr='find') # so that it has all the files that a run can have
 
 @pytest.fixture(autouse=True)
 def plainly():

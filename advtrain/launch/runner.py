@@ -106,9 +106,14 @@ def is_done(
     _same_run(exp, out)
     if not all((out/o).is_file() for o in ('experiment.toml',CHECKSUMS)): return False
     _check_same_data(exp, out, data)
-    made_again = *_BEGUN,*_ENDED
-    lost = [o for o in OwnFiles(out).broken() if o in made_again or Path(o).stem in (*DRAW,'lr_find')]
+    lost = [o for o in OwnFiles(out).broken() if _is_made_again(exp, o)]
     return not lost or not checkpoints(out) or not (out/'weights.safetensors').is_file()
+
+def _is_made_again(exp, name):
+    "Check whether resuming a run of `exp` writes this file again"
+    stem = Path(name).stem
+    if stem=='lr_find': return exp.lr=='find' # runs of older versions have a curve with any `lr`
+    return name in (*_BEGUN,*_ENDED) or stem in DRAW
 
 # %% ../../nbs/launch/runner.ipynb #0f8c5d7f
 class KeepHistory(RunCallback):
@@ -181,7 +186,6 @@ def train(self:Runner,
     overwrite:bool=False, # Replace a run in `out`?
     resume:bool|str=False, # Resume an unfinished run in `out`?
     cbs:tuple=(), # More callbacks that only watch
-    find:bool=True, # Draw the learning-rate finder's curve, even if its rate isn't used?
 ):
     "Train to the end, from the newest checkpoint if there is one"
     self.learn = learn = make_learner(self.exp, self.data, **self.kwargs)
@@ -189,8 +193,7 @@ def train(self:Runner,
     cbs = [*history, *self.logs, *cbs]
     with learn.distributed():
         begun = on_rank0(self._begin, overwrite, resume)
-        found = self._find_lr() if find or self.exp.lr=='find' else None
-        if self.exp.lr=='find': learn.lr = found
+        if self.exp.lr=='find': learn.lr = self._find_lr()
         if begun: learn.resume(self.exp.epochs, self.out, resume=='previous', cbs=cbs)
         else: learn.fit(self.exp.epochs, cbs=[Checkpoint(self.out), *cbs])
 
@@ -215,10 +218,7 @@ def _find_lr(self:Runner):
     own = self.own
     file = self.out/'lr_find.json'
     if {on_rank0(own.state, o) for o in (file.name,'figures/lr_find.png')} & {'missing','cut'}:
-        epoch = len(self.learn.dls.train.dataset)//self.exp.bs
-        short = min(max(epoch, 40), 100) # if its rate isn't used, the curve takes an epoch at most
-        steps = 100 if self.exp.lr=='find' else short
-        found = self.learn.lr_find(num_it=steps, show_plot=is_rank0())
+        found = self.learn.lr_find(show_plot=is_rank0())
         if is_rank0():
             save_figure(plt.gcf(), own, 'lr_find')
             if own.state(file.name)!='own': own.write(file.name, to_json({'valley': found.valley}))

@@ -67,7 +67,7 @@ def run_trial(
     runner = Runner(exp, data, folder, log, quiet=True, on_epoch=on_epoch, wait=True, **kwargs)
     trial.set_user_attr('folder', f'{platform.node()}:{folder.resolve()}')
     try:
-        with runner.opened(): runner.train(resume=True, cbs=[report], find=False)
+        with runner.opened(): runner.train(resume=True, cbs=[report])
     except Exception as e:
         what = f'{type(e).__name__}: {e}'
         record_stop(exp, folder, 'failed', what, traceback.format_exc())
