@@ -105,7 +105,7 @@ def test_network_that_differs_is_not_written(run, tmp_path, monkeypatch):
     other = onnx._to_onnx(net, run.experiment.size)
     monkeypatch.setattr(onnx, '_to_onnx', lambda net, size: copy.deepcopy(other))
     for name in ('new.onnx','there.onnx'):
-        with pytest.raises(ValueError, match=f'{name} is not written: ONNX Runtime and PyTorch differ by 0.01'):
+        with pytest.raises(ValueError, match=f'{name} was not written: the logits of ONNX Runtime and PyTorch differ by 0.01'):
             run.to_onnx(tmp_path/name)
     assert [o.read_text() for o in tmp_path.glob('*.onnx*')]==['an older one']
 
@@ -265,6 +265,6 @@ def test_wandb_without_an_account_says_both_ways_out(tmp_path):
         env=offline(tmp_path) | dict(WANDB_MODE='online'), terminal=os.ttyname(slave))
     assert process.exit_code()==1
     said = os.read(master, 10_000).decode()
-    assert 'PermissionError: Weights & Biases has no account' in said
+    assert 'PermissionError: not logged in to Weights & Biases' in said
     assert '`wandb login`' in said and 'WANDB_MODE=offline' in said
     assert not (tmp_path/'run').exists()

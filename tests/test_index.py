@@ -111,7 +111,7 @@ def test_states(runs):
         'pruned': 'worse than the median',
         'cut history': 'history.csv cannot be read: it was cut',
         'empty metrics': 'metrics.json cannot be read: Expecting value: line 1 column 1 (char 0)',
-        'garbage': "experiment.toml cannot be read: this is no TOML: Unexpected character: '=' at line 1 col 10",
+        'garbage': "experiment.toml cannot be read: not valid TOML: Unexpected character: '=' at line 1 col 10",
         'no history': 'history.csv is missing'}
     assert runs.failed=={'failed #1': runs.table.reason['failed #1']}
 

@@ -29,7 +29,7 @@ def test_page_and_readme_show_every_figure(tiny_run):
         with Image.open(tiny_run.folder/'figures'/f'{name}.png') as im: assert min(im.size) > 100
     assert f"{tiny_run.metrics['test_accuracy']:.2%}" in page and len(page) < 5e6
     # meanings come from the source
-    assert '# Norm, a name in `NORMS`' in (tiny_run.folder/'experiment.toml').read_text()
+    assert '# Normalisation layer, a name in `NORMS`' in (tiny_run.folder/'experiment.toml').read_text()
 
 def test_metrics_agree_with_predictions(tiny_run):
     t,m,h = tiny_run.predictions,tiny_run.metrics,tiny_run.history
@@ -74,8 +74,8 @@ def test_shell_warns_in_one_line(tiny_run, tmp_path, capsys):
     assert advtrain_compare(words)==0
     out,err = capsys.readouterr()
     assert err==(f"advtrain_compare: warning: {tmp_path/'edited'}: "
-        'model.csv was cut or edited after the run had finished\n')
-    assert 'not told from chance' in out and 'p = 1,' in out
+        'model.csv was cut or edited after the run finished\n')
+    assert 'not significant' in out and 'p = 1,' in out
     assert advtrain_compare([*words, '--quiet'])==0 and capsys.readouterr()==('','')
 
 def test_run_goes_on_with_its_learner(tiny_run, some):
