@@ -97,7 +97,7 @@ def test_other_data_are_refused(tiny_run, some, tmp_path):
     there = tiny_run.environment['data']['fingerprint']['test']
     with pytest.raises(ValueError, match=f'other images than the run.*{there} then'):
         Run(tiny_run.folder, data=moved).interpretation.pixels([0])
-    with pytest.raises(FileNotFoundError, match='no more'):
+    with pytest.raises(FileNotFoundError, match='no longer exists'):
         Run(tiny_run.folder, data=tmp_path/'gone').interpretation.pixels([0])
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
@@ -184,7 +184,7 @@ def test_help_is_quick_and_complete():
         "try: advtrain_run(['--help'])\n"
         "except SystemExit: sys.exit(any(o in sys.modules for o in ('torch','fastai','albumentations','matplotlib')))")
     out = subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True).stdout
-    assert all(f"--{f.name.replace('_','-')}" in out for f in fields(Experiment)) and 'Weight decay (L2)' in out
+    assert all(f"--{f.name.replace('_','-')}" in out for f in fields(Experiment)) and 'Weight decay: L2' in out
 
 def test_damaged_checkpoint(some, tmp_path):
     "A damaged file is named, and the run goes on from the one before it where that is whole"
