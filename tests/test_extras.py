@@ -105,7 +105,7 @@ def test_network_that_differs_is_not_written(run, tmp_path, monkeypatch):
     other = onnx._to_onnx(net, run.experiment.size)
     monkeypatch.setattr(onnx, '_to_onnx', lambda net, size: copy.deepcopy(other))
     for name in ('new.onnx','there.onnx'):
-        with pytest.raises(ValueError, match=f'{name} was not written: the logits of ONNX Runtime and PyTorch differ by 0.01'):
+        with pytest.raises(ValueError, match=f'{name} was not written: .* differ by 0.01'):
             run.to_onnx(tmp_path/name)
     assert [o.read_text() for o in tmp_path.glob('*.onnx*')]==['an older one']
 

@@ -122,7 +122,8 @@ def test_a_strangers_digests_read_no_file_of_this_machine(finished, tmp_path, na
     place = dict(absolute=str(tmp_path/'private'), above='../private', link='link')[name]
     lines = f"{hashlib.sha256(b'x').hexdigest()}  {place}\n".encode()
     (folder/'SHA256SUMS').write_bytes(f'# {hashlib.sha256(lines).hexdigest()}\n'.encode()+lines)
-    with pytest.warns(UserWarning, match='is outside the run folder'): assert Run(folder).problems=={place: 'is outside the run folder'}
+    outside = 'is outside the run folder'
+    with pytest.warns(UserWarning, match=outside): assert Run(folder).problems=={place: outside}
 
 def test_pipes_in_a_run_keep_nobody_waiting(odd, finished, tmp_path):
     import os
