@@ -42,7 +42,7 @@ def test_missing_package_is_an_error_at_once(run, tmp_path, monkeypatch, package
     if extra=='onnx': pytest.importorskip('onnx'), pytest.importorskip('onnxscript')
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError,
-            match=rf"^{package} is not installed: in advtrain's folder, pip install '\.\[{extra}\]'$") as e:
+            match=rf"^{package} is not installed: run pip install '\.\[{extra}\]' in advtrain's folder$") as e:
         if extra=='onnx': run.to_onnx(tmp_path/'network.onnx')
         else: LOGS[extra](tmp_path/'run')
     assert isinstance(e.value.__cause__, ModuleNotFoundError) and not list(tmp_path.iterdir())

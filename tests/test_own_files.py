@@ -400,9 +400,9 @@ def test_that_nothing_can_be_written_is_said_first(shell, few, tmp_path):
     (tmp_path/'file').write_text('')
     for out in (tmp_path/'file', tmp_path/'file'/'run'):
         code,lines,err = shell('quickstart', '--data', few, '--out', out)
-        assert code==1 and len(err)==1 and 'nothing can be written into' in err[0] and len(lines)==1
+        assert code==1 and len(err)==1 and 'cannot write to' in err[0] and len(lines)==1
     learn = resnet_learner(image_dls(few, size=8, bs=4), width=4)
-    with learn.no_bar(), pytest.raises(OSError, match='nothing can be written into'):
+    with learn.no_bar(), pytest.raises(OSError, match='cannot write to'):
         learn.fit(1, cbs=Checkpoint(tmp_path/'file'))
     assert not len(learn.history)
 
