@@ -82,7 +82,7 @@ def range_words(
     if high==BELOW_1: return ' between 0 and 1' if low==ABOVE_0 else f'{start} to below 1'
     if high==HUGE: return start
     most = f'{high:,}' if high>9999 else high
-    return f'{start}, {most} at most' if low==ABOVE_0 else f'{start} to {most}'
+    return f'{start}, at most {most}' if low==ABOVE_0 else f'{start} to {most}'
 
 # %% ../nbs/checks.ipynb #a114acba
 def check_number(
