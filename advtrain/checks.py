@@ -64,7 +64,7 @@ def refuse(
     kind:type=ValueError, # Class of the error
 ):
     "Raise a one-line error"
-    raise kind(f'{name} is {allowed}, not {short_repr(value)}')
+    raise kind(f'{name} must be {allowed}, not {short_repr(value)}')
 
 # %% ../nbs/checks.ipynb #936c8931
 ABOVE_0 = nextafter(0, 1) # ends of open ranges

@@ -241,7 +241,7 @@ def test_an_output_has_a_name_and_is_no_input(shell, few, run, tmp_path, capsys)
     from advtrain.cli.commands import advtrain_lr_find
     code,out,err = shell('quickstart', '--data', few, '--out', '')
     assert (code,len(err))==(2,1) and 'an output needs a name' in err[0]
-    with pytest.raises(ValueError, match='out is a path'): run_experiment(EXP, few, '')
+    with pytest.raises(ValueError, match='out must be a path'): run_experiment(EXP, few, '')
     toml = str(run/'experiment.toml')
     assert advtrain_lr_find([toml, '--data', str(few), '--out', toml])==1
     assert 'experiment.toml is in the way' in capsys.readouterr().err and Run(run).experiment==EXP

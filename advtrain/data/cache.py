@@ -150,12 +150,12 @@ def _cache_file(files, size, fingerprint, with_pixels):
 def _check_files(files):
     "Check that `files` are paths, at least one, and make a list of them"
     if isinstance(files, (str,bytes,Path)) or not hasattr(files, '__iter__'):
-        raise TypeError(f'files is a list of image files, not {short_repr(files)}')
+        raise TypeError(f'files must be a list of image files, not {short_repr(files)}')
     files = list(files)
     if not files: raise ValueError('files is an empty list: there are no images to open')
     for f in files:
         if isinstance(f, (str,Path)): continue
-        raise TypeError(f"files is a list of image files, and {short_repr(f)} isn't one")
+        raise TypeError(f"files must be a list of image files, and {short_repr(f)} isn't one")
     return files
 
 # %% ../../nbs/data/cache.ipynb #679e3dd3

@@ -49,7 +49,7 @@ def _check_stats(stats):
 def _check_vocab(vocab):
     "Check that `vocab` is a list of folder names without duplicates"
     names = [] if isinstance(vocab, (str,bytes)) or not hasattr(vocab, '__iter__') else list(vocab)
-    if not names: raise TypeError(f'vocab is a list of class names, not {short_repr(vocab)}')
+    if not names: raise TypeError(f'vocab must be a list of class names, not {short_repr(vocab)}')
     for o in names:
         if not isinstance(o, str) or os.path.basename(o)!=o or o in ('','.','..') or '\0' in o:
             raise ValueError(f"a class is named after its folder, and {short_repr(o)} can't be a folder's name")

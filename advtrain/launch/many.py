@@ -203,7 +203,7 @@ def run_many(
     "Run the experiments that aren't finished yet"
     check_not_launched('run_many', 'jobs')
     check_flag('retry_failed', retry_failed)
-    if not isinstance(jobs, int) or jobs<1: raise ValueError(f'jobs is a number of runs at once, from 1, not {jobs!r}')
+    if not isinstance(jobs, int) or jobs<1: raise ValueError(f'jobs must be a whole number from 1, not {jobs!r}')
     experiments = _check_experiments(experiments)
     if jobs>1: pack_entries(experiments) # an entry that can't be sent is an error now
     data = data_folder(data)

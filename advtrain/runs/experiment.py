@@ -253,7 +253,7 @@ def from_toml(cls:Experiment,
 )->Experiment: # Checked experiment
     "Read an experiment from TOML"
     if not isinstance(source, (str,Path)):
-        raise TypeError(f'source is a Path or the text itself, not {type(source).__name__}')
+        raise TypeError(f'source must be a Path or the text itself, not {type(source).__name__}')
     is_path = isinstance(source, Path)
     where = f'{source}: ' if is_path else ''
     if is_path and source.exists() and not source.is_file(): raise ValueError(f'{where}not a file')
