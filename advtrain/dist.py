@@ -44,11 +44,11 @@ def print_rank0(
 # %% ../nbs/dist.ipynb #4f27b514
 def check_not_launched(
     what:str, # Name of the function
-    instead:str, # Its option for several processes
+    instead:str, # How to use it with several processes
 ):
     "Raise a `ValueError` if several processes were launched together"
     if launched_size()==1: return
-    raise ValueError(f'{what} starts processes itself, with {instead}: start it without torchrun or accelerate launch')
+    raise ValueError(f'{what} distributes whole runs, with {instead}: start it without torchrun or accelerate launch')
 
 # %% ../nbs/dist.ipynb #dec4bc7e
 class _Group:
