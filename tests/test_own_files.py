@@ -427,7 +427,7 @@ def test_a_second_training_in_a_folder_is_refused(few, tmp_path):
         def before_train(self): said.extend(run_forked(other, 1))
     with (learn := resnet_learner(image_dls(few, size=8, bs=4), width=4)).no_bar():
         learn.fit(2, cbs=[Checkpoint(tmp_path), Meanwhile()])
-    assert len(said)==2 and all('another process is at work' in str(o) for o in said)
+    assert len(said)==2 and all('another process is working' in str(o) for o in said)
     assert [o.name for o in checkpoints(tmp_path)]==['checkpoint-0001.safetensors','checkpoint-0002.safetensors']
     assert not is_locked(tmp_path)
 
