@@ -180,10 +180,6 @@ def _files(run):
     "List the files of the run with their descriptions"
     return {k: v for k,v in _FILES.items() if k!='lr_find.json' or (run.folder/k).exists()}
 
-def _files(run):
-    "What the files of `run` hold, by name; most runs have no learning-rate finder"
-    return {k: v for k,v in _FILES.items() if k!='lr_find.json' or (run.folder/k).is_file()}
-
 # %% ../../nbs/pages/report.ipynb #e7ac1662
 def _figure_parts(run):
     "Link the figures in Markdown, under their titles"
