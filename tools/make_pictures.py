@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the pictures of the guide and the README's animation, from runs on the embedded sample and real pages in Chromium.
+"""Make the guide's pictures and the README's animation, from runs on the embedded sample and real pages in Chromium.
 
     python tools/make_pictures.py [--runs FOLDER]     # runs that are there already are used again
 
@@ -16,12 +16,12 @@ from playwright.sync_api import sync_playwright
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt
-from advtrain.all import *
+from advtrain.all import (EXPERIMENTS,compare_runs,fashion_sample,grid,image_dls,plot_history,run_many,shift_gray_augs,
+    show_transforms,write_comparison)
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT/'nbs/images'
 CHROMIUM = os.environ.get('ADVTRAIN_CHROMIUM', '/usr/bin/chromium')
-LAYERS = ['layer1','layer2','layer3','layer4']
 
 def save(picture, name):
     "Save a picture of at most 256 colours, and print its size"
@@ -105,8 +105,8 @@ def take_pages(browser, runs, folder):
     save(screenshot(page), 'guide_compare.png')
     save(screenshot(open_page(browser, folder/'norms/index.html', height=760)), 'guide_many.png')
 
-TERMINAL = '''<body style="margin:0"><pre style="margin:0; padding:16px; background:#1e1e1e; color:#ddd; width:max-content;
-font:13px/1.5 monospace">{}</pre>'''
+TERMINAL = '''<body style="margin:0"><pre style="margin:0; padding:16px; background:#1e1e1e; color:#ddd;
+width:max-content; font:13px/1.5 monospace">{}</pre>'''
 
 def take_terminal(browser, commands, folder):
     "Commands and what they print, as in a terminal"

@@ -1,5 +1,5 @@
-"""Measure how the documents read: the README's words, lengths of sentences, and turns of phrase that we avoid. Exits with
-1 where a limit is passed.
+"""Measure how the documents read: the README's words, lengths of sentences, and turns of phrase that we avoid. Exits
+with 1 if a limit is passed.
 
     python tools/prose.py [FILE_OR_FOLDER ...] [--where]     # --where also prints the longest sentences
 """

@@ -47,7 +47,7 @@ class Faithfulness:
     "Deletion, insertion and fade-out: how the probability of a class follows a map"
     def __init__(self,
         deletion:torch.Tensor, # Probabilities as pixels are removed, shape (images, steps+1)
-        insertion:torch.Tensor, # Probabilities as pixels are put back, shape (images, steps+1)
+        insertion:torch.Tensor, # Probabilities as pixels are inserted, shape (images, steps+1)
         shown:torch.Tensor, # Probabilities of the faded images, shape (images,)
     ):
         shapes = [tuple(o.shape) if torch.is_tensor(o) else None for o in (deletion,insertion,shown)]
@@ -74,7 +74,7 @@ def plot(self:Faithfulness,
 )->Figure: # Deletion and insertion, side by side
     "Draw the mean curves, and a band for the middle half of the images"
     fig,axs = new_figure(1, 2, figsize, sharey=True)
-    for ax,name,verb in zip(axs[0], ('deletion','insertion'), ('taken away','put back')):
+    for ax,name,verb in zip(axs[0], ('deletion','insertion'), ('deleted','inserted')):
         curves = getattr(self, name)
         share = torch.linspace(0, 1, curves.shape[1])
         low,high = curves.quantile(torch.tensor([.25,.75]), dim=0)

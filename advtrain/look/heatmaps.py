@@ -121,8 +121,8 @@ def compare_methods(self:ImageInterpretation,
     return means
 
 # %% ../../nbs/look/heatmaps.ipynb #8403b532
-NOTE = ("del: area under the probability as the map's pixels are taken away, small is good; "
-        "ins: as they are put back, large is good")
+NOTE = ("del: average probability while the map's pixels are deleted, low is good; "
+        "ins: while they are inserted, high is good")
 
 def _texts_below(interp, rows, maps, targets, areas):
     "Write the text below each map, shape (layers, rows)"
