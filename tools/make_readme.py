@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make `README.md` from `nbs/index.ipynb` as it was last executed: code, text outputs and pictures."""
+"""Make `README.md` from `nbs/index.ipynb` as it was last executed: text, code, results and pictures."""
 import re
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from nbconvert import MarkdownExporter
 ROOT = Path(__file__).parents[1]
 
 def plain(output):
-    "Turn an output into text or a picture; None for styles and empty progress bars"
-    if output.output_type=='stream': return output
+    "Turn an output into text or a picture; None for printed lines, styles and empty progress bars"
+    if output.output_type=='stream': return None # the lines of six epochs
     data = output.data
     text = '\n'.join(re.findall('<p>(.*?)</p>', data.get('text/markdown', ''))) or data.get('text/plain', '')
     if 'image/png' in data: keep = {'image/png': data['image/png']}
