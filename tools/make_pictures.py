@@ -117,8 +117,8 @@ def take_terminal(browser, commands, folder):
     save(Image.open(io.BytesIO(page.locator('pre').screenshot())), 'guide_shell.png')
 
 def take_export(folder, run):
-    "What `advtrain_predict` leaves for three images"
-    images = [run.interpretation.misclassified(3).path.iloc[i] for i in range(3)]
+    "What `advtrain_predict` leaves for two images"
+    images = list(run.interpretation.misclassified(2).path)
     out = folder/'heat_maps'
     command = [sys.executable,'-W','ignore','-c','from advtrain.cli.shell import advtrain_predict; advtrain_predict()',
         str(run.folder),*map(str, images),'--out',str(out)]
