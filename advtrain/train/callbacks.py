@@ -60,7 +60,7 @@ class RunCallback(Callback):
         "Raise a `ValueError` if a run with this memory can't be resumed here; called before anything changes"
 
     def _rests(self):
-        "Check whether it sits out this `lr_find` or prediction"
+        "Check whether the callback sits out this `lr_find` or prediction"
         predicts = callback_of(self.learn, GatherPredsCallback)
         return bool((is_lr_find(self.learn) and not self.in_lr_find) or (predicts and not self.in_predictions))
 
@@ -86,21 +86,21 @@ class Saver(RunCallback):
 # %% ../../nbs/train/callbacks.ipynb #d0b1ab3b
 ORDER = { # callback -> order; lower runs first
     # -10 is fastai's TrainEvalCallback, which sets the model's mode
-    'SharedTraining': -8,  # combines the loss of all processes before anything reads it
+    'SharedTraining': -8,  # combines the losses of all processes before anything reads the loss
     'FiniteLoss': -5,      # stops before anything uses a NaN loss
     'EMA': 0,              # averages weights right after a step; validation uses the average
-    'Precision': 10,       # as fastai's MixedPrecision: after changes to the batch, and it scales the loss
+    'Precision': 10,       # like fastai's MixedPrecision: runs after changes to the batch, and scales the loss
     # 50 is fastai's Recorder
     'EpochLog': 51,        # reads the Recorder's values of a step
     'Schedule': 58,        # sets the learning rate of a step
     'WarmUp': 59,          # lowers that learning rate
     # 60 are fastai's ParamScheduler and progress bars
-    'PlateauLR': 62,       # as fastai's ReduceLROnPlateau: reads the Recorder's values of an epoch
+    'PlateauLR': 62,       # like fastai's ReduceLROnPlateau: reads the Recorder's values of an epoch
     '_LikeModel': 1000,    # in predictions: casts a batch to the model's dtype, after all changes to it
     'Checkpoint': 1000,    # saves the epoch after all other callbacks
     'Restore': 1001,       # restores a state once all others, Checkpoint included, are ready for `fit`
     'KeepHistory': 1002,   # reports an epoch that has been saved
-    'RunLog': 1002,        # logs the same to another tool
+    'RunLog': 1002,        # logs the epoch to another tool
     'ReportTrial': 1003,   # may end the run, after the reports
 }
 

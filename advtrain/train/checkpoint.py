@@ -165,13 +165,13 @@ def _save(self:Checkpoint, best=False, state=True):
 
 @patch
 def _weight_jobs(self:Checkpoint, take):
-    "List the jobs that write the best weights; `take` copies the tensors, or not"
+    "List the jobs that write the best weights; `take` copies the tensors if a thread will write them"
     row = self.epoch_log.rows[-1]
     return [partial(save_tensors, take(validated_weights(self.learn)), self.next_best, {'row': row})]
 
 @patch
 def _state_jobs(self:Checkpoint, take):
-    "List the jobs that write the state and tidy the folder; `take` copies the tensors, or not"
+    "List the jobs that write the state and tidy the folder; `take` copies the tensors if a thread will write them"
     log = self.epoch_log
     rows = log.rows
     packed,tensors = pack(run_state(self.learn), 'state')
