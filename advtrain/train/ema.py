@@ -81,7 +81,7 @@ class EMA(RunCallback):
 # %% ../../nbs/train/ema.ipynb #7014ee57
 @patch
 def _use(self:EMA, averaged):
-    "Put the average (or the trained weights) into the model, unless it's there"
+    "Put the average (or the trained weights) into the model, unless they're already there"
     if self.averaged is None or averaged==self.swapped: return
     theirs = {k: v for k,v in self.model.state_dict(keep_vars=True).items() if k in self.averaged}
     before = {k: v.data for k,v in theirs.items()}
