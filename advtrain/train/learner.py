@@ -36,7 +36,7 @@ def _set_bars(learn):
 
 # %% ../../nbs/train/learner.ipynb #d6a5a48b
 class _Contexts(ContextManagers):
-    "fastcore's `ContextManagers`, but leave the entered ones when the next one fails"
+    "fastcore's `ContextManagers`, but exit the entered ones when the next one fails"
     def __enter__(self):
         with ExitStack() as stack:
             for o in self.default: stack.enter_context(o)
@@ -63,7 +63,7 @@ class RunLearner(Learner):
 
     def validation_context(self,
         cbs=None, # Callbacks for this call
-        inner:bool=False, # Is it part of training?
+        inner:bool=False, # Is this validation part of training?
     )->ContextManagers: # Contexts in which fastai validates and predicts
         "Validate, and restore what callbacks changed, even after an error"
         contexts = super().validation_context(as_callbacks(cbs), inner=True).default

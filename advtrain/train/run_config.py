@@ -12,7 +12,6 @@ from types import FunctionType
 
 from fastai.learner import Learner
 
-
 from .callbacks import is_passive,settings_of
 
 # %% ../../nbs/train/run_config.ipynb #7795c38a
