@@ -177,7 +177,7 @@ def before_train(self:Precision):
 def precision_of(
     learn:Learner, # Learner, with or without `Precision`
 ): # Context manager; it does nothing without `Precision`
-    "Enter the precision of the learner's forward pass"
+    "Run code in the precision of the learner's forward pass"
     callback = callback_of(learn, Precision)
     if not callback: return nullcontext()
     dtype,_ = callback.choice(learn.model)

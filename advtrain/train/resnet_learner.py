@@ -60,7 +60,7 @@ def _check_numbers(label_smoothing, grad_clip, ema, warmup):
 def takes(
     f, # Function that makes a network, an optimiser or a schedule
     option:str, # Option name
-    unnamed:bool=False, # Count its `**kwargs`?
+    unnamed:bool=False, # Also `True` if the function takes any `**kwargs`?
 )->bool: # `False` if a `partial` sets it
     "Check whether a function takes an option"
     if isinstance(f, partial) and option in f.keywords: return False
