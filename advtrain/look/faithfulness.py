@@ -44,7 +44,7 @@ def _fit(deletion, insertion, shown):
     return deletion==insertion and deletion[:1]==shown and deletion[1]>=2
 
 class Faithfulness:
-    "Deletion, insertion and fade-out: how the probability of a class follows a map"
+    "Deletion, insertion and fade-out: how much the probability of a class depends on what a map shows"
     def __init__(self,
         deletion:torch.Tensor, # Probabilities as pixels are removed, shape (images, steps+1)
         insertion:torch.Tensor, # Probabilities as pixels are inserted, shape (images, steps+1)
@@ -57,7 +57,7 @@ class Faithfulness:
 
     @cached_property
     def table(self):
-        "One row per image: areas of deletion and insertion, drop as a share of the probability, and increase"
+        "One row per image: areas of deletion and insertion, drop as a fraction of the probability, and increase"
         whole = self.deletion[:,0]
         columns = dict(
             deletion=_area(self.deletion),

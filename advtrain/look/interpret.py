@@ -156,7 +156,7 @@ def interpret(self:Learner,
 def _check_k(k): return k if k is None else check_whole('k', k)
 
 def _first_rows(rows, k, none):
-    "Take the first `k` rows; `none` says what it means if there are none"
+    "Take the first `k` rows; `none` is the message if there are none"
     if k is not None and 0<len(rows)<k:
         warnings.warn(f'asked for {k} such images, but there are only {len(rows)}', stacklevel=3)
     rows = rows.head(len(rows) if k is None else k)

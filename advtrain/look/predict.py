@@ -154,7 +154,7 @@ def _can_open(file):
 
 def unreadable_error(
     files:list, # Image files; `None` for an item without a file
-)->ValueError|None: # Names the first unreadable files; `None` if all can be read
+)->ValueError|None: # Lists the first unreadable files; `None` if all can be read
     "Make an error for files that can't be read"
     gone = [o for o in files if o is not None and not _can_open(o)]
     if gone: return ValueError(f'{len(gone)} of {len(files)} images cannot be read: {_some_names(gone)}')
@@ -244,7 +244,7 @@ def predict(
     learn:Learner, # Learner to predict with
     dl, # Loader without augmentation or shuffling
 )->tuple: # Logits, class indices and losses, floats in fp32; the last two are `None` without labels
-    "Predict every image of `dl`; an error names unreadable files and reports NaN logits"
+    "Predict every image of `dl`; raise an error for unreadable files or NaN logits"
     try: logits,targs,losses = _predict_together(learn, dl)
     except Exception as e:
         if error := unreadable_error(item_files(dl.items, dl)): raise error from e
