@@ -88,5 +88,5 @@ def describe_differences(
     names = [k for k in there|here if there.get(k)!=here.get(k)]
     lines = [_describe_difference(k, there, here) for k in names]
     lacks = any(re.fullmatch(r'callback\.\w+', k) and k in there for k in names)
-    way_out = '. Pass the callbacks that you passed to `fit` to `resume` as well, with cbs=…' if lacks else ''
+    way_out = '. If you passed callbacks to `fit`, pass them to `resume` as well, with cbs=…' if lacks else ''
     return '; '.join(lines[:5]) + (f'; and {len(lines)-5} more' if len(lines)>5 else '') + way_out
