@@ -31,8 +31,8 @@ def printable_path(
 # %% ../nbs/checks.ipynb #bb4e3237
 def is_utf8(
     name:str, # Name of a file, as Python gives it
-)->bool: # `False` if it holds bytes that aren't UTF-8
-    "Can `name` be printed, and written to a file?"
+)->bool: # `False` if the name contains bytes that aren't UTF-8
+    "Can `name` be printed and written to a file as it is?"
     return name.isascii() or not any('\ud800'<=o<='\udfff' for o in name)
 
 # %% ../nbs/checks.ipynb #a01b4602
@@ -90,7 +90,7 @@ def check_number(
     value, # What was passed
     low:float=-HUGE, # Lowest allowed number
     high:float=HUGE, # Highest allowed number
-    words:str|None=None, # What it may be, in words; `None` describes type and range
+    words:str|None=None, # What it may be, in words; `None` describes the type and the range
     whole:bool=False, # Must it be a whole number?
 )->int|float: # `value` as a Python number
     "Raise an error unless `value` is a number from `low` to `high`"
@@ -150,7 +150,7 @@ def check_path(
     if not isinstance(text, str) or not text or '\0' in text: refuse(name, 'a path', value)
     try:
         path = Path(text).expanduser()
-        path.exists() # a name that is too long is found here
+        path.exists() # raises an error if a name is too long
         return path
     except (OSError, RuntimeError) as e:
         raise ValueError(f'{name} cannot be used, {error_line(e)}: {short_repr(value)}') from e

@@ -24,7 +24,7 @@ def is_interactive(
 # %% ../nbs/console.ipynb #97845a4a
 @contextmanager
 def silenced():
-    "Discard what is printed inside, progress bars included"
+    "Discard what the `with` block prints, progress bars included"
     with open(os.devnull, 'w') as nowhere,redirect_stdout(nowhere): yield
 
 # %% ../nbs/console.ipynb #392d7b0e

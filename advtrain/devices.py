@@ -13,7 +13,7 @@ GPUS = ('cuda',) # types of devices that work while Python moves on
 
 def is_gpu(
     device:torch.device, # Any device
-)->bool: # `True` for NVIDIA's
+)->bool: # `True` for NVIDIA GPUs
     "Is `device` a GPU, which works while Python moves on?"
     return torch.device(device).type in GPUS
 

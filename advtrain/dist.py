@@ -104,7 +104,7 @@ def _outcome(f, args):
 
 # %% ../nbs/dist.ipynb #f7377804
 def all_reduce_sum(
-    t:torch.Tensor, # This process's part
+    t:torch.Tensor, # This process's sums
 )->torch.Tensor: # `t` itself in a single process; otherwise on the CPU, in double precision
     "Add up the tensors of all processes"
     if world_size()==1: return t
@@ -123,7 +123,7 @@ def all_gather(
 
 # %% ../nbs/dist.ipynb #44fb170d
 def _store(name, timeout):
-    "Connect to the launcher's store, in a part that is empty after a restart"
+    "Connect to the launcher's store, with a prefix that is unused after a restart"
     several_machines = os.environ.get('GROUP_WORLD_SIZE', '1')!='1' # each counts its own restarts
     restarts = 0 if several_machines else os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)
     port = int(os.environ['MASTER_PORT'])
@@ -135,7 +135,7 @@ _SILENCE = 20 # seconds without a beat until a rank counts as lost
 _GRACE = 5 # seconds for the main thread to stop by itself
 
 class Heartbeat:
-    "Show that this process is alive, watch the next rank, and end this process when another is lost"
+    "Show that this process is alive, watch the next rank, and end this process if another is lost"
     def __init__(self,
         stretch:str, # Name of this period of acting together
     ):
@@ -323,7 +323,7 @@ def _as_rank(f, rank, n, port, out):
     out.close()
 
 def _received(process, pipe, end):
-    "Receive a process's result, or how it ended"
+    "Receive a process's result, or find how the process ended"
     res = None
     try:
         if pipe.poll(max(0, end-time.monotonic())): res = pipe.recv()

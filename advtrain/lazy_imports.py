@@ -50,7 +50,7 @@ def import_lazily(
     gc.disable() # imports leave no garbage, and looking for it takes a tenth of the time
     try:
         for name in modules: import_module(name)
-    except Exception: pass # if it's still wrong, the ordinary import raises it
+    except Exception: pass # if the error persists, the ordinary import raises it
     finally:
         if collects: gc.enable()
         for name,module in waiting.items():
@@ -64,7 +64,7 @@ import_lazily(['fastai.interpret','fastai.metrics','fastai.vision.learner'], wit
 
 # %% ../nbs/lazy_imports.ipynb #0bcd56be
 def import_extra(
-    package:str, # Name of a module; may have dots
+    package:str, # Name of a module; may contain dots
     extra:str, # advtrain's extra that installs it
 ): # The imported module
     "Import an optional package, or say how to install it"

@@ -105,7 +105,7 @@ def same_conv(
     stride:int=1, # Stride
     kind:type=nn.Conv2d, # Class of the convolution
 )->nn.Conv2d: # Without a bias
-    "Make a convolution that keeps the map's size, divided by the stride"
+    "Make a convolution whose output has the input's size, divided by the stride"
     return kind(c_in, c_out, side, stride, side//2, bias=False)
 
 # %% ../nbs/models.ipynb #6a0672c2

@@ -21,13 +21,13 @@ def damages_memory(
     weight:torch.Tensor, # Weights of a convolution, transposed or not
     stride:list, # Stride of each dimension
     padding:list, # Padding of each dimension
-)->bool: # For activations of any layout and type
-    "May PyTorch write outside its memory when it computes the gradients of this convolution?"
+)->bool: # The same for all layouts and types of the activations
+    "Could PyTorch write outside its memory when it computes the gradients of this convolution?"
     return weight.shape[1]<16 and max(weight.shape[2:])==1 and max(stride)>1 and max(padding)==0
 
 # %% ../nbs/narrow_convolutions.ipynb #5b3b9a4c
 def _spread(grad, x, pixels):
-    "Expand gradients of some pixels to all of `x`, with zeros"
+    "Expand the gradients of some pixels to all of `x`, with zeros elsewhere"
     whole = torch.zeros_like(x)
     whole[pixels] = grad
     return whole

@@ -28,7 +28,7 @@ def atomic_write(
     file:Path, # File to write or replace
     aside:Path, # Temporary name on the same disk
 ): # Yields `aside`, for you to write to
-    "Rename `aside` to `file`, unless writing it failed"
+    "Rename `aside` to `file`, unless the write failed"
     yield aside
     os.replace(aside, file)
     sync_folder(file.parent)
@@ -58,7 +58,7 @@ def check_no_links(
 def is_inside(
     file:str|Path, # A file
     folder:str|Path, # A folder, possibly from a stranger
-)->bool: # `False` for a link that leads out of it
+)->bool: # `False` for a link that leads out of the folder
     "Is `file` inside `folder`, once links are followed?"
     try: return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder))
     except (OSError, ValueError): return False # not a valid path

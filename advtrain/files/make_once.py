@@ -30,7 +30,7 @@ def data_home()->Path: # `data` in fastai's home; it may not exist
 
 # %% ../../nbs/files/make_once.ipynb #c87d7bfb
 def writable_home()->Path: # An existing folder that you can write to
-    "Return fastai's data directory, or a temporary one where you cannot write to that"
+    "Return fastai's data directory, or a temporary folder if you cannot write there"
     home = data_home()
     with suppress(OSError):
         home.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def _remove_parts(file):
 def file_lock(
     file:Path, # File or folder to make; the lock is next to it
 ):
-    "Let one process at a time make `file`, after deleting what killed ones left; the others wait"
+    "Let one process at a time make `file`, and delete what killed processes left; the others wait"
     lock = FileLock(f'{file}.lock')
     with suppress(OSError, NotImplementedError): # where we can't write, we can't lock either
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def unpack_once(
 # %% ../../nbs/files/make_once.ipynb #e3aa69e2
 def write_cache(
     file:Path, # File to write
-    write, # Function that writes to the file name it gets
+    write, # Function that writes a file, given its name
 )->str|None: # Why it could not be written; `None` on success
     "Write a temporary file, then rename it to `file`"
     try:

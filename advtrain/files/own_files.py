@@ -37,7 +37,7 @@ def _starts(
     return [zlib.crc32(data[:n]) for n in _STARTS if n<=len(data)]
 
 def _content_record(name, data):
-    "Summarise a content for the record"
+    "Summarise a file's content for the record"
     return [len(data), _digest(name, io.BytesIO(data)), _starts(io.BytesIO(data))]
 
 # %% ../../nbs/files/own_files.ipynb #2baaa20f
@@ -114,7 +114,7 @@ class OwnFiles:
 # %% ../../nbs/files/own_files.ipynb #752abedc
 @patch
 def _steps(self:OwnFiles, name):
-    "List our subfolder, the folders on the way to a file, and the file"
+    "List our subfolder, the folders in a file's path, and the file"
     parts = Path(name).parts
     return [self.home, *(self.folder.joinpath(*parts[:i+1]) for i in range(len(parts)))]
 
@@ -122,7 +122,7 @@ def _steps(self:OwnFiles, name):
 @patch
 def state(self:OwnFiles,
     name:str, # Name of a file, with `/` between folders
-)->str: # 'missing', 'own', 'cut' for part of an own file, or 'other' for somebody else's
+)->str: # 'missing', 'own', 'cut' for a truncated file of ours, or 'other' for somebody else's
     "Find out whose file it is"
     file = self.folder/name
     if not os.path.lexists(file): return 'missing'
@@ -181,7 +181,7 @@ def write(self:OwnFiles,
 def adopt(self:OwnFiles,
     *names:str, # Files that another library writes for us, such as a database
 ):
-    "Count files as ours, whatever they hold"
+    "Count files as ours, whatever they contain"
     self.home.mkdir(parents=True, exist_ok=True)
     with self._edit() as files: files.update({o: [] for o in names})
 
@@ -239,7 +239,7 @@ def replaced(self:OwnFiles):
 # %% ../../nbs/files/own_files.ipynb #8ab7ce62
 @patch
 def set_aside(self:OwnFiles):
-    "Move our files out of the way; the first ones moved are kept until they are dropped"
+    "Move our files out of the way; files that were moved earlier stay until they are dropped"
     old = self.replaced
     known = self.known()
     self.check(*known)

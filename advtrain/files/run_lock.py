@@ -30,7 +30,7 @@ def _acquire(lock, folder, wait):
     for o in home.glob('*-*.part'): o.unlink(missing_ok=True)
 
 def _release(lock, home, made):
-    "Release the lock; if nothing was written, leave no trace. Who waits for a deleted lock takes a new one"
+    "Release the lock; if nothing was written, delete it, and a waiting process makes a new one"
     with suppress(OSError):
         if {o.name for o in home.iterdir()}=={'lock'}:
             (home/'lock').unlink()
@@ -44,9 +44,9 @@ _held = set() # process, thread and folder; a forked process takes its own lock
 @contextmanager
 def run_lock(
     folder:str|Path, # A run's folder, which need not exist yet
-    wait:bool=False, # Wait for another process? If not, it raises a `BlockingIOError`
+    wait:bool=False, # Wait for another process? Otherwise its lock is a `BlockingIOError`
 ):
-    "Lock a folder against other processes; this one may enter it again"
+    "Lock a folder against other processes; the same thread may enter again"
     key = os.getpid(),threading.get_ident(),str(Path(folder).resolve())
     if key in _held:
         yield
@@ -74,7 +74,7 @@ def is_locked(
     except OSError: return _is_held_elsewhere(lock) # a colleague's folder
 
 def _is_held_elsewhere(lock):
-    "Does a process hold a lock that this one may only read?"
+    "Does a process hold a lock that we may only read?"
     try:
         import fcntl # not on Windows
         with open(lock) as f: fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -45,7 +45,7 @@ def _unshared(tensors):
 def save_tensors(
     tensors:dict, # Tensors by name
     file:str|Path, # File to write; ends in `.safetensors`
-    meta:dict|None=None, # Extra data for the file; anything that JSON can hold
+    meta:dict|None=None, # Extra data for the file; anything that JSON can represent
     what:str='run', # What the file belongs to, see `OwnFiles`
 ):
     "Write `tensors` to `file`, completely or not at all"
