@@ -170,7 +170,7 @@ def test_leaks_are_told(folder, capsys, fast):
     trained = dls.train.items[0]
     shutil.copy(trained, folder/'test/dog/1.png') # in another class
     line = out_of(lambda: loaders(folder, valid_pct=.2, fast=fast), capsys)[1][-1]
-    pair = f"{folder/'test/dog/1.png'}, which is {trained}"
+    pair = f"{folder/'test/dog/1.png'}, the same as {trained}"
     assert line.startswith(f'1 of 6 test images are also training images, such as {pair}')
     (folder/'test/dog/1.png').unlink()
     Image.open(trained).save(folder/'test/dog/1.bmp') # in another format

@@ -141,8 +141,8 @@ def _print_leaks(files, splits, leaks):
     words = dict(valid='validation', test='test')
     counts = [f'{len(o)} of {len(splits[s])} {words[s]} images' for s,o in leaks.items() if o]
     other,own = [printable_path(files[i]) for i in pairs[0]]
-    print_rank0(f"{' and '.join(counts)} are also training images, such as {other}, which is {own}: results on "
-                'them are too optimistic')
+    print_rank0(f"{' and '.join(counts)} are also training images, such as {other}, the same as {own}: results "
+                'on them are too optimistic')
 
 # %% ../../nbs/data/image_dls.ipynb #10614580
 def _usable_device(

@@ -29,7 +29,7 @@ from .batch_share import BatchShare,batch_sizes
 class FileDL(TfmdDL):
     "A loader that opens images one by one"
     def create_batch(self,
-        b:list, # Items; the first part of each is an image
+        b:list, # Items; the first element of each is an image
     )->tuple: # Batch
         if not self.prebatched and isinstance(b[0], tuple): check_same_size(o[0].shape[-2:] for o in b)
         return super().create_batch(b)
@@ -74,8 +74,8 @@ class CachedDL(TfmdDL):
     def __init__(self,
         dataset=None, # fastai `Datasets` of image files
         images:DecodedImages|None=None, # Their pixels; `None` decodes them at the first batch
-        at_once:int=1, # Images that go through the batch transforms together, if more than a batch
-        part:BatchShare=_ALONE, # Which part of each batch to load
+        at_once:int=1, # Number of images that go through the batch transforms together, if more than a batch
+        part:BatchShare=_ALONE, # Which share of each batch to load
         num_workers:int=0, # Ignored: batches are gathered in the main process
         **kwargs, # Passed on to `TfmdDL`
     ):
@@ -167,7 +167,7 @@ def __iter__(self:CachedDL):
 # %% ../../nbs/data/loaders.ipynb #84b8c728
 @contextmanager
 def _seeded(seed):
-    "Seed the CPU's generators, and restore them; worker processes must not touch a GPU's"
+    "Seed the CPU's generators, and restore them; worker processes must not touch the GPU's"
     of_python = random.getstate()
     of_numpy = np.random.get_state()
     of_torch = torch.get_rng_state()
@@ -182,11 +182,11 @@ def _seeded(seed):
 
 # %% ../../nbs/data/loaders.ipynb #25fd2263
 class ShareDL(FileDL):
-    "A loader of a part of each batch of another loader, image by image"
+    "A loader of a share of each batch of another loader, image by image"
     def __init__(self,
         dataset=None, # fastai `Datasets`
         whole:TfmdDL|None=None, # The other loader
-        part:BatchShare=_ALONE, # Which part of each batch to load
+        part:BatchShare=_ALONE, # Which share of each batch to load
         **kwargs, # Passed on to `TfmdDL`
     ):
         self.whole,self.part = whole,part
@@ -228,9 +228,9 @@ class ShareDL(FileDL):
 # %% ../../nbs/data/loaders.ipynb #6980c72d
 def share_of(
     dl:TfmdDL, # Loader of whole batches
-    part:BatchShare, # Which part of each batch to load
-)->TfmdDL: # Loader of the part, shuffled like `dl`
-    "Make a loader of a part of each batch"
+    part:BatchShare, # Which share of each batch to load
+)->TfmdDL: # Loader of the share, shuffled like `dl`
+    "Make a loader of a share of each batch"
     size = len(part.own(dl.bs))
     if not size:
         n = part.world_size

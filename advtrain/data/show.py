@@ -37,7 +37,7 @@ def _check_options(
     seed, # Seed, as given
     figsize, # Size of the figure, as given
 )->tuple: # `n`, `seed` and `figsize`
-    "Check the options that all pictures of training images share"
+    "Check the options that all figures of training images share"
     if not isinstance(dls, DataLoaders):
         raise TypeError(f'dls must be `DataLoaders`, such as `image_dls` makes, not {short_repr(dls)}')
     if not len(dls.train.items): raise ValueError('these loaders have no training images to show')
@@ -56,7 +56,7 @@ def show_augmented(
     dls:DataLoaders, # Loaders; the image comes from the training set
     index:int=0, # Index into the training set
     n:int=15, # How often to transform the image
-    seed:int=0, # Seed of the draws
+    seed:int=0, # Seed of the augmentation
     figsize:tuple|None=None, # Width and height, inches
 )->Figure: # The original, then `n` versions of it
     "Show a training image, and what training makes of it"
@@ -102,7 +102,7 @@ def show_transforms(
     dls:DataLoaders, # Loaders; the image comes from the training set
     index:int=0, # Index into the training set
     n:int=8, # How often to apply each transform
-    seed:int=0, # Seed of the draws
+    seed:int=0, # Seed of the augmentation
     figsize:tuple|None=None, # Width and height, inches
 )->Figure: # A row per transform
     "Show what each transform of the training augmentation does by itself"
@@ -124,7 +124,7 @@ def show_transforms(
 def show_classes(
     dls:DataLoaders, # Loaders
     n:int=8, # Images per class
-    augmented:bool=True, # Show training images as training sees them? Otherwise any images, as they are
+    augmented:bool=True, # Show training images as training sees them? Otherwise random images, as they are
     seed:int=0, # Seed of the images and augmentations
     figsize:tuple|None=None, # Width and height, inches
 )->Figure: # A row per class if augmented, else a grid of random images

@@ -167,14 +167,14 @@ def _apply_to_group(
     x:torch.Tensor, # Batch, shape (images, height, width, channels)
     f, # Function of images and of `whole`
     everywhere:np.ndarray, # Positions of the group's images in the whole batch
-    here:np.ndarray, # Positions in `x` of those it has
-    whole:tuple|None, # Images in the whole batch, and positions of those in `x`; `None` if it has all
+    here:np.ndarray, # Positions in `x` of the group's images
+    whole:tuple|None, # Images in the whole batch, positions of those in `x`; `None` if `x` has all
 )->torch.Tensor: # The images at `here`, after `f`
     "Apply `f` to the images of a group"
     if whole is None: return f(x.index_select(0, like_tensor(here, x)))
     _,places = whole
     n = len(everywhere)
-    if not len(here): # use a black one, since we draw for the others as well
+    if not len(here): # use a black one, because we draw parameters for the others as well
         return f(torch.zeros_like(x[:1]), whole=(n, np.array([0])))[:0]
     return f(x.index_select(0, like_tensor(here, x)), whole=(n, np.searchsorted(everywhere, places[here])))
 
@@ -190,7 +190,7 @@ def _in_groups(
     x:torch.Tensor, # Batch, shape (images, height, width, channels)
     group:np.ndarray, # Group of each image of the whole batch, shape (images,)
     fs:list, # Function for the images of group 0, of group 1, …
-    whole:tuple|None=None, # Images in the whole batch, and positions of those in `x`; `None` if it has all
+    whole:tuple|None=None, # Images in the whole batch, positions of those in `x`; `None` if `x` has all
 )->torch.Tensor: # Batch, in the same order
     "Apply to each group of images its own function"
     if whole is None: group_here = group
@@ -210,9 +210,9 @@ def augment_batch(
     transform, # albumentations transform or composition
     x:torch.Tensor, # Batch, shape (images, height, width, channels), uint8 or floats in [0, 1]
     rng:np.random.Generator, # Random generator
-    whole:tuple|None=None, # Images in the whole batch, and positions of these in it; `None` if they are all
+    whole:tuple|None=None, # Images in the whole batch, positions of those in `x`; `None` if `x` has all
 )->torch.Tensor: # Batch
-    "Apply `transform` to a batch, to each image with probability `p` and its own draws"
+    "Apply `transform` to a batch, to each image with probability `p` and separate random parameters"
     if not len(x): return x
     if transform.p>=1: return _augment_all(transform, x, rng, whole)
     happens = (rng.random(_n_images(x, whole))<transform.p).astype(int)
@@ -224,7 +224,7 @@ def _unchanged(x, whole=None): return x
 def _augment_all(transform, x, rng, whole=None):
     if whole is None: return apply_params(transform, x, draw_params(transform, x, rng))
     n,places = whole
-    unseen = x.new_empty((n,*x.shape[1:]), device='meta') # draws see the shape and type of the batch, not its pixels
+    unseen = x.new_empty((n,*x.shape[1:]), device='meta') # parameters need the batch's shape and type, not its pixels
     drawn = draw_params(transform, unseen, rng)
     return apply_params(transform, x, _of_rows(drawn, places))
 
@@ -264,8 +264,8 @@ _KNOWN_OPTIONS = dict( # option -> values with a batch form; the first stands fo
 
 def batch_lacks(
     transform, # albumentations transform or composition
-)->str|None: # Transform, or its option, without a batch form; `None` if all have one
-    "Name the part of `transform` that has no batch form"
+)->str|None: # Such as 'GaussianBlur'; `None` if all have a batch form
+    "Find the transform in `transform`, or its option, that has no batch form"
     kind = type(transform)
     if kind in (A.Compose,A.Sequential,A.OneOf,A.SomeOf):
         return next((o for o in map(batch_lacks, transform.transforms) if o), None)
@@ -301,7 +301,7 @@ class BatchAlbumentations(AlbumentationsTransform):
     def encodes(self,
         x:TensorImage, # Batch, uint8 or floats in [0, 1], shape (images, channels, height, width)
     )->TensorImageBase: # The same; if the `Compose` normalises, floats that `IntToFloatTensor` leaves alone
-        whole = vars(x).pop('share', None) # set by a loader of a part of each batch
+        whole = vars(x).pop('share', None) # set by a loader of a share of each batch
         if self.aug is None: return x
         _check_range(x)
         images = x.as_subclass(torch.Tensor).permute(0,2,3,1)
