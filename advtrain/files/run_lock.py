@@ -44,7 +44,7 @@ _held = set() # process, thread and folder; a forked process takes its own lock
 @contextmanager
 def run_lock(
     folder:str|Path, # A run's folder, which need not exist yet
-    wait:bool=False, # Wait for another process? Otherwise its lock is a `BlockingIOError`
+    wait:bool=False, # Wait for another process? Otherwise raise a `BlockingIOError`
 ):
     "Lock a folder against other processes; the same thread may enter again"
     key = os.getpid(),threading.get_ident(),str(Path(folder).resolve())
