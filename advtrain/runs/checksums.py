@@ -18,7 +18,7 @@ PAGES = 'report.html','README.md' # made from the other files, and can be rewrit
 
 def is_finished(
     folder:str|Path, # Any folder
-)->bool: # Also `True` for a run that has lost a file since
+)->bool: # Also `True` if the run has lost files since it finished
     "Check whether `folder` holds a finished run"
     return any((Path(folder)/o).is_file() for o in (CHECKSUMS,'metrics.json'))
 

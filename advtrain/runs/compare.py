@@ -45,7 +45,7 @@ def _check_fingerprints(folder_a, folder_b, a, b):
 
 # %% ../../nbs/runs/compare.ipynb #6d3ed9d4
 def _unique_names(runs):
-    "Name the runs; runs with the same name get their folders added"
+    "Name the runs; if runs share a name, their folders are added"
     names = [r.experiment.name for r in runs]
     names = [n if names.count(n)==1 else f'{n} ({r.folder})' for n,r in zip(names, runs)]
     if twice := [n for n in names if names.count(n)>1]: raise ValueError(f'the run {twice[0]} is listed twice')
@@ -113,7 +113,7 @@ def __repr__(self:Comparison): return '\n'.join([str(self.table), *self.sentence
 # %% ../../nbs/runs/compare.ipynb #478783bd
 @patch
 def _number(self:Comparison, run):
-    "Find the number of a run by its name or number"
+    "Find a run's position in the list, from its name or a number"
     if run in self.names: return self.names.index(run)
     if isinstance(run, int) and -len(self.runs)<=run<len(self.runs): return run%len(self.runs)
     raise ValueError(f"no run {run!r}: choose from {', '.join(self.names)}")

@@ -26,7 +26,7 @@ def choice(
     low:float=-HUGE, # Lowest number allowed
     high:float=HUGE, # Highest number allowed
     *,
-    names:tuple=(), # Names or numbers to choose from; empty for all that the type allows
+    names:tuple=(), # Names or numbers to choose from; if empty, any value of the type
     registry:str='', # Dictionary with more names as keys, as 'module:DICTIONARY'
     words:tuple=(), # Words allowed in place of a number
     decides:bool=True, # Does it affect how the network is trained or tested?
@@ -159,7 +159,7 @@ class Experiment:
     fraction:float = choice(1., 'Fraction of the training images to use, the same for each class', ABOVE_0, 1)
     watch:str = choice('valid', names=('valid','test'),
         meaning='Split to watch for lr drops and the best epoch: valid, or test as the references did')
-    flip_tta:bool = choice(False, 'Also test with each image averaged with its mirror image')
+    flip_tta:bool = choice(False, 'Also test with predictions averaged over each image and its mirror image')
     seed:int = choice(42, 'Seed of the split, the initial weights, the order and the augmentations', low=0)
     n_images:int = choice(20, 'Images in each figure of right or wrong predictions', low=1, decides=False)
     layers:tuple = choice(('layer1','layer2','layer3','layer4'), decides=False,

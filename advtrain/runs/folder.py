@@ -102,7 +102,7 @@ def _table_row(o, choices):
 
 # %% ../../nbs/runs/folder.ipynb #1dcccded
 def _run_folders(folder):
-    "Find the folders of runs, including finished ones without their choices"
+    "Find the folders of runs, including finished runs that have lost their experiment.toml"
     found = [o for o in folder.iterdir() if (o/'experiment.toml').is_file() or is_finished(o)]
     return sorted(found, key=lambda o: natural_key(o.name))
 

@@ -91,7 +91,7 @@ class _RunLog(RunCallback):
 # %% ../../nbs/runs/logs.ipynb #eda076ef
 @patch
 def _begin(self:_RunLog, rows, n, name):
-    "Open the log, which has `n` rows if it exists, and write the others"
+    "Open the log, which has `n` rows if it exists, and write the remaining ones"
     goes_on = bool(rows) and self._has_log()
     n = max(n-self._n_rewritten, 0) if goes_on else 0
     self.writer = self._open(n, goes_on)

@@ -97,7 +97,7 @@ def _about_network(self:Run):
 def to_onnx(self:Run,
     file:str|Path|None=None, # File to write; `None` for `network.onnx` in the run's folder
 )->Path: # The written file
-    "Export the run's network as ONNX, from decoded images to logits, if its check succeeds"
+    "Export the run's network as ONNX, from decoded images to logits, if it passes the check"
     onnx,_,_ = [import_extra(o, 'onnx') for o in ('onnx','onnxscript','onnxruntime')]
     own = OwnFiles(self.folder) if file is None else OwnFiles(Path(file).parent, 'onnx')
     file = Path(file or self.folder/'network.onnx')

@@ -26,7 +26,7 @@ NAME_COLUMNS = 'path','actual','predicted' # columns of the predictions with nam
 def escape_formulas(
     names, # Series of texts
 ): # Series to write as CSV
-    "Put a quote before texts that a spreadsheet would compute"
+    "Put a quote before texts that a spreadsheet would run as formulas"
     return names.mask(names.str.match(r"[=+\-@\t\r']"), "'"+names)
 
 def unescape_formulas(

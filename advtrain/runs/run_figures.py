@@ -87,7 +87,7 @@ def _wrong_layers(run):
 @picture('Right predictions of lowest loss')
 def _correct(run): return run.interp.plot_predictions(run.right) if len(run.right) else None
 
-@picture('Where the network looked, the same right predictions')
+@picture('The same right predictions: where the network looked')
 def _correct_gradcam(run): return _maps(run, run.right)
 
 def _maps(run, rows, against=None):
