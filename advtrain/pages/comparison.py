@@ -27,7 +27,7 @@ def comparison_gallery(
     room:int=4_000_000, # Size of the whole gallery, in bytes
     n_maps:int=200, # Most images with heat maps
 )->dict: # Data for the page's script
-    "Build a gallery of the images that a run got wrong, the largest changes in loss first"
+    "Build a gallery of the images that at least one run got wrong, the largest changes of loss first"
     c = comparison
     pairs = combinations(range(len(c.runs)), 2)
     kinds = [c.flipped(a, b, change).index for a,b in pairs for change in CHANGES[1:]]

@@ -25,19 +25,19 @@ from .charts import PALETTE,SPAN,colours,curve_charts,seed_intervals
 
 # %% ../../nbs/pages/index.ipynb #b30b0196
 def _sort_key(v):
-    "Sort choices: numbers first"
+    "Make a key to sort choices by: numbers come first"
     if isinstance(v, (int,float)) and not isinstance(v, bool): return 0,v
     return 1,natural_key(choice_text(v))
 
 # %% ../../nbs/pages/index.ipynb #68180235
 def _choice_cells(exp, names):
-    "Give text and value of some choices"
+    "Return text and sort value of some choices"
     if not exp: return {k: ('',None) for k in names}
     choices = {k: getattr(exp, k) for k in names}
     return {k: (choice_text(v),_sort_key(v)) for k,v in choices.items()}
 
 def _result_cells(o):
-    "Give text and value of the results so far"
+    "Return text and sort value of the results so far"
     m = o.metrics
     n_epochs = len(o.history)
     of = getattr(o.exp, 'epochs', None)
@@ -52,14 +52,14 @@ def _result_cells(o):
     }
 
 def _cells(o, differ):
-    "Give text and value of each column of a run, in the order of the page"
+    "Return text and sort value of each column of a run, in the order of the page"
     name = {'run': (o.name,natural_key(o.name)), 'state': (o.state,list(STATES).index(o.state))}
     choices = _choice_cells(o.exp, [k for k in differ if k!='epochs'])
     return name | choices | _result_cells(o) | {'reason': (o.reason,natural_key(o.reason))}
 
 # %% ../../nbs/pages/index.ipynb #d6c4195d
 _WORDS = 'run','state','reason' # columns of text, even if they hold numbers
-_TITLES = {'watched accuracy': 'validation accuracy'} # column -> title, if another one
+_TITLES = {'watched accuracy': 'validation accuracy'} # column -> title, where they differ
 
 def _column(name, cells):
     "Prepare a column for the template"
@@ -79,7 +79,7 @@ def table_columns(
 
 # %% ../../nbs/pages/index.ipynb #8dd5a6b0
 def _configuration_cells(o):
-    "Give the texts of a row of the table of configurations"
+    "Return the texts of a row of the table of configurations"
     r = o.row
     n = len(o.seeds)
     sd = f" ± {100*r['sd']:.2f}" if n>1 else ''
@@ -140,7 +140,7 @@ def _curve_line(o):
     return f"{o.name}: best {percent(o.watched_accuracy, 2)} at epoch {o.best['epoch']}, {epochs}, {o.state}"
 
 def _lines(runs):
-    "Give each run's name, colour, line about its curve, and address of its page"
+    "Return each run's name, its colour, a line about its curve, and the address of its page"
     n_groups = len(runs.groups)
     palette = colours(n_groups) + ['var(--soft)'] # the last is for runs whose choices can't be read
     def _line(o):
