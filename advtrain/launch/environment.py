@@ -65,7 +65,7 @@ _PACKAGES = 'fastai','torch','torchvision','albumentations','numpy','matplotlib'
 
 def environment(
     learn, # Learner with loaders from `image_dls`
-)->dict: # What JSON can hold
+)->dict: # Values that JSON can hold
     "Collect what you need to repeat a run"
     dls = learn.dls
     source = Path(dls.source)

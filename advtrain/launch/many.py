@@ -42,7 +42,7 @@ def _check_experiments(experiments):
     names = [o.name for o in experiments]
     if not names: raise ValueError('no experiments to run: pass a list of Experiments')
     taken = [o for o in names if o.casefold() in _TAKEN]
-    if taken: raise ValueError(f"a run can't be named {taken[0]}, a name that their folder needs: choose another one")
+    if taken: raise ValueError(f"a run can't be named {taken[0]}, because the folder of the runs uses that name: choose another one")
     twice = sorted({n for n in names if names.count(n)>1})
     if twice: raise ValueError(f"two experiments are named {', '.join(twice)}: give each a different name")
     return experiments
@@ -92,7 +92,7 @@ def attempt(
 def pack_entries(
     experiments:list, # Experiments to run
 )->bytes: # For `register_entries`
-    "Pack the registry entries that experiments use, yours included; an error names one that can't be packed"
+    "Pack the registry entries that experiments use, yours included; raise an error if one can't be packed"
     used = {part for o in experiments for part in o.from_registries}
     packed = []
     for registry,name in sorted(used):
@@ -108,7 +108,7 @@ def register_entries(
     entries:bytes, # From `pack_entries`
 ):
     "Add another process's entries to the registries of this one"
-    sys.path[:],packed = cloudpickle.loads(entries) # their modules are found where they were
+    sys.path[:],packed = cloudpickle.loads(entries) # so this process finds the modules that they import
     for module,dictionary,name,value in packed:
         getattr(import_module(module), dictionary)[name] = cloudpickle.loads(value)
 
@@ -195,7 +195,7 @@ def run_many(
     experiments, # `Experiment`s with different names, such as from `grid`
     data:str|Path, # Folder of classes, see `image_dls`
     out:str|Path, # Folder for the runs, one folder each, and `index.html`
-    jobs:int=1, # Number of runs at once; more than one use separate processes
+    jobs:int=1, # Number of runs at once; if more than 1, each run has a process to itself
     retry_failed:bool=False, # Run again what failed in an earlier call?
     log:tuple=(), # Other tools to log to, names in `LOGS`
     **kwargs, # Passed on to `image_dls`

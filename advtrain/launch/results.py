@@ -19,7 +19,7 @@ from ..runs.run import NAME_COLUMNS,escape_formulas
 
 # %% ../../nbs/launch/results.ipynb #8eacfac3
 def to_json(
-    obj, # What JSON can hold
+    obj, # Object that JSON can hold
 )->str: # Indented, with a newline at the end
     "Format an object as JSON"
     return json.dumps(obj, indent=2, ensure_ascii=False)+'\n'

@@ -63,7 +63,7 @@ def _prepare(own, overwrite):
 
 # %% ../../nbs/launch/runner.ipynb #75cc9668
 def _same_run(exp, out):
-    "Is there a run of `exp` in `out`? Raise a `ValueError` that names the choices if they differ"
+    "Is there a run of `exp` in `out`? Raise a `ValueError` that lists the choices that differ"
     file = Path(out)/'experiment.toml'
     own = OwnFiles(out)
     if file.is_file() and own.state(file.name)!='cut':

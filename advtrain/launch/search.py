@@ -40,7 +40,7 @@ class ReportTrial(RunCallback):
     passive = True # every reported epoch has been saved
     def __init__(self,
         trial, # Optuna trial
-        reported:set, # Epochs reported before its process died
+        reported:set, # Epochs reported before the trial was resumed
     ): self.trial,self.reported,self.pruned = trial,reported,False
 
     def after_epoch(self):
@@ -215,7 +215,7 @@ def _check_search(exp, space, trials, heartbeat, storage, study):
     for k,v in dict(storage=storage, study=study).items(): check_text(k, v)
     if not isinstance(exp, Experiment): refuse('exp', 'an Experiment, such as those in EXPERIMENTS', exp, TypeError)
     if not isinstance(space, dict):
-        refuse('space', 'a dictionary of fields and where they are searched', space, TypeError)
+        refuse('space', 'a dictionary of fields and the values to search', space, TypeError)
 
 # %% ../../nbs/launch/search.ipynb #10d07dab
 @delegates(image_dls, but=DATA_CHOICES)

@@ -94,7 +94,7 @@ def without_secrets(
 
 # %% ../../nbs/launch/study.ipynb #15e960ba
 def _sampler_or_pruner(module, what):
-    "Get a sampler or pruner, made if it's given by name"
+    "Return a sampler or pruner; a name creates one"
     if not isinstance(what, str): return what
     names = [o for o in module.__all__ if o.endswith(('Sampler','Pruner')) and not o.startswith('Base')]
     kind = module.__name__.split('.')[-1][:-1]
@@ -142,7 +142,7 @@ def open_study(
 
 # %% ../../nbs/launch/study.ipynb #5d269187
 class StudyLock:
-    "Let one process at a time in: a lock of PostgreSQL, or else a lock in the folder"
+    "Let in one process at a time, with a lock in PostgreSQL or in the folder"
     def __init__(self,
         engine, # SQLAlchemy's engine of the database
         folder:Path, # Folder of the search
@@ -193,8 +193,8 @@ def requeue_lost(
 # %% ../../nbs/launch/study.ipynb #9005e363
 def count_trials(
     study, # Optuna study
-)->tuple: # Numbers of trials over, running, and waiting
-    "Count the trials of a study, a retried one once"
+)->tuple: # Numbers of trials that are over, running and waiting
+    "Count the trials of a study; a retried one counts once"
     trials = study.get_trials(deepcopy=False)
     queued = {n for o in trials for n in _earlier_tries(o)}
     states = [o.state.name for o in trials if o.number not in queued]
