@@ -77,7 +77,7 @@ def _list_presets():
 
 # %% ../../nbs/cli/commands.ipynb #9667598a
 def _run(args, exp, argv):
-    "Run an experiment; an interruption names the command that resumes it"
+    "Run an experiment; if it's interrupted, say which command resumes it"
     print(printable(_what_comes(args, exp)), flush=True)
     try:
         from advtrain.all import run_experiment
@@ -118,7 +118,7 @@ def _records(table):
     return json.loads(table.reset_index().to_json(orient='records'))
 
 def _run_grid(args, exps):
-    "Run experiments; give the sentences about their configurations, and the page"
+    "Run experiments; return the sentences about their configurations, and the page"
     from advtrain.all import run_many
     out = args.out or Path('runs')/f'{find_preset(args).name}-grid'
     runs = run_many(exps, find_data(args), out, args.jobs, args.retry_failed, args.log, **loading_options(args))
@@ -160,7 +160,7 @@ def _space(text):
 
 # %% ../../nbs/cli/commands.ipynb #2380a913
 def _search(args, exp, space):
-    "Search; give the result of the best trial and its choices"
+    "Search; return the result of the best trial and its choices"
     from advtrain.all import search
     from advtrain.pages.report import result_line
     out = args.out or Path('runs')/f'{exp.name}-search'
@@ -207,7 +207,7 @@ def advtrain_search(
 
 # %% ../../nbs/cli/commands.ipynb #a0b67855
 def _compare(args):
-    "Compare runs; give their table, what the tests say, and the page"
+    "Compare runs; return their table, what the tests say, and the page"
     from advtrain.all import compare_runs,write_comparison
     c = compare_runs(args.folders)
     page = write_comparison(c, args.out).resolve()
@@ -295,7 +295,7 @@ def _prediction_line(r):
 
 # %% ../../nbs/cli/commands.ipynb #0851aac0
 def _predict(args):
-    "Classify images; give a line and a row for each"
+    "Classify images; return a line and a row for each"
     from advtrain.all import Run
     from advtrain.files.own_files import OwnFiles
     run = Run(args.run)
