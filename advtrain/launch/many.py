@@ -42,7 +42,7 @@ def _check_experiments(experiments):
     names = [o.name for o in experiments]
     if not names: raise ValueError('no experiments to run: pass a list of Experiments')
     taken = [o for o in names if o.casefold() in _TAKEN]
-    if taken: raise ValueError(f"a run can't be named {taken[0]}, because the folder of the runs uses that name: choose another one")
+    if taken: raise ValueError(f"a run can't be named {taken[0]}, a name that run_many uses itself: choose another one")
     twice = sorted({n for n in names if names.count(n)>1})
     if twice: raise ValueError(f"two experiments are named {', '.join(twice)}: give each a different name")
     return experiments
