@@ -212,7 +212,7 @@ class FolderSplitter:
     "Split files into train, valid and test by their folders, and hold out splits without a folder"
     def __init__(self,
         valid_pct:float=0.1, # Fraction of each class's training images held out for a split without a folder
-        watch:str='valid', # What training watches: 'valid', or 'test' as the references did
+        watch:str='valid', # What training watches: 'valid', or 'test', whose results are too good
         seed:int=42, # The same seed holds out the same images
         fraction:float=1., # Fraction of each class's training images to use, above 0, up to 1
     ):

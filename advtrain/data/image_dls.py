@@ -79,7 +79,7 @@ def image_block(
     size:int=32, # Side of the images, pixels
     stats:tuple|None=None, # Mean and standard deviation of each channel in [0, 1]; `None` leaves images in [0, 1]
     valid_pct:float=0.1, # Fraction of each class's training images held out for a split without a folder
-    watch:str='valid', # What training watches: 'valid', or 'test' as the references did
+    watch:str='valid', # What training watches: 'valid', or 'test', whose results are too good
     seed:int=42, # The same seed holds out the same images
     on_error:str='raise', # What to do with unreadable images: 'raise' or 'skip'
     vocab:list|None=None, # Class names; `None` takes those of the training images
@@ -221,7 +221,7 @@ class ImageDataLoaders(fastai.vision.data.ImageDataLoaders):
         *loaders, # `train`, `valid` and, if there are test images, `test`
         path:str|Path='.', # Where fastai's learners save files
         device=None, # Device of the batches; `None` keeps the loaders' devices
-        watch:str='valid', # What training watches: 'valid', or 'test' as the references did
+        watch:str='valid', # What training watches: 'valid', or 'test', whose results are too good
         source:Path|None=None, # Folder of the images
         stats:tuple|None=None, # Mean and standard deviation of each channel in [0, 1], used to normalise
         fast:bool=False, # Are all images decoded, and augmented in whole batches?
@@ -254,7 +254,7 @@ def image_dls(
     size:int=32, # Side of the images, pixels
     bs:int=128, # Batch size
     valid_pct:float=0.1, # Fraction of each class's training images held out for a split without a folder
-    watch:str='valid', # What training watches: 'valid', or 'test' as the references did
+    watch:str='valid', # What training watches: 'valid', or 'test', whose results are too good
     seed:int=42, # The same seed holds out the same images
     device=None, # Device of the batches; `None` is fastai's default device
     num_workers:int|None=None, # Worker processes if images are loaded file by file; `None`: 0 on a CPU, else up to 8

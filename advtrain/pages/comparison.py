@@ -17,6 +17,7 @@ from ..checks import check_path
 from ..stats import interval_words,p_words,percent
 from ..figures import png_bytes
 from ..files.own_files import OwnFiles
+from ..runs.folder import choice_text
 from ..runs.compare import CHANGES,Comparison,compare_runs
 from .html import html_table,image_url,render_with_gallery
 from .gallery import gallery_data
@@ -39,7 +40,7 @@ def comparison_gallery(
 def _runs_table(c):
     "Format the table of runs for the page"
     t = c.table.reset_index()
-    choices = t.loc[:, :'test_accuracy'].iloc[:, :-1]
+    choices = t.loc[:, :'test_accuracy'].iloc[:, :-1].map(choice_text)
     results = {
         'test accuracy': t.test_accuracy.map(percent),
         '95 % interval': [interval_words(r.low, r.high) for r in t.itertuples()],

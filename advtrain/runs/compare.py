@@ -152,13 +152,15 @@ def plot_history(self:Comparison,
     "Plot the watched losses and accuracies of all runs"
     fig,axs = new_figure(1, 2, figsize)
     losses,accuracies = axs[0]
+    splits = {o.experiment.watch for o in self.runs}
+    watched = {'valid': 'validation', 'test': 'test'}[splits.pop()] if len(splits)==1 else 'validation or test'
     for name,run in zip(self.names, self.runs):
         h = run.history
         style = dict(marker='o' if len(h)<15 else None, markersize=3, label=short(name, 40))
         losses.plot(h.epoch, h.valid_loss, **style)
         accuracies.plot(h.epoch, 100*h.valid_acc, **style)
-    losses.set_ylabel('loss on the watched images')
-    accuracies.set_ylabel('accuracy on the watched images, %')
+    losses.set_ylabel(f'{watched} loss')
+    accuracies.set_ylabel(f'{watched} accuracy, %')
     for ax in axs[0]:
         ax.set_xlabel('epoch')
         ax.xaxis.get_major_locator().set_params(integer=True)

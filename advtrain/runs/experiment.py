@@ -158,7 +158,7 @@ class Experiment:
     valid_pct:float = choice(.1, 'Fraction of the training images to hold out for validation', ABOVE_0, BELOW_1)
     fraction:float = choice(1., 'Fraction of the training images to use, the same for each class', ABOVE_0, 1)
     watch:str = choice('valid', names=('valid','test'),
-        meaning='Split to watch for lr drops and the best epoch: valid, or test as the references did')
+        meaning='Split to watch for lr drops and the best epoch: valid, or test (its accuracy is then too optimistic)')
     flip_tta:bool = choice(False, 'Also test with predictions averaged over each image and its mirror image')
     seed:int = choice(42, 'Seed of the split, the initial weights, the order and the augmentations', low=0)
     n_images:int = choice(20, 'Images in each figure of right or wrong predictions', low=1, decides=False)

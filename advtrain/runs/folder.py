@@ -153,6 +153,9 @@ def _sentence(r, n):
         f"95 % interval of the mean {interval_words(r['low'], r['high'])})")
 
 @patch
-def _repr_html_(self:Runs): return self.configurations._repr_html_() + self.table._repr_html_()
+def _repr_html_(self:Runs):
+    "Show what fits the page: `table` has the rest"
+    left_out = ['low','high','test_correct','test_images','seconds'] + ['reason']*(not any(self.table.reason))
+    return self.configurations.round(3)._repr_html_() + self.table.drop(columns=left_out).round(3)._repr_html_()
 @patch
 def __repr__(self:Runs): return '\n'.join([str(self.table), *self.sentences()])
