@@ -81,14 +81,17 @@ def test_each_turn_is_listed_in_contributing(prose_tool):
 def test_a_turn_is_found_wherever_it_stands(prose_tool, tmp_path):
     texts = {
         'a.md': 'Fine.\n\n| here | it is no\nvalid | table |',
-        'b.py': 'def f():\n    "Made anew"\n    raise ValueError(f"{1} is no number")\nanew = 1\n',
+        'b.py': 'def f():\n    "Made anew"\n    raise ValueError(f"{1} is " "no number")\nanew = 1\n# in\n# vain',
         'c.ipynb': json.dumps(dict(cells=[
             dict(cell_type='markdown', source=['Learnt by heart']), dict(cell_type='code', source=['f() # at will'])]))}
     found = []
     for name,text in texts.items():
         (tmp_path/name).write_text(text)
         found += [turn for turn,_ in prose_tool.places(tmp_path/name)]
-    assert sorted(found)==['anew','at will','by heart','is no number','is no valid']
+    assert sorted(found)==['anew','at will','by heart','in vain','is no number','is no valid']
+    (tmp_path/'d.ipynb').write_text('')
+    with pytest.raises(SystemExit, match="d.ipynb isn't a notebook"): prose_tool.prose(tmp_path/'d.ipynb')
+    with pytest.raises(SystemExit, match='nowhere: no document'): prose_tool.chosen([str(tmp_path/'nowhere')])
 
 def test_sentences_are_short(prose_tool):
     said = prose_tool.measured(prose_tool.written())

@@ -352,7 +352,7 @@ def test_one_odd_folder_stops_no_other_run(few, run, tmp_path):
         runs = run_many([EXP.replace(name=o) for o in ('mine','b')] + [EXP.replace(width=5)], few, tmp_path)
     assert runs.table.state['b']=='finished' and (tmp_path/'mine'/'experiment.toml').read_text()=='physics = 3'
     for name in ('index.html','Figures','.advtrain'):
-        with pytest.raises(ValueError, match='their folder needs'): run_many([EXP.replace(name=name)], few, tmp_path)
+        with pytest.raises(ValueError, match="can't be named"): run_many([EXP.replace(name=name)], few, tmp_path)
 
 def test_an_open_run_does_not_mix_with_the_one_that_replaced_it(few, run, monkeypatch):
     opened = Run(run)

@@ -251,9 +251,9 @@ def speed_rows():
         ratio(step, 'ratios', 'bare', 'speed', digits=2),'python benchmarks/step.py')
     ours,theirs = both('pipeline.json', 'images/s', speeds, 'advtrain, fast', 'fastai, tutorial transform, 0 workers')
     best = ratio('pipeline.json', 'ratios', 'fast / best of the others with 2 workers', digits=0)
-    yield ('augmented batches, one core',ours,f'{theirs}, fastai with albumentations',
+    yield ('augmented batches, one core, decoded once',ours,f'{theirs}, fastai with albumentations, decoding each time',
         ratio('pipeline.json', 'ratios', 'fast / fastai with 0 workers', digits=0)
-        +(best and f' (torchvision, 2 workers: {best})'),'python benchmarks/pipeline.py')
+        +(best and f' (fastest of 3 peers, 2 workers: {best})'),'python benchmarks/pipeline.py')
     ours,theirs = both('gradcam.json', 'ms', ('four_layers','ms'), 'advtrain, fp32', 'pytorch-grad-cam')
     torch_cam = ratio('gradcam.json', 'four_layers', 'ratios', 'advtrain, fp32 / torch-cam', digits=2)
     yield ('heat maps of 20 images at 4 layers, fp32',ours,f'{theirs}, pytorch-grad-cam',
@@ -266,7 +266,7 @@ def speed_rows():
 def notes():
     "What the six results mean"
     gpu = '' if any('gpu' in o['machine'] for o in files()) else ' **Nothing was measured on a GPU.**'
-    return (f'{machine()} Medians of two or more rounds.{gpu}\n\n'
+    return (f'{machine()} Speeds are medians of two or more rounds.{gpu}\n\n'
         '(a) Not the same conditions: we used a JPEG copy of CIFAR-10, standardised weights and one seed, and chose '
         'the epoch on the validation split. The solution had two advantages: the original images, and an epoch chosen '
         'on the test set.')

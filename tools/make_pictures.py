@@ -5,7 +5,7 @@
 
 It takes some minutes. Chromium is `/usr/bin/chromium`, or what `ADVTRAIN_CHROMIUM` names.
 """
-import argparse,html,io,os,subprocess,sys,tempfile
+import argparse,html,io,os,shutil,subprocess,sys,tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -178,10 +178,11 @@ def main():
     runs = list(make_runs(folder))
     draw_figures(runs[0])
     take_export(folder, runs[0])
-    said = shell(folder, 'quickstart', '--epochs', '3', '--overwrite')
+    shutil.rmtree(folder/'runs', ignore_errors=True) # of an earlier call
+    said = shell(folder, 'quickstart', '--epochs', '3')
     with opened_browser() as browser:
         take_pages(browser, runs, folder)
-        take_terminal(browser, [('advtrain_run quickstart --epochs 3 --overwrite', said)], folder)
+        take_terminal(browser, [('advtrain_run quickstart --epochs 3', said)], folder)
         animate(browser, runs[0])
 
 if __name__=='__main__': main()

@@ -3,7 +3,7 @@ with 1 if a limit is passed.
 
     python tools/prose.py [FILE_OR_FOLDER ...] [--where]     # --where also prints the longest sentences
 """
-import argparse,io,json,re,sys,tokenize
+import argparse,ast,io,json,re,sys,tokenize
 from pathlib import Path
 from statistics import median
 
@@ -37,11 +37,10 @@ AVOIDED = [ # patterns of the turns that CONTRIBUTING lists, with what we say in
 ]
 
 def words_of(markdown):
-    "The words of Markdown: without code, pictures, and addresses of links"
+    "The words of Markdown: without code, tags, and addresses of links and pictures"
     text = re.sub(r'```.*?(```|\Z)', '\n\n', markdown, flags=re.S)
-    text = re.sub(r'<!--.*?-->|<[^<>]+>', '', text, flags=re.S)
-    text = re.sub(r'!\[[^\]]*\]\([^)]*\)', '', text)
-    text = re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', text)
+    text = re.sub(r'<!--.*?-->|</?[a-z][^<>]*>', '', text, flags=re.S)
+    text = re.sub(r'!?\[([^\]]*)\]\([^)]*\)', r'\1', text)
     return re.sub('`[^`]*`', 'CODE', text)
 
 def sentences(markdown):
@@ -54,23 +53,37 @@ def sentences(markdown):
 
 def cells(file):
     "Type and source of a notebook's cells"
-    return [(o['cell_type'],''.join(o['source'])) for o in json.loads(file.read_text(encoding='utf-8'))['cells']]
+    try: found = json.loads(file.read_text(encoding='utf-8'))['cells']
+    except (ValueError, KeyError) as e: raise SystemExit(f"{file} isn't a notebook: {e!r}") from e
+    return [(o['cell_type'],''.join(o['source'])) for o in found]
+
+def strings(tree):
+    "The strings of Python code, docstrings too; the values in f-strings become VALUE"
+    within = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            within |= set(map(id, node.values))
+            yield ''.join(o.value if isinstance(o, ast.Constant) else 'VALUE' for o in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in within:
+            yield node.value
 
 def python_text(source):
-    "Comments and string literals of Python code, without what stands in the braces of f-strings"
+    "Strings and comments of Python code, in parts; all of it if it can't be parsed"
     code = '\n'.join('' if o.lstrip().startswith(('%','!')) else o for o in source.splitlines())
-    try: tokens = list(tokenize.generate_tokens(io.StringIO(code).readline))
-    except (tokenize.TokenError, IndentationError): return code
-    kinds = tokenize.COMMENT,tokenize.STRING,getattr(tokenize, 'FSTRING_MIDDLE', None)
-    return '\n'.join(o.string for o in tokens if o.type in kinds)
+    try:
+        tree = ast.parse(code)
+        comments = [o.string.lstrip('# ') for o in tokenize.generate_tokens(io.StringIO(code+'\n').readline)
+            if o.type==tokenize.COMMENT]
+    except (SyntaxError, ValueError, tokenize.TokenError): return [code]
+    return [*strings(tree), '\n'.join(comments)]
 
 def prose(file):
-    "What people read in a file: the cells of a notebook, or one text"
+    "What people read in a file, in parts"
     if file.suffix=='.ipynb':
-        return [words_of(o) if kind=='markdown' else python_text(o) for kind,o in cells(file)]
+        return [p for kind,o in cells(file) for p in ([words_of(o)] if kind=='markdown' else python_text(o))]
     source = file.read_text(encoding='utf-8')
     if file.suffix=='.md': return [words_of(source)]
-    return [python_text(source) if file.suffix=='.py' else source]
+    return python_text(source) if file.suffix=='.py' else [source]
 
 def places(file):
     "The turns that we avoid in a file: the turn, and the words around it"
@@ -92,7 +105,10 @@ def written():
 def chosen(words):
     "The written files below some files or folders"
     roots = [Path(o).resolve() for o in words]
-    return [o for o in written() if not roots or any(o==r or r in o.parents for r in roots)]
+    files = [o for o in written() if not roots or any(o==r or r in o.parents for r in roots)]
+    unknown = [str(r) for r in roots if not any(o==r or r in o.parents for o in files)]
+    if unknown: raise SystemExit(f"{', '.join(unknown)}: no document there is measured")
+    return files
 
 def measured(files):
     "Sentences of the notebooks among some files"
