@@ -236,7 +236,7 @@ def accuracy_rows():
     ours = f"**{percent(run['test_accuracy'])}**" if run else 'not measured'
     theirs = re.match(r'[\d.]+ %', of_reference(log)[1])[0] if log.is_file() else 'not measured'
     yield ('test accuracy after 40 epochs of CIFAR-10, LayerNorm only',
-        ours,f'{theirs}, a solution of the same exercise (a)','','advtrain_run layernorm-40-ws --data cifar10.tgz')
+        ours,f'{theirs}, a solution to the exercise (a)','','advtrain_run layernorm-40-ws --data cifar10.tgz')
 
 def speed_rows():
     "Five speeds on a CPU: what, advtrain, peer, ratio, command"
@@ -253,7 +253,7 @@ def speed_rows():
     best = ratio('pipeline.json', 'ratios', 'fast / best of the others with 2 workers', digits=0)
     yield ('augmented batches, one core, decoded once',ours,f'{theirs}, fastai with albumentations, decoding each time',
         ratio('pipeline.json', 'ratios', 'fast / fastai with 0 workers', digits=0)
-        +(best and f' (fastest of 3 peers, 2 workers: {best})'),'python benchmarks/pipeline.py')
+        +(best and f' ({best} against the fastest of 3 peers with 2 workers)'),'python benchmarks/pipeline.py')
     ours,theirs = both('gradcam.json', 'ms', ('four_layers','ms'), 'advtrain, fp32', 'pytorch-grad-cam')
     torch_cam = ratio('gradcam.json', 'four_layers', 'ratios', 'advtrain, fp32 / torch-cam', digits=2)
     yield ('heat maps of 20 images at 4 layers, fp32',ours,f'{theirs}, pytorch-grad-cam',
@@ -267,9 +267,9 @@ def notes():
     "What the six results mean"
     gpu = '' if any('gpu' in o['machine'] for o in files()) else ' **Nothing was measured on a GPU.**'
     return (f'{machine()} Speeds are medians of two or more rounds.{gpu}\n\n'
-        '(a) Not the same conditions: we used a JPEG copy of CIFAR-10, standardised weights and one seed, and chose '
-        'the epoch on the validation split. The solution had two advantages: the original images, and an epoch chosen '
-        'on the test set.')
+        '(a) The exercise: a ResNet-18 with no norm but LayerNorm. Conditions differ: we used a JPEG copy of CIFAR-10, '
+        'standardised weights and one seed, and chose the epoch on the validation split. The solution had two '
+        'advantages: the original images, and an epoch chosen on the test set.')
 
 def six():
     "The README's results, as Markdown"
