@@ -70,8 +70,7 @@ _README_ONLY = {
 
 def _sections(run, titles):
     "Group the run's figures under their titles"
-    figures = {k: o for k,o in run.figures().items() if k!='lr_find' or run.experiment.lr=='find'}
-    there = {k: dict(name=k, caption=caption, file=file) for k,(caption,file) in figures.items()}
+    there = {k: dict(name=k, caption=caption, file=file) for k,(caption,file) in run.figures().items()}
     sections = [
         dict(title=title, figures=[there[n] for n in names if n in there])
         for title,names in titles.items()]
