@@ -126,13 +126,13 @@ def field_reader(
     "Make the function that parses the text of an option"
     kind,*others = field_types(field)
     _,read,words = _READERS[kind]
-    def reader(text):
+    def _reader(text):
         if NoneType in others and text=='none': return None
         try: return read(text)
         except ValueError:
             if str in others: return text # the experiment checks the word
             raise argparse.ArgumentTypeError(f'{text!r} is not {words}') from None
-    return reader
+    return _reader
 
 # %% ../../nbs/cli/options.ipynb #51e71a84
 def _help(field):

@@ -46,10 +46,12 @@ class _Frame:
         self.high = high+pad
 
     def x(self, epoch):
+        "Place an epoch from left to right"
         share = (epoch-1)/(self.n_epochs-1) if self.n_epochs>1 else .5
         return _LEFT+8+(_RIGHT-_LEFT-16)*share
 
     def y(self, v):
+        "Place a value from top to bottom"
         y = _BOTTOM-(_BOTTOM-_TOP)*(v-self.low)/(self.high-self.low)
         return min(max(y, -999), 999)
 

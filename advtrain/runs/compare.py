@@ -152,8 +152,7 @@ def plot_history(self:Comparison,
     "Plot the watched losses and accuracies of all runs"
     fig,axs = new_figure(1, 2, figsize)
     losses,accuracies = axs[0]
-    splits = {o.experiment.watch for o in self.runs}
-    watched = {'valid': 'validation', 'test': 'test'}[splits.pop()] if len(splits)==1 else 'validation or test'
+    watched = ' or '.join(sorted({'test' if o.experiment.watch=='test' else 'validation' for o in self.runs}))
     for name,run in zip(self.names, self.runs):
         h = run.history
         style = dict(marker='o' if len(h)<15 else None, markersize=3, label=short(name, 40))

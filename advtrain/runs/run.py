@@ -56,7 +56,10 @@ class Run:
             words = '; '.join(f'{k} {v}' for k,v in self.problems.items())
             warnings.warn(printable(f'{self.folder}: {words}'), stacklevel=2)
 
-    def read(self, name, reader):
+    def read(self,
+        name:str, # File, relative to the run's folder
+        reader, # Function from a path to what the file holds
+    ): # What `reader` returns
         "Read a file with `reader`; raise a `ValueError` with its name if it's damaged"
         if problem := self._problem(name): raise ValueError(f'{self.folder/name} {problem}')
         try: return reader(self._absolute/name)
