@@ -143,7 +143,7 @@ def _help(field):
     return f"{meaning}{': '*bool(names)}{', '.join(names)}".replace('%', '%%')
 
 _GROUPS = dict( # first field of a group -> its title
-    arch='network', augs='training images', epochs='training', valid_pct='splits, tests and figures')
+    arch='network', size='data', augs='augmentation', epochs='training', watch='evaluation')
 
 def _add_choices(parser, many):
     "Add an option for each choice, with one value or many"
@@ -178,7 +178,7 @@ def add_preset(
     parser.add_argument('preset', nargs=nargs, metavar='PRESET',
         help=f"where the choices come from: {', '.join(EXPERIMENTS)} (advtrain_run lists their choices), or a TOML "
         "file such as a run's experiment.toml")
-    group = parser.add_argument_group('data')
+    group = parser.add_argument_group('images')
     group.add_argument('--data', metavar='PATH',
         help='folder with one folder per class (or train/CLASS and test/CLASS), or a tar archive of one; default: '
         "the run's data if PRESET is its experiment.toml, the Fashion-MNIST sample for quickstart, else CIFAR-10")

@@ -126,12 +126,14 @@ class Experiment:
     zero_init:bool = choice(False, 'Initialise the last norm of each block to zero')
     weight_std:bool = choice(False, 'Standardise the weights of convolutions')
     pre_act:bool = choice(False, 'Put norms before convolutions instead of after them')
+    size:int = choice(32, 'Side of the square images, in pixels', low=1)
+    valid_pct:float = choice(.1, 'Fraction of the training images to hold out for validation', ABOVE_0, BELOW_1)
+    fraction:float = choice(1., 'Fraction of the training images to use, the same for each class', ABOVE_0, 1)
     augs:str = choice('cutout', 'Augmentation of the training images, a name in `AUGS`',
         registry='advtrain.data.augment:AUGS',
         names=('cutout','crop_cutout','flip_cutout','crop_flip_cutout','shift_gray','none'))
     hole:int|None = choice(None, low=1,
         meaning="Side of the square that cutout erases, in pixels; if not set, the augmentation's default")
-    size:int = choice(32, 'Side of the square images, in pixels', low=1)
     epochs:int = choice(40, 'Number of epochs', low=1)
     bs:int = choice(128, 'Batch size, over all processes together', low=1)
     lr:float|str = choice(.01, low=ABOVE_0, words=('find',),
@@ -155,12 +157,10 @@ class Experiment:
     min_delta:float = choice(0., 'Plateau: fraction by which the loss must fall to count as lower', 0, BELOW_1)
     precision:str = choice('auto', names=('auto','fp32','bf16','fp16'),
         meaning='Precision of the computation: fp32, bf16, fp16, or auto to suit the hardware')
-    valid_pct:float = choice(.1, 'Fraction of the training images to hold out for validation', ABOVE_0, BELOW_1)
-    fraction:float = choice(1., 'Fraction of the training images to use, the same for each class', ABOVE_0, 1)
+    seed:int = choice(42, 'Seed of the split, the initial weights, the order and the augmentations', low=0)
     watch:str = choice('valid', names=('valid','test'),
         meaning='Split to watch for lr drops and the best epoch: valid, or test (its accuracy is then too optimistic)')
     flip_tta:bool = choice(False, 'Also test with predictions averaged over each image and its mirror image')
-    seed:int = choice(42, 'Seed of the split, the initial weights, the order and the augmentations', low=0)
     n_images:int = choice(20, 'Images in each figure of right or wrong predictions', low=1, decides=False)
     layers:tuple = choice(('layer1','layer2','layer3','layer4'), decides=False,
         meaning='Layers to draw heat maps for; figures of many images use the last one')
