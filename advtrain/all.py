@@ -7,7 +7,10 @@ from .console import *
 from .dist import *
 from .stats import *
 from .figures import *
+from .norms import *
+from .convert_norms import *
 from .models import *
+from .networks import *
 from .files.atomic import *
 from .files.run_lock import *
 from .files.make_once import *

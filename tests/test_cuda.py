@@ -14,7 +14,7 @@ from fastai.callback.core import Callback
 from advtrain.all import (A,Checkpoint,GradCAM,Run,augment_batch,cutout_augs,image_dls,resnet_learner,run_experiment,
                           run_many,set_seed,write_report)
 from advtrain.train.callbacks import RunCallback
-from advtrain.models import LayerNorm,LayerNorm2d
+from advtrain.norms import LayerNorm,LayerNorm2d
 from conftest import tiny
 
 pytestmark = pytest.mark.cuda

@@ -274,13 +274,30 @@ def test_channels_that_may_be_last_are_asked_for(name):
         maps = GradCAM(net, name, channels_last=True)(x, raw=True)[0]
         assert torch.allclose(maps, map_by_hand(net, name, x), rtol=1e-4, atol=1e-7)
 
-def test_tokens_have_no_height_and_width():
-    class Tokens(nn.Module):
-        def forward(self, x): return x.flatten(2).mT
-    class Mean(nn.Module):
-        def forward(self, x): return x.mean(1)
+class Tokens(nn.Module):
+    def forward(self, x): return x.flatten(2).mT
+
+class ClassToken(nn.Module):
+    "A token of zeros before the others"
+    def forward(self, x): return torch.cat([torch.zeros_like(x[:,:1]), x], 1)
+
+class Mean(nn.Module):
+    def forward(self, x): return x.mean(1)
+
+@pytest.mark.parametrize('more', [[],[ClassToken()],[ClassToken(),ClassToken()]])
+def test_tokens_of_patches_become_a_map(more):
+    "The map of tokens is that of the same numbers as a map"
+    net = nn.Sequential(nn.Conv2d(3, 8, 4, 4), Tokens(), *more, nn.GELU(), Mean(), nn.Linear(8, 4))
+    tokens = GradCAM(net, str(2+len(more)))(X, 1, raw=True)
+    as_map = nn.Sequential(net[0], nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), net[-1])
+    n = (X.shape[-1]//4)**2
+    scale = n/(n+len(more)) # the mean has more tokens
+    assert torch.allclose(tokens, scale*GradCAM(as_map, '1')(X, 1, raw=True), rtol=1e-4, atol=1e-7)
+
+def test_tokens_that_form_no_square_are_refused():
     net = nn.Sequential(nn.Conv2d(3, 8, 4, 4), Tokens(), nn.LayerNorm(8), Mean(), nn.Linear(8, 4))
-    assert 'tokens' in refused(lambda: GradCAM(net, '2')(X))
+    assert 'a square of tokens' in refused(lambda: GradCAM(net, '2')(torch.randn(2, 3, 12, 32)))
+    assert 'only square images' in refused(lambda: GradCAM(net, '2')(torch.randn(2, 3, 16, 12)))
     assert GradCAM(net, '0')(X).shape==(1,2,16,16)
 
 @pytest.mark.parametrize('stop', [KeyboardInterrupt,RuntimeError])

@@ -305,7 +305,8 @@ def _predict(args):
     own.check(*names)
     learn = run.learner()
     with learn.no_bar(): interp = learn.interpret(files)
-    maps = [None]*len(files) if args.no_maps else _draw_maps(interp, args.layers or run.experiment.layers, own, names)
+    layers = args.layers or run.layers
+    maps = [None]*len(files) if args.no_maps or not layers else _draw_maps(interp, layers, own, names)
     def _row(file, r, heat_map):
         probability = round(float(r.p_predicted), 4)
         found = {'file': str(file), 'class': r.predicted, 'probability': probability}

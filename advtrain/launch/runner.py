@@ -244,10 +244,12 @@ def _write(self:Runner, interp, flipped):
     own.write('history.csv', learn.history.to_csv(index=False))
     interp.save(self.out/'predictions.safetensors', 'run')
     own.write('predictions.csv', predictions_csv(interp, learn.dls.source))
-    layers = learn.model_table()
-    own.write('model.csv', layers.to_csv(index=False))
-    save_figures(TrainedRun(self.exp, learn, interp), own)
-    own.write('metrics.json', to_json(run_metrics(learn, interp, flipped) | {'model_MB': layers.attrs}))
+    model = learn.model_table()
+    own.write('model.csv', model.to_csv(index=False))
+    tested = TrainedRun(self.exp, learn, interp)
+    save_figures(tested, own)
+    metrics = run_metrics(learn, interp, flipped) | {'model_MB': model.attrs, 'layers': tested.layers}
+    own.write('metrics.json', to_json(metrics))
     own.remove(*[o.name for o in checkpoints(self.out)[:-1]])
     write_checksums(self.out, [o.name for o in checkpoints(self.out)])
 

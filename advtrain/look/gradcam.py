@@ -18,7 +18,9 @@ from torch.nn import functional as F
 
 from ..checks import check_choice,check_flag,check_number,check_whole,short_repr
 from ..figures import check_cmap
+from ..convert_norms import AsImages
 from ..models import find_layer,unwrapped
+from ..networks import token_grid
 
 # %% ../../nbs/look/gradcam.ipynb #b4dcea05
 def as_layers(
@@ -117,14 +119,18 @@ def _hooks_run(model):
         yield
 
 # %% ../../nbs/look/gradcam.ipynb #293e37f3
+def _is_map(out):
+    "Check for maps, or tokens of a square of patches"
+    if not torch.is_tensor(out): return False
+    return out.ndim==4 or (out.ndim==3 and token_grid(out.shape[1]) is not None)
+
 def _recorder(acts, i, name):
     "Make a hook that stores a layer's output in `acts[i]`, ready for gradients"
     def _hook(module, args, out):
-        if not torch.is_tensor(out) or out.ndim!=4:
+        if not _is_map(out):
             shape = f'of shape {tuple(out.shape)}' if torch.is_tensor(out) else f'a {type(out).__name__}'
-            tokens = ' (tokens of a transformer have no height and width)' if getattr(out, 'ndim', 0)==3 else ''
-            raise ValueError(f'layer {name} does not return a map: its output is {shape}, '
-                             f'not of shape (images, channels, height, width){tokens}')
+            raise ValueError(f'layer {name} does not return a map: its output is {shape}, not of shape '
+                             '(images, channels, height, width), or (images, tokens, channels) with a square of tokens')
         acts[i] = out if out.requires_grad else out.detach().requires_grad_(torch.is_grad_enabled())
         return acts[i].clone()
     return _hook
@@ -190,6 +196,7 @@ def _alike(a, b):
 def _has_channels_last(layer, shape, size, mixed):
     "Check for channels last, `None` if unclear; `mixed`: does the model have norms over the last dimension?"
     _,a,b,c = shape
+    if isinstance(layer, AsImages): return layer.channels_last
     if isinstance(layer, _CHANNELS_FIRST): return False
     own = layer.out_features if isinstance(layer, nn.Linear) else None
     if isinstance(layer, nn.LayerNorm) and len(layer.normalized_shape)==1: own, = layer.normalized_shape
@@ -199,6 +206,12 @@ def _has_channels_last(layer, shape, size, mixed):
     if first==last: return None if mixed else False
     if first: return False
     return True if mixed else None
+
+def _channels_first(x, last):
+    "Put the channels of maps or tokens into dimension 1; `last`: do maps have them last?"
+    if x.ndim==4: return x.movedim(-1, 1) if last else x
+    before,side = token_grid(x.shape[1])
+    return x[:,before:].transpose(1, 2).unflatten(2, (side,side))
 
 # %% ../../nbs/look/gradcam.ipynb #7ef41586
 def is_constant(
@@ -289,8 +302,12 @@ def _gradients_by(acts, y, names):
 @patch
 def _is_last(self:GradCAM, layer, name, act, size):
     "Check whether the channels of an output are last"
+    if act.ndim==3: # tokens
+        if size[0]==size[1]: return None
+        raise ValueError(f'layer {name} returns tokens, and only square images have a square of tokens, not '
+                         f'{size[0]}×{size[1]} pixels')
     if self.channels_last is not None: return self.channels_last
-    mixed = any(type(m) is nn.LayerNorm for m in self.model.modules())
+    mixed = any(type(m) is nn.LayerNorm or isinstance(m, AsImages) for m in self.model.modules())
     last = _has_channels_last(layer, act.shape, size, mixed)
     if last is None:
         raise ValueError(f'layer {name} has an output of shape {tuple(act.shape)}, and its channels may be '
@@ -305,7 +322,7 @@ def _gradients(self:GradCAM, x, targets):
     for act,name in zip(acts, self.names):
         if act is None: raise ValueError(f'the forward pass did not reach the layer {name}')
     last = [self._is_last(*o, x.shape[2:]) for o in zip(self.layers, self.names, acts)]
-    def _first(tensors): return [t.movedim(-1, 1) if is_last else t for t,is_last in zip(tensors, last)]
+    def _first(tensors): return [_channels_first(*o) for o in zip(tensors, last)]
     c = logits.shape[1]
     if targets is None: targets = logits.argmax(1)
     elif ((targets<0)|(targets>=c)).any():

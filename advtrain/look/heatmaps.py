@@ -17,6 +17,7 @@ import torch
 
 from ..checks import check_choice,check_flag,check_text,check_whole,short_repr
 from ..figures import MOST_IMAGES,check_figsize,new_figure,short,show_pixels,tell_rest
+from ..networks import map_layers
 from ..train.precision import precision_of
 from .interpret import ImageInterpretation,row_colors,row_titles
 from .gradcam import CMAP,DIFF_CMAP,GradCAM,METHODS,as_input
@@ -37,6 +38,19 @@ def _target_classes(interp, rows, targets):
     if len(many)!=len(rows): raise ValueError(f'there are {len(rows)} rows, but {len(many)} targets')
     return torch.tensor([_index(o) for o in many])
 
+# %% ../../nbs/look/heatmaps.ipynb #950b3d40
+@patch
+def map_layers(self:ImageInterpretation)->list: # Up to four names, the last layer last; empty if no layer has maps
+    "Find layers of the network for heat maps"
+    return map_layers(self.learn.model, self.inputs(self.table[:1]))
+
+def _layers(interp, layers):
+    "Turn layers into a list; `None` becomes the last with maps"
+    if layers is not None: return as_layers(layers)
+    if found := interp.map_layers(): return found[-1:]
+    raise ValueError(f'no layer of {type(interp.learn.model).__name__} returns maps or a square of tokens, so there are no '
+        'heat maps')
+
 # %% ../../nbs/look/heatmaps.ipynb #e1f02649
 def _slices(n, bs=1024):
     "Split `n` rows into slices, so that only `bs` images are open at a time"
@@ -45,7 +59,7 @@ def _slices(n, bs=1024):
 @patch
 def gradcam(self:ImageInterpretation,
     rows:pd.DataFrame, # Rows of the table, such as `misclassified` returns, or their numbers
-    layers=('layer4',), # Names of layers
+    layers=None, # Names of layers; `None` for the last with maps
     method:str='gradcam', # A name in `METHODS`
     targets='predicted', # 'predicted', 'actual', a class or its index, or a list with one class per row
     average:bool=False, # Return one map, the mean of the layers' scaled maps?
@@ -55,7 +69,7 @@ def gradcam(self:ImageInterpretation,
     rows = self.rows(rows)
     self.check_weights()
     targets = _target_classes(self, rows, targets)
-    cam = GradCAM(self.learn.model, layers, method, average)
+    cam = GradCAM(self.learn.model, _layers(self, layers), method, average)
     parts = []
     with precision_of(self.learn):
         for o in _slices(len(rows)): parts.append(cam(self.inputs(rows[o]), targets[o], raw).cpu())
@@ -83,7 +97,7 @@ def _measure(interp, rows, maps, targets, steps, baseline):
 def faithfulness(self:ImageInterpretation,
     rows:pd.DataFrame, # Rows of the table, or their numbers
     method:str='gradcam', # A name in `METHODS`, or 'random'
-    layers=('layer4',), # Names of layers; several are averaged
+    layers=None, # Names of layers, of which several are averaged; `None` for the last with maps
     targets='predicted', # As in `gradcam`
     steps:int=16, # Steps from the whole image to no image
     baseline:str='blur', # What replaces a pixel: 'blur' or 'mean'
@@ -104,7 +118,7 @@ def faithfulness(self:ImageInterpretation,
 def compare_methods(self:ImageInterpretation,
     rows:pd.DataFrame|None=None, # Rows of the table, or their numbers; `None` for all
     methods=tuple(METHODS), # Names in `METHODS`
-    layers=('layer4',), # Names of layers; several are averaged
+    layers=None, # Names of layers, of which several are averaged; `None` for the last with maps
     targets='predicted', # As in `gradcam`
     steps:int=16, # Steps from the whole image to no image
     baseline:str='blur', # What replaces a pixel: 'blur' or 'mean'
@@ -231,7 +245,7 @@ def _legend(fig, axs, drawn, areas):
 @patch
 def plot_gradcam(self:ImageInterpretation, # noqa: PLR0913
     rows:pd.DataFrame, # Rows of the table, or their numbers; only the first are drawn if they don't all fit
-    layers=('layer4',), # Names of layers
+    layers=None, # Names of layers; `None` for the last with maps
     against:str|None=None, # 'actual' or a class, to compare its maps with the predicted class's
     method:str='gradcam', # A name in `METHODS`
     areas:bool=True, # Write the areas of deletion and insertion below each map?
@@ -243,7 +257,7 @@ def plot_gradcam(self:ImageInterpretation, # noqa: PLR0913
     check_flag('areas', areas)
     check_text('title', title)
     whole = self.rows(rows)
-    layers = as_layers(layers)
+    layers = _layers(self, layers)
     figsize = check_figsize(figsize)
     rows = whole[:_most_rows(layers, against)]
     names = [short(o if isinstance(o, str) else layer_name(self.learn.model, o), 16) for o in layers]

@@ -64,6 +64,7 @@ def _image_tiles(interp, idxs, side):
 # %% ../../nbs/pages/gallery.ipynb #bd0a3157
 def _map_tiles(interp, idxs, layers, side):
     "Compute maps for the predicted and the actual class on one scale, shape (n, 2, layers, side, side)"
+    if not layers: return np.zeros((len(idxs),2,0,side,side), np.uint8)
     idxs = torch.as_tensor(idxs)
     right = (interp.logits.argmax(1)==interp.targs)[idxs]
     with warnings.catch_warnings():
@@ -133,7 +134,8 @@ def gallery_data(
 )->dict: # Data for the page's script
     "Build a gallery of test images in `room` bytes"
     interps = [o.interpretation for o in runs]
-    layers = [list(o.experiment.layers) for o in runs]
+    layers = [o.layers for o in runs]
+    if not any(layers): mapped = []
     paths = runs[0].predictions.path
     shown = idxs[:_most_images(paths, len(runs), room)]
     n_cut = len(idxs)-len(shown)

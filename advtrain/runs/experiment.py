@@ -67,11 +67,11 @@ def _allowed(field):
     return ' or '.join(words.values())
 
 def _registered(field):
-    "List the names to choose from, including those added in this process"
+    "Get the names to choose from, including those added in this process"
     about = field.metadata
     if not about['registry']: return about['names']
     module,name = about['registry'].split(':')
-    return list(getattr(import_module(module), name)) # importing takes seconds
+    return getattr(import_module(module), name) # importing takes seconds
 
 # %% ../../nbs/runs/experiment.ipynb #e08b0d14
 def check_field(
@@ -87,7 +87,9 @@ def check_field(
     if not fits: refuse(field.name, _allowed(field), value)
     if about['names'] and value not in about['names']:
         way_in = f", or add it to {about['registry'].split(':')[1]} first" if about['registry'] else ''
-        check_choice(field.name, value, _registered(field), way_in)
+        known = _registered(field)
+        if hasattr(known, 'check'): known.check(value) # `ARCHS` also has the networks of other libraries
+        check_choice(field.name, value, known, way_in)
     return _KINDS[kind][1](value)
 
 # %% ../../nbs/runs/experiment.ipynb #ede9af86
@@ -116,9 +118,9 @@ def _check_folder_name(name):
 class Experiment:
     "Every choice of a run"
     name:str = choice('experiment', 'Name of the run; has no effect on training', decides=False)
-    arch:str = choice('resnet18', 'Network architecture, a name in `ARCHS`', registry='advtrain.models:ARCHS',
-        names=('resnet18','resnet34'))
-    norm:str = choice('layer', 'Normalisation layer, a name in `NORMS`', registry='advtrain.models:NORMS',
+    arch:str = choice('resnet18', names=('resnet18','resnet34'), registry='advtrain.networks:ARCHS',
+        meaning='Network architecture, a name in `ARCHS`, or of torchvision or timm, such as torchvision/resnet50')
+    norm:str = choice('layer', 'Normalisation layer, a name in `NORMS`', registry='advtrain.norms:NORMS',
         names=('layer','layer2d','group','batch','instance','none'))
     width:int = choice(64, 'Channels in the first stage', low=1)
     last_stride:int = choice(2, 'Stride of the last stage, 1 or 2; 1 keeps its feature maps larger', names=(1,2))
@@ -126,6 +128,8 @@ class Experiment:
     zero_init:bool = choice(False, 'Initialise the last norm of each block to zero')
     weight_std:bool = choice(False, 'Standardise the weights of convolutions')
     pre_act:bool = choice(False, 'Put norms before convolutions instead of after them')
+    stem:str = choice('small', names=('small','original'),
+        meaning='Stem of networks of torchvision and timm: small gives up to 64 pixels stride 1 and no pooling')
     size:int = choice(32, 'Side of the square images, in pixels', low=1)
     valid_pct:float = choice(.1, 'Fraction of the training images to hold out for validation', ABOVE_0, BELOW_1)
     fraction:float = choice(1., 'Fraction of the training images to use, the same for each class', ABOVE_0, 1)
@@ -162,8 +166,8 @@ class Experiment:
         meaning='Split to watch for lr drops and the best epoch: valid, or test (its accuracy is then too optimistic)')
     flip_tta:bool = choice(False, 'Also test with predictions averaged over each image and its mirror image')
     n_images:int = choice(20, 'Images in each figure of right or wrong predictions', low=1, decides=False)
-    layers:tuple = choice(('layer1','layer2','layer3','layer4'), decides=False,
-        meaning='Layers to draw heat maps for; figures of many images use the last one')
+    layers:tuple|None = choice(None, decides=False,
+        meaning='Layers to draw heat maps for; figures of many images use the last one; if not set, up to four')
 
     def __post_init__(self):
         for f in fields(self): object.__setattr__(self, f.name, check_field(f, getattr(self, f.name)))

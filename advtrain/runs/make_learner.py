@@ -16,7 +16,8 @@ from fastcore.meta import delegates
 from ..checks import refuse
 from ..console import silenced
 from ..dist import print_rank0
-from ..models import ARCHS,find_layer,resnet18
+from ..models import find_layer,resnet18
+from ..networks import ARCHS,library_network
 from ..files.tensors import load_tensors
 from ..data.augment import AUGS
 from ..data.image_dls import empty_dls,image_dls
@@ -44,7 +45,8 @@ def unused_choices(self:Experiment)->dict: # field -> name of the chosen part th
     arch = ARCHS[self.arch]
     res = {k: self.opt for k in _options(sgd) if not takes(opt, k)}
     res |= {k: self.schedule for k in _options(plateau) if not takes(schedule, k)}
-    return res | {k: self.arch for k in _options(resnet18) if not takes(arch, k, unnamed=True)}
+    of_networks = sorted({*_options(resnet18), *_options(library_network)} - {'size'}) # which the data have anyway
+    return res | {k: self.arch for k in of_networks if not takes(arch, k, unnamed=True)}
 
 def _print_unused(exp):
     "Print the choices that have no effect, except those left at their defaults"
@@ -72,7 +74,7 @@ def _learner(exp, dls):
     options = {k: v for k,v in vars(exp).items() if k in takers and k not in not_used}
     options |= dict(arch=arch, lr=exp.scaled_lr if exp.lr!='find' else FIELDS['lr'].default)
     learn = resnet_learner(dls, **options)
-    for o in exp.layers: find_layer(learn.model, o)
+    for o in exp.layers or (): find_layer(learn.model, o)
     return learn
 
 @delegates(image_dls, but=DATA_CHOICES)

@@ -82,6 +82,8 @@ class Run:
     @cached_property
     def metrics(self): return self._json('metrics.json')
     @cached_property
+    def layers(self): return list(self.experiment.layers or self.metrics.get('layers', ())) # for heat maps
+    @cached_property
     def history(self): return self._csv('history.csv', na_values=['nan',''])
     @cached_property
     def model(self): return self._csv('model.csv')

@@ -40,6 +40,8 @@ class TrainedRun(NamedTuple):
     @property
     def dls(self): return self.learn.dls
     @property
+    def layers(self): return list(self.exp.layers or self.interp.map_layers()) # empty if no layer has maps
+    @property
     def wrong(self): return self.interp.misclassified().head(self.exp.n_images)
     @property
     def right(self): return self.interp.correct().head(self.exp.n_images)
@@ -82,7 +84,7 @@ def _wrong_gradcam(run): return _maps(run, run.wrong, 'actual')
 @picture('One misclassified image, layer by layer')
 def _wrong_layers(run):
     one = run.wrong.head(1)
-    return run.interp.plot_gradcam(one, run.exp.layers) if len(one) else None
+    return run.interp.plot_gradcam(one, run.layers) if len(one) and run.layers else None
 
 @picture('Right predictions of lowest loss')
 def _correct(run): return run.interp.plot_predictions(run.right) if len(run.right) else None
@@ -91,5 +93,5 @@ def _correct(run): return run.interp.plot_predictions(run.right) if len(run.righ
 def _correct_gradcam(run): return _maps(run, run.right)
 
 def _maps(run, rows, against=None):
-    "Draw heat maps of the last layer; `None` if there are no rows"
-    return run.interp.plot_gradcam(rows, run.exp.layers[-1], against) if len(rows) else None
+    "Draw heat maps of the last layer; `None` if there are no rows, or no layer has maps"
+    return run.interp.plot_gradcam(rows, run.layers[-1], against) if len(rows) and run.layers else None

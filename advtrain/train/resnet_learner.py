@@ -18,6 +18,7 @@ from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from fastai.optimizer import OptimWrapper,Optimizer
+from fastai.torch_core import no_random
 from fastcore.basics import patch
 from fastcore.meta import delegates
 import pandas as pd
@@ -25,6 +26,8 @@ from torch import nn
 
 from ..checks import ABOVE_0,BELOW_1,check_choice,check_number,check_whole,refuse,short_repr
 from ..models import resnet18
+from ..networks import ARCHS,library_network
+from ..data.images import FitSquare
 from .record import EpochLog,keep_on_device
 from .cleanup import cleanup_on_error
 from .state import callbacks_restored
@@ -43,7 +46,8 @@ def _check_parts(dls, arch, lr, opt, schedule):
     if not hasattr(dls, 'vocab'):
         raise ValueError('dls has no classes (dls.vocab), and resnet_learner makes classifiers: '
             'use a RunLearner with your network and loss')
-    if not callable(arch): refuse('arch', 'a function that makes a network, such as resnet18', arch)
+    if not callable(arch) and not isinstance(arch, str):
+        refuse('arch', "a name, such as 'resnet18' or 'timm/convnext_atto', or a function that makes a network", arch)
     check_rate(lr)
     for k,v,registry in (('opt', opt, OPTS), ('schedule', schedule, SCHEDULES)):
         f = registry[check_choice(k, v, registry)]
@@ -97,6 +101,12 @@ def _make_checked(what, kind, types, f, *params, **options):
     if not isinstance(res, types): raise TypeError(f'{what} must return {kind}, not {short_repr(res)}')
     return res
 
+def _image_side(dls):
+    "Find the side of the images, pixels"
+    fitted = [o.size for o in dls.valid.after_item.fs if isinstance(o, FitSquare)]
+    if fitted: return fitted[-1]
+    with no_random(): return dls.one_batch()[0].shape[-1]
+
 def _check_optimiser(name, opt_func, model):
     "Check that an optimiser can be made for the parameters of `model`"
     what = 'a fastai optimiser, such as OptimWrapper(params, torch.optim.Adagrad, lr=lr)'
@@ -104,11 +114,12 @@ def _check_optimiser(name, opt_func, model):
 
 # %% ../../nbs/train/resnet_learner.ipynb #5a4c7983
 @delegates(resnet18, but=['n_out'])
+@delegates(library_network, keep=True, but=['network','n_out','norm','weight_std','c_in','size'])
 @delegates(plateau, keep=True)
 @delegates(sgd, keep=True, but=['params','lr'])
 def resnet_learner(
     dls:DataLoaders, # Loaders, from `image_dls`
-    arch=resnet18, # Function that makes the network from `n_out` and its options
+    arch='resnet18', # Name in `ARCHS`, 'torchvision/NAME' or 'timm/NAME', or a function of `n_out` and its options
     lr:float|str=0.01, # Learning rate; 'find' takes `lr_find`'s suggestion
     opt:str='sgd', # Optimiser, a key of `OPTS`
     schedule:str='plateau', # Learning-rate schedule, a key of `SCHEDULES`
@@ -122,6 +133,8 @@ def resnet_learner(
     "Make a classifier's learner from a network, an optimiser and a schedule, with cross-entropy"
     _check_parts(dls, arch, lr, opt, schedule)
     _check_numbers(label_smoothing, grad_clip, ema, warmup)
+    if isinstance(arch, str): arch = ARCHS[arch]
+    if takes(arch, 'size'): kwargs = {'size': _image_side(dls)} | kwargs
     for_arch,for_opt,for_schedule = _options_of_each(kwargs, arch, OPTS[opt], SCHEDULES[schedule])
     model = _make_checked('the network', 'an nn.Module', nn.Module, arch, n_out=len(dls.vocab), **for_arch)
     opt_func = partial(OPTS[opt], **for_opt)
