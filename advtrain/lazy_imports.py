@@ -59,6 +59,7 @@ def import_lazily(
 # %% ../nbs/lazy_imports.ipynb #e695fc69
 _LATE = ['sklearn','sklearn.metrics','sklearn.model_selection','scipy','scipy.stats','scipy.ndimage'] # for metrics
 _LATE += ['torch._dynamo','torch._dynamo.utils'] # for `torch.compile`
+_LATE += ['timm'] # for networks by name; it imports wandb, if that's installed
 
 import_lazily(['fastai.interpret','fastai.metrics','fastai.vision.learner'], without=_LATE)
 

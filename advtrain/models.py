@@ -9,7 +9,6 @@ __all__ = ['BasicBlock', 'PreActBlock', 'ResNet', 'resnet18', 'resnet34', 'find_
 import difflib
 from functools import partial
 
-from fastai.learner import Learner
 from fastcore.meta import delegates
 import torch
 from torch import nn
@@ -178,16 +177,3 @@ def find_layer(
     near = difflib.get_close_matches(layer, filter(None, modules), n=5)
     near = near or [n for n,_ in unwrapped(model).named_children()] or ['the model itself']
     raise ValueError(f"the model has no layer {short_repr(layer)}: did you mean {', '.join(near)}?")
-
-# %% ../nbs/models.ipynb #ac99a59b
-def training_modes(
-    learn:Learner, # Any Learner
-)->list: # Pairs of an object and its `training`: the learner, and each module of its model
-    "Record the modes of a learner and its model"
-    return [(o, o.training) for o in (learn, *learn.model.modules())]
-
-def set_training_modes(
-    modes:list, # Modes from `training_modes`
-):
-    "Restore the recorded modes"
-    for o,training in modes: o.training = training

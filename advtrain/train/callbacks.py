@@ -156,3 +156,16 @@ def as_callbacks(
     for o in res:
         if not isinstance(o, Callback): refuse('cbs', 'a callback, or a list of them', o)
     return res
+
+# %% ../../nbs/train/callbacks.ipynb #ac99a59b
+def training_modes(
+    learn:Learner, # Any Learner
+)->list: # Pairs of an object and its `training`: the learner, and each module of its model
+    "Record the modes of a learner and its model"
+    return [(o, o.training) for o in (learn, *learn.model.modules())]
+
+def set_training_modes(
+    modes:list, # Modes from `training_modes`
+):
+    "Restore the recorded modes"
+    for o,training in modes: o.training = training

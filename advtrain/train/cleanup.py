@@ -13,8 +13,7 @@ from functools import partial
 from fastai.learner import Learner,replacing_yield
 import torch
 
-from ..models import set_training_modes,training_modes
-from .callbacks import cleans_up
+from .callbacks import cleans_up,set_training_modes,training_modes
 
 # %% ../../nbs/train/cleanup.ipynb #f9f7ce86
 def _autocast_depth():

@@ -20,8 +20,7 @@ import torch
 from torch import nn
 
 from ..checks import check_flag,check_whole
-from ..models import set_training_modes,training_modes
-from .callbacks import RunCallback,is_passive,memory_of
+from .callbacks import RunCallback,is_passive,memory_of,set_training_modes,training_modes
 
 # %% ../../nbs/train/state.ipynb #e32de064
 def set_seed(

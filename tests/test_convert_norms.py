@@ -1,0 +1,88 @@
+"""`convert_norms` in networks of torchvision and timm: no old norm is left, and the network trains."""
+import pytest
+import torch
+from torch import nn
+
+from advtrain.convert_norms import convert_norms
+from advtrain.networks import _make,map_layers
+from advtrain.norms import norms_in
+
+pytest.importorskip('timm')
+
+SMALL = '''torchvision/resnet18 torchvision/densenet121 torchvision/mobilenet_v2
+torchvision/mobilenet_v3_small torchvision/efficientnet_b0 torchvision/convnext_tiny torchvision/swin_t
+torchvision/vit_b_32 torchvision/googlenet torchvision/shufflenet_v2_x0_5 torchvision/mnasnet0_5
+torchvision/regnet_y_400mf torchvision/resnext50_32x4d
+timm/resnet10t timm/resnetv2_50 timm/resnest14d timm/convnext_atto timm/vit_tiny_patch16_224 timm/mixer_s32_224
+timm/swin_tiny_patch4_window7_224 timm/efficientnet_lite0 timm/mobilenetv3_small_050 timm/poolformer_s12
+timm/regnetx_002 timm/ghostnet_100 timm/levit_128s timm/edgenext_xx_small timm/mobilevit_xxs timm/dla34
+timm/xcit_nano_12_p16_224 timm/cait_xxs24_224 timm/rexnet_100 timm/cspresnet50'''.split()
+KINDS = {'layer': 'LayerNorm', 'group': 'GroupNorm', 'batch': 'BatchNorm2d'}
+
+def converted(name, norm, **kwargs):
+    torch.manual_seed(0)
+    return convert_norms(_make(name, 10, 3, 64).double(), norm, **kwargs)
+
+def in_training_without_dropout(model):
+    model.train()
+    for m in model.modules():
+        if 'drop' in type(m).__name__.lower() or isinstance(m, nn.MultiheadAttention): m.eval()
+        if hasattr(m, 'drop_rate'): m.drop_rate = 0. # of a function in its forward pass
+        if hasattr(m, 'attn_drop') or 'StochasticDepth' in type(m).__name__: m.eval()
+    return model
+
+@pytest.mark.parametrize('norm', KINDS)
+@pytest.mark.parametrize('name', SMALL)
+def test_a_converted_network_trains(name, norm):
+    model,table = converted(name, norm)
+    kinds = {type(m) for m in norms_in(model).values()}
+    assert {o.__name__ for o in kinds} <= {KINDS[norm],'BatchNormAct2d'} and ('BatchNormAct2d' not in table.after or norm=='batch')
+    x = torch.randn(4, 3, 64, 64, dtype=torch.float64)
+    loss = nn.functional.cross_entropy(model(x), torch.arange(4))
+    loss.backward()
+    assert loss.isfinite()
+    for n,p in model.named_parameters(): assert p.grad is not None and p.grad.isfinite().all(), n
+
+@pytest.mark.parametrize('name', SMALL)
+def test_with_layer_norm_an_image_does_not_depend_on_its_batch(name):
+    model = in_training_without_dropout(converted(name, 'layer')[0])
+    x = torch.randn(4, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad(): assert (model(x)[:1]-model(x[:1])).abs().max() < 1e-5
+
+BATCH = 'torchvision/resnet18','torchvision/densenet121','timm/resnetv2_50','timm/mobilenetv3_small_050'
+
+@pytest.mark.parametrize('name', BATCH)
+def test_batch_norm_to_batch_norm_is_the_identity(name):
+    torch.manual_seed(0)
+    model = _make(name, 10, 3, 64)
+    x = torch.randn(4, 3, 64, 64)
+    model(x) # running statistics
+    before = {k: v.clone() for k,v in model.state_dict().items()}
+    logits = model.eval()(x)
+    same,_ = convert_norms(model, 'batch')
+    assert torch.equal(same(x), logits)
+    assert all(torch.equal(v, before[k]) for k,v in same.state_dict().items()) and before.keys()==same.state_dict().keys()
+
+@pytest.mark.parametrize('name', BATCH)
+def test_without_norms_a_trained_network_computes_the_same_where_they_can_be_fused(name):
+    torch.manual_seed(0)
+    model = _make(name, 10, 3, 64).double()
+    x = torch.randn(4, 3, 64, 64, dtype=torch.float64)
+    for _ in range(20): model(x)
+    logits = model.eval()(x)
+    model,table = convert_norms(model, 'none')
+    assert norms_in(model)=={} and table.after.str.startswith('fused').any()
+    if (table.after=='removed').any(): return # pre-activation: some norms have no convolution before them
+    assert torch.allclose(model(x), logits, rtol=1e-6)
+
+def test_standardised_weights_in_any_network():
+    model,table = converted('timm/resnet10t', 'layer', weight_std=True)
+    convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert len(convs)==(table.before=='weights').sum() > 5
+    for m in convs: assert m.weight[0].sum().abs() < 1e-6 and (m.weight[0].square().sum()-1).abs() < 1e-3
+
+@pytest.mark.parametrize('name', SMALL)
+def test_layers_for_heat_maps_are_found(name):
+    model = converted(name, 'layer')[0]
+    x = torch.randn(1, 3, 64, 64)
+    assert 1 <= len(map_layers(model, x)) <= 4
