@@ -136,13 +136,14 @@ def _feeding_convolutions(model, norms):
         if o.op!='call_module' or o.target not in norms or calls.count(o.target)>1: continue
         before, = o.all_input_nodes or [None]
         if before is None or before.op!='call_module' or len(before.users)>1 or calls.count(before.target)>1: continue
-        if isinstance(model.get_submodule(before.target), (nn.Conv1d,nn.Conv2d,nn.Conv3d)): res[o.target] = before.target
+        feeds = model.get_submodule(before.target)
+        if isinstance(feeds, (nn.Conv1d,nn.Conv2d,nn.Conv3d)): res[o.target] = before.target
     return res
 
 def _fuse(conv, norm):
     "Put a batch norm with running statistics into the convolution before it"
-    fused = fuse_conv_bn_weights(conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
-    conv.weight,conv.bias = fused
+    of_norm = norm.running_mean,norm.running_var,norm.eps,norm.weight,norm.bias
+    conv.weight,conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *of_norm)
 
 # %% ../nbs/convert_norms.ipynb #a7e6f302
 class Standardized(nn.Module):
@@ -156,11 +157,14 @@ def _standardize(model):
     "Standardise the weights of the convolutions in `model`; return the names of the changed ones"
     kinds = nn.Conv1d,nn.Conv2d,nn.Conv3d
     convs = {n: m for n,m in model.named_modules() if isinstance(m, kinds) and m.weight[0].numel()>1}
-    own = {n for n,m in convs.items() if isinstance(m, WSConv2d) or 'Std' in type(m).__name__} # timm's StdConv2d
-    done = {n for n,m in convs.items() if parametrize.is_parametrized(m, 'weight') and any(
-        isinstance(o, Standardized) for o in m.parametrizations.weight)}
-    for n in convs.keys()-own-done: parametrize.register_parametrization(convs[n], 'weight', Standardized())
-    return [n for n in convs if n not in own|done]
+    changed = [n for n,m in convs.items() if not _is_standardized(m)]
+    for n in changed: parametrize.register_parametrization(convs[n], 'weight', Standardized())
+    return changed
+
+def _is_standardized(conv):
+    "Check whether a convolution standardises its weights; timm's `StdConv2d` does"
+    if isinstance(conv, WSConv2d) or 'Std' in type(conv).__name__: return True
+    return any(isinstance(o, Standardized) for o in conv.modules())
 
 # %% ../nbs/convert_norms.ipynb #9c7eb841
 def _check_model(model):
@@ -172,8 +176,8 @@ def _check_model(model):
         elif isinstance(m, (nn.DataParallel,nn.parallel.DistributedDataParallel)): why = f'{type(m).__name__} wraps it'
         elif isinstance(m, nn.TransformerEncoderLayer): why = "PyTorch's fast path computes its LayerNorms itself"
         else: continue
-        raise ValueError(f"can't convert {f'the module {n}' if n else 'the model'}: {why}. Convert the norms of the original "
-            'model first')
+        what = f'the module {n}' if n else 'the model'
+        raise ValueError(f"can't convert {what}: {why}. Convert the norms of the original model first")
 
 def _put(model, name, new):
     "Put a module in the place of another; return the model"

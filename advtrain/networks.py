@@ -21,7 +21,7 @@ from .lazy_imports import import_extra
 from .dist import print_rank0
 from .norms import norms_in
 from .convert_norms import AsImages,convert_norms
-from .models import find_layer,resnet18,resnet34,unwrapped
+from .models import resnet18,resnet34,unwrapped
 
 # %% ../nbs/networks.ipynb #bba621aa
 def _timm():
@@ -80,10 +80,16 @@ def _make(name, n_out, c_in, size):
     return (_make_timm if library=='timm' else _make_torchvision)(name, n_out, c_in, size)
 
 # %% ../nbs/networks.ipynb #cf80f986
-def _run_hooked(model, x, hook):
-    "Run a forward pass in evaluation mode, and call `hook(name, module, output)` after each module"
+def run_hooked(
+    model:nn.Module, # Any PyTorch model
+    x:torch.Tensor, # Images, shape (images, channels, height, width)
+    hook, # Function of a module's name, the module and its output
+):
+    "Run a forward pass in evaluation mode, and call `hook` after each module"
     def _hook(name): return lambda m, args, out: hook(name, m, out)
     modes = [(m, m.training) for m in model.modules()]
+    like = next(model.parameters(), x)
+    x = x.as_subclass(torch.Tensor).to(like.device, like.dtype)
     with ExitStack() as stack, no_random(), torch.no_grad():
         for n,m in model.named_modules():
             handle = m.register_forward_hook(_hook(n))
@@ -112,7 +118,7 @@ def small_stem(
     steps = []
     def _note(name, m, out):
         if isinstance(m, nn.Conv2d) and not steps or _stride(m)>1: steps.append((name, m))
-    try: _run_hooked(model, x.new_zeros(1, x.shape[1], 256, 256), _note)
+    try: run_hooked(model, x.new_zeros(1, x.shape[1], 256, 256), _note)
     except Exception: pass # a network with a fixed size fails early or late
     if not steps or _stride(steps[0][1])==1: return False
     conv = steps[0][1]
@@ -188,7 +194,9 @@ def check_name(
 # %% ../nbs/networks.ipynb #831ae681
 class Archs(dict):
     "Networks by name, those of the libraries included"
-    def __contains__(self, name): return super().__contains__(name) or isinstance(name, str) and _library(name) is not None
+    def __contains__(self, name):
+        return super().__contains__(name) or (isinstance(name, str) and _library(name) is not None)
+
     def __missing__(self, name):
         if _library(str(name)) is None:
             check_choice('network', name, list(self), ', or torchvision/NAME or timm/NAME')
@@ -208,27 +216,35 @@ ARCHS = Archs(resnet18=resnet18, resnet34=resnet34) # name -> function from `n_o
 # %% ../nbs/networks.ipynb #5b8a7494
 def token_grid(
     n:int, # Number of tokens
-)->tuple: # Number of tokens before the patches (class token, registers), patches along each side; `None` if no square fits
-    "Find the square grid of the patches among tokens"
+)->tuple|None: # Number of tokens before the patches (class token, registers), and patches along each side
+    "Find the square of patches among tokens; `None` if no square fits"
     for before in range(6):
         side = round(max(n-before, 0)**.5)
         if side>1 and side*side==n-before: return before,side
 
-def _map_side(out):
-    "Get the side of the maps that a module returns; `None` if it returns no square maps"
-    if not torch.is_tensor(out) or out.ndim!=4: return None
-    channels_last = out.shape[1]==out.shape[2]!=out.shape[3]
-    side = out.shape[2]
-    return side if side>1 and (channels_last or out.shape[3]==side) else None
+def has_both_layouts(
+    model:nn.Module, # Any PyTorch model
+)->bool: # `False` if all maps have the shape (images, channels, height, width)
+    "Check whether some maps may have their channels last"
+    return any(type(m) is nn.LayerNorm or (isinstance(m, AsImages) and m.channels_last) for m in model.modules())
 
-def _map_ends(model, outputs):
+def _map_sides(model, outputs):
+    "Get the side of square maps: name of a module -> pixels"
+    unclear = has_both_layouts(model)
+    res = {}
+    for name,out in outputs.items():
+        if not name or not torch.is_tensor(out) or out.ndim!=4: continue
+        _,a,b,c = out.shape
+        if b>1 and b in (a,c) and not (unclear and a==b==c): res[name] = b
+    return res
+
+def _map_ends(model, sides):
     "Find the last module of each size of maps, among those closest to the model itself"
     kinds = nn.Identity,nn.AdaptiveAvgPool2d,nn.AdaptiveMaxPool2d # these aren't features, or enlarge them again
     skipped = {n for n,m in model.named_modules() if isinstance(m, kinds)}
     found = {}
-    for name,out in outputs.items():
-        side = _map_side(out)
-        if side is None or not name or name in skipped: continue
+    for name,side in sides.items():
+        if name in skipped: continue
         old = found.get(side)
         if old is None or name.count('.')<=old.count('.'): found[side] = name
     return [found[o] for o in sorted(found, reverse=True)]
@@ -254,12 +270,11 @@ def map_layers(
 )->list: # Up to four names, the last layer last; empty if no layer has maps
     "Find layers for heat maps"
     model = unwrapped(model)
-    like = next(model.parameters(), x)
     outputs = {}
     def _note(name, m, out): outputs[name] = out
-    _run_hooked(model, x[:1].to(like.device, like.dtype), _note)
+    run_hooked(model, x[:1], _note)
     stages = [o for o in ('layer1','layer2','layer3','layer4') if o in outputs]
     if len(stages)==4: return stages
+    sides = _map_sides(model, outputs)
     infos = [o.get('module') for o in getattr(model, 'feature_info', None) or []]
-    stages = [o for o in infos if _map_side(outputs.get(o)) is not None]
-    return (stages or _block_norms(model, outputs) or _map_ends(model, outputs))[-4:]
+    return ([o for o in infos if o in sides] or _block_norms(model, outputs) or _map_ends(model, sides))[-4:]

@@ -34,9 +34,10 @@ def in_training_without_dropout(model):
 @pytest.mark.parametrize('norm', KINDS)
 @pytest.mark.parametrize('name', SMALL)
 def test_a_converted_network_trains(name, norm):
-    model,table = converted(name, norm)
-    kinds = {type(m) for m in norms_in(model).values()}
-    assert {o.__name__ for o in kinds} <= {KINDS[norm],'BatchNormAct2d'} and ('BatchNormAct2d' not in table.after or norm=='batch')
+    model,_ = converted(name, norm)
+    kinds = {type(m).__name__ for m in norms_in(model).values()}
+    allowed = {KINDS[norm]} | ({'BatchNormAct2d'} if norm=='batch' else set()) # timm's batch norm, left as it is
+    assert kinds and kinds<=allowed
     x = torch.randn(4, 3, 64, 64, dtype=torch.float64)
     loss = nn.functional.cross_entropy(model(x), torch.arange(4))
     loss.backward()
@@ -61,7 +62,8 @@ def test_batch_norm_to_batch_norm_is_the_identity(name):
     logits = model.eval()(x)
     same,_ = convert_norms(model, 'batch')
     assert torch.equal(same(x), logits)
-    assert all(torch.equal(v, before[k]) for k,v in same.state_dict().items()) and before.keys()==same.state_dict().keys()
+    after = same.state_dict()
+    assert before.keys()==after.keys() and all(torch.equal(v, before[k]) for k,v in after.items())
 
 @pytest.mark.parametrize('name', BATCH)
 def test_without_norms_a_trained_network_computes_the_same_where_they_can_be_fused(name):

@@ -20,7 +20,7 @@ from ..checks import check_choice,check_flag,check_number,check_whole,short_repr
 from ..figures import check_cmap
 from ..convert_norms import AsImages
 from ..models import find_layer,unwrapped
-from ..networks import token_grid
+from ..networks import has_both_layouts,token_grid
 
 # %% ../../nbs/look/gradcam.ipynb #b4dcea05
 def as_layers(
@@ -307,8 +307,7 @@ def _is_last(self:GradCAM, layer, name, act, size):
         raise ValueError(f'layer {name} returns tokens, and only square images have a square of tokens, not '
                          f'{size[0]}×{size[1]} pixels')
     if self.channels_last is not None: return self.channels_last
-    mixed = any(type(m) is nn.LayerNorm or isinstance(m, AsImages) for m in self.model.modules())
-    last = _has_channels_last(layer, act.shape, size, mixed)
+    last = _has_channels_last(layer, act.shape, size, has_both_layouts(self.model))
     if last is None:
         raise ValueError(f'layer {name} has an output of shape {tuple(act.shape)}, and its channels may be '
                          'first or last: set GradCAM(…, channels_last=True) or False')

@@ -17,7 +17,7 @@ import torch
 
 from ..checks import check_choice,check_flag,check_text,check_whole,short_repr
 from ..figures import MOST_IMAGES,check_figsize,new_figure,short,show_pixels,tell_rest
-from ..networks import map_layers
+from ..networks import map_layers as layers_with_maps
 from ..train.precision import precision_of
 from .interpret import ImageInterpretation,row_colors,row_titles
 from .gradcam import CMAP,DIFF_CMAP,GradCAM,METHODS,as_input
@@ -42,14 +42,14 @@ def _target_classes(interp, rows, targets):
 @patch
 def map_layers(self:ImageInterpretation)->list: # Up to four names, the last layer last; empty if no layer has maps
     "Find layers of the network for heat maps"
-    return map_layers(self.learn.model, self.inputs(self.table[:1]))
+    return layers_with_maps(self.learn.model, self.inputs(self.table[:1]))
 
 def _layers(interp, layers):
     "Turn layers into a list; `None` becomes the last with maps"
     if layers is not None: return as_layers(layers)
     if found := interp.map_layers(): return found[-1:]
-    raise ValueError(f'no layer of {type(interp.learn.model).__name__} returns maps or a square of tokens, so there are no '
-        'heat maps')
+    raise ValueError(f'no layer of {type(interp.learn.model).__name__} returns maps or a square of tokens, so there '
+        'are no heat maps')
 
 # %% ../../nbs/look/heatmaps.ipynb #e1f02649
 def _slices(n, bs=1024):

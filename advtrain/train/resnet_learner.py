@@ -10,7 +10,6 @@ import difflib,inspect,math
 from functools import partial
 
 from fastai.callback.core import Callback
-from fastai.callback.hook import layer_info
 from fastai.callback.training import GradientClip
 from fastai.data.core import DataLoaders
 from fastai.imports import noop
@@ -22,15 +21,14 @@ from fastai.torch_core import no_random
 from fastcore.basics import patch
 from fastcore.meta import delegates
 import pandas as pd
+import torch
 from torch import nn
 
 from ..checks import ABOVE_0,BELOW_1,check_choice,check_number,check_whole,refuse,short_repr
-from ..models import resnet18
-from ..networks import ARCHS,library_network
+from ..models import resnet18,unwrapped
+from ..networks import ARCHS,library_network,run_hooked
 from ..data.images import FitSquare
 from .record import EpochLog,keep_on_device
-from .cleanup import cleanup_on_error
-from .state import callbacks_restored
 from .learner import RunLearner,check_rate
 from .precision import Precision
 from .optimisers import OPTS,sgd
@@ -153,17 +151,30 @@ def resnet_learner(
     return learn
 
 # %% ../../nbs/train/resnet_learner.ipynb #13792ae2
+def _layer_shapes(model, x):
+    "Run the model on one image: name of each module without parts -> the module, and the shape of its output"
+    found = {}
+    def _note(name, m, out):
+        parts = [k for k,_ in m.named_children() if k!='parametrizations'] # standardised weights are no part
+        if torch.is_tensor(out) and not parts: found.setdefault(name, (m, out.shape))
+    run_hooked(model, x, _note)
+    return {n: found[n] for n,_ in model.named_modules() if n in found} # in the order of definition
+
 @patch
 def model_table(self:Learner)->pd.DataFrame: # Row per layer: type, output shape and number of parameters
     "Tabulate the layers, with sizes in MB (2**20 bytes) in `.attrs`"
     x = self.dls.valid.one_batch()[0][:1]
-    with callbacks_restored(self),cleanup_on_error(self),self.no_bar(): infos = layer_info(self, x)
-    layers = [(name, shape, params or 0) for name,params,_,shape,_ in infos if _is_shape(shape)]
-    rows = [(name, ' × '.join(map(str, shape[1:])), params) for name,shape,params in layers]
+    model = unwrapped(self.model)
+    layers = _layer_shapes(model, x).values()
+    rows = [(_class_name(m), ' × '.join(map(str, shape[1:])), _n_params(m)) for m,shape in layers]
+    more = _n_params(model)-sum(n for *_,n in rows)
+    if more: rows.append(('other parameters', '', more)) # such as class tokens
     table = pd.DataFrame(rows, columns=['layer','output shape','parameters'])
-    outputs = sum(math.prod(shape) for _,shape,_ in layers)
-    numbers = dict(input=x.numel(), forward_and_backward=2*outputs, parameters=int(table.parameters.sum()))
+    outputs = sum(math.prod(shape) for _,shape in layers)
+    numbers = dict(input=x.numel(), forward_and_backward=2*outputs, parameters=_n_params(model))
     table.attrs = {f'{k}_MB': v*4/2**20 for k,v in numbers.items()} | {'total_MB': sum(numbers.values())*4/2**20}
     return table
 
-def _is_shape(shape): return shape and not isinstance(shape[0], (list,tuple)) # fastai also has lists of shapes
+def _n_params(m): return sum(p.numel() for p in m.parameters())
+
+def _class_name(m): return type(m).__name__.removeprefix('Parametrized')
