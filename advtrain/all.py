@@ -21,6 +21,8 @@ from .data.folders import *
 from .data.sources import *
 from .data.cache import *
 from .data.augment import *
+from .data.image_seeds import *
+from .data.torchvision_transforms import *
 from .data.batch_transforms import *
 from .data.transforms import *
 from .data.batch_share import *

@@ -35,6 +35,9 @@ A = LazyModule('albumentations')
 # %% ../nbs/lazy_imports.ipynb #48404791
 crops = LazyModule('albumentations.augmentations.crops.transforms')
 
+# %% ../nbs/lazy_imports.ipynb #6ea6bd83
+v2 = LazyModule('torchvision.transforms.v2')
+
 # %% ../nbs/lazy_imports.ipynb #b4f9e988
 def import_lazily(
     modules:list, # Names of modules to import

@@ -6,8 +6,7 @@
 __all__ = ['CachedDL']
 
 # %% ../../nbs/data/loaders.ipynb #619c3544
-import copy,os,random
-from contextlib import contextmanager
+import copy,os
 from itertools import islice
 from typing import NamedTuple
 
@@ -16,12 +15,12 @@ from fastai.torch_core import cast,no_random
 from fastai.vision.augment import RandTransform
 from fastai.vision.core import TensorImage
 from fastcore.basics import chunked,patch
-import numpy as np
 import torch
 
 from ..devices import device_put
 from .images import FolderLabel
 from .cache import DecodedImages
+from .image_seeds import kept_generators,seed_generators
 from .transforms import AlbumentationsTransform,check_same_size
 from .batch_share import BatchShare,batch_sizes
 
@@ -164,22 +163,6 @@ def __iter__(self:CachedDL):
             yield tuple(o[start:start+n].contiguous() for o in b)
             start += n
 
-# %% ../../nbs/data/loaders.ipynb #84b8c728
-@contextmanager
-def _seeded(seed):
-    "Seed the CPU's generators, and restore them; worker processes must not touch the GPU's"
-    of_python = random.getstate()
-    of_numpy = np.random.get_state()
-    of_torch = torch.get_rng_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.default_generator.manual_seed(seed)
-    try: yield
-    finally:
-        random.setstate(of_python)
-        np.random.set_state(of_numpy)
-        torch.set_rng_state(of_torch)
-
 # %% ../../nbs/data/loaders.ipynb #25fd2263
 class ShareDL(FileDL):
     "A loader of a share of each batch of another loader, image by image"
@@ -216,7 +199,9 @@ class ShareDL(FileDL):
         i:int, # Index into the dataset
     ):
         if not self.part.fill: return super().do_item(i)
-        with _seeded((self.epoch_seed+i)%2**32): return super().do_item(i)
+        with kept_generators():
+            seed_generators((self.epoch_seed+i)%2**32)
+            return super().do_item(i)
 
     def create_batches(self,
         idxs, # A worker process's indices into the dataset
