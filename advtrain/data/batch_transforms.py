@@ -32,8 +32,8 @@ def by_class_name(
         names = map(class_name, type(transform).__mro__)
         form = next((registry[n] for n in names if n in registry), default)
         return form(transform, *args, **kwargs)
-    def register(*classes): # names of classes in albumentations, or classes
-        names = [f'albumentations.{c}' if isinstance(c, str) else class_name(c) for c in classes]
+    def register(*classes): # names of classes, without a dot those of albumentations, or classes
+        names = [class_name(c) if isinstance(c, type) else c if '.' in c else f'albumentations.{c}' for c in classes]
         def _add(form):
             registry.update(dict.fromkeys(names, form))
             return form
