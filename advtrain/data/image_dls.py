@@ -61,7 +61,7 @@ def _block(
     size:int, # Side of the images, pixels
     stats:tuple|None, # Mean and standard deviation of each channel in [0, 1]; `None` leaves images in [0, 1]
     vocab:list|None, # Class names; `None` takes those of the training images
-    augs=None, # albumentations `Compose` for training images, one by one
+    augs=None, # `Compose` for training images, one by one
     batch_augs=None, # The same for whole batches
     get_items=None, # Function from the source to files; `None` if files are the source
 )->DataBlock:
@@ -75,7 +75,7 @@ def _block(
 
 # %% ../../nbs/data/image_dls.ipynb #d022ef5a
 def image_block(
-    augs=None, # albumentations `Compose` for training images
+    augs=None, # Transform or `Compose` for training images, of albumentations or of `torchvision.transforms.v2`
     size:int=32, # Side of the images, pixels
     stats:tuple|None=None, # Mean and standard deviation of each channel in [0, 1]; `None` leaves images in [0, 1]
     valid_pct:float=0.1, # Fraction of each class's training images held out for a split without a folder
@@ -100,7 +100,7 @@ def image_block(
 
 # %% ../../nbs/data/image_dls.ipynb #ab3d3a8d
 def _why_one_by_one(
-    augs, # albumentations `Compose` for training images
+    augs, # `Compose` for training images
     n:int, # Number of images
     size:int, # Side of the images, pixels
 )->str|None: # The reason; `None` if they can be decoded at once
@@ -249,7 +249,7 @@ class ImageDataLoaders(fastai.vision.data.ImageDataLoaders):
 # %% ../../nbs/data/image_dls.ipynb #5e89f2cf
 def image_dls(
     path:str|Path, # Folder of classes, or of splits, or a tar archive of one
-    augs=None, # albumentations `Compose` for training images
+    augs=None, # Transform or `Compose` for training images, of albumentations or of `torchvision.transforms.v2`
     *,
     size:int=32, # Side of the images, pixels
     bs:int=128, # Batch size

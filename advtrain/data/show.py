@@ -16,9 +16,10 @@ import numpy as np
 import torch
 
 from ..checks import check_flag,check_whole,short_repr
-from ..lazy_imports import A,crops
+from ..lazy_imports import A,v2
 from ..figures import check_figsize,image_grid,new_figure,short,show_pixels
 from .images import FolderLabel,to_pixels
+from .torchvision_transforms import is_torchvision
 from .transforms import AlbumentationsTransform,BatchAlbumentations
 
 # %% ../../nbs/data/show.ipynb #5909044f
@@ -67,18 +68,20 @@ def show_augmented(
 
 # %% ../../nbs/data/show.ipynb #e529ce73
 def _single_transforms(
-    aug, # albumentations `Compose`, the augmentation of training images
+    aug, # `Compose`, the augmentation of training images
 )->list: # Name and `Compose` of each transform
     "Take the transforms of `aug` apart"
+    compose = v2.Compose if is_torchvision(aug) else A.Compose
     parts = []
     pads = []
     for t in copy.deepcopy(aug).transforms:
         name = type(t).__name__
-        if t.p<1: name += f'\np={t.p:.2g}'
-        t.p = 1
-        parts.append((name, A.Compose([*pads, t])))
-        if isinstance(t, A.Pad): pads = [*pads, t]
-        elif isinstance(t, crops.BaseCrop): pads = []
+        p = getattr(t, 'p', 1)
+        if isinstance(p, (int,float)) and p<1:
+            name += f'\np={p:.2g}'
+            t.p = 1
+        parts.append((name, compose([*pads, t])))
+        pads = [*pads, t] if name.startswith('Pad') else [] if 'Crop' in name else pads
     return parts
 
 # %% ../../nbs/data/show.ipynb #440eac72
