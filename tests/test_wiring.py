@@ -8,7 +8,7 @@ from advtrain.runs.experiment import FIELDS
 
 ELSEWHERE = { # choices that aren't parameters of these functions, and where they go
     'name': 'the folder of a run', 'epochs': 'learn.fit', 'lr_scaling': 'Experiment.scaled_lr',
-    'hole': 'a function in AUGS',
+    'hole': 'a function in AUGS', 'border': 'a function in AUGS',
     'flip_tta': 'Runner.finish', 'n_images': 'the figures of a run', 'layers': 'the figures of a run'}
 NO_CHOICES = { # parameters that no experiment decides, and why
     'path': 'data are given beside an experiment', 'dls': 'made by image_dls', 'c_in': 'images have three channels',

@@ -100,6 +100,8 @@ _CLASHES = { # why choices exclude each other -> test for them
         lambda o: o.pre_act and o.zero_init,
     "hole is part of an augmentation, but augs is 'none': choose an augmentation or omit hole":
         lambda o: o.hole is not None and o.augs=='none',
+    "border is part of an augmentation, but augs is 'none': choose an augmentation or omit border":
+        lambda o: o.border!='black' and o.augs=='none',
     'a warm-up of {o.warmup} epochs does not fit into {o.epochs}, so the learning rate would never reach lr':
         lambda o: o.warmup>o.epochs,
 }
@@ -135,9 +137,11 @@ class Experiment:
     fraction:float = choice(1., 'Fraction of the training images to use, the same for each class', ABOVE_0, 1)
     augs:str = choice('cutout', 'Augmentation of the training images, a name in `AUGS`',
         registry='advtrain.data.augment:AUGS',
-        names=('cutout','crop_cutout','flip_cutout','crop_flip_cutout','shift_gray','none'))
+        names=('cutout','crop_cutout','flip_cutout','crop_flip_cutout','shift_gray','trivial','rand','none'))
     hole:int|None = choice(None, low=1,
         meaning="Side of the square that cutout erases, in pixels; if not set, the augmentation's default")
+    border:str = choice('black', names=('black','reflect'),
+        meaning='What pads the images before a random crop: black, or reflect for the mirrored image')
     epochs:int = choice(40, 'Number of epochs', low=1)
     bs:int = choice(128, 'Batch size, over all processes together', low=1)
     lr:float|str = choice(.01, low=ABOVE_0, words=('find',),

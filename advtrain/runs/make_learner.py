@@ -57,12 +57,12 @@ def _print_unused(exp):
 def _make_augs(exp):
     "Make the augmentation of `exp`"
     make = AUGS[exp.augs]
-    options = {} if exp.hole is None else {'hole': exp.hole}
+    options = {k: getattr(exp, k) for k in ('hole','border') if getattr(exp, k)!=FIELDS[k].default}
     if type(make).__module__.startswith('albumentations'): # a transform, not a function
         refuse(f'AUGS[{exp.augs!r}]', 'a function from the size to an augmentation', make, TypeError)
     try: inspect.signature(make).bind(exp.size, **options)
     except TypeError: raise ValueError(f"the augmentation {exp.augs!r} cannot be called with "
-        f"{', '.join(['the size', *options])}: functions in AUGS take size, and hole if it is set") from None
+        f"{', '.join(['the size', *options])}: functions in AUGS take size, and hole and border if they are set") from None
     return make(exp.size, **options)
 
 # %% ../../nbs/runs/make_learner.ipynb #a606c3bd
