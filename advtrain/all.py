@@ -18,6 +18,7 @@ from .files.own_files import *
 from .files.tensors import *
 from .data.images import *
 from .data.folders import *
+from .data.label_noise import *
 from .data.sources import *
 from .data.cache import *
 from .data.augment import *

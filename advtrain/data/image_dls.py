@@ -15,15 +15,17 @@ from fastai.data.transforms import IntToFloatTensor,Normalize
 import fastai.vision.data
 from fastai.vision.core import TensorImage
 import numpy as np
+import pandas as pd
 from PIL import Image
 import psutil
 import torch
 
-from ..checks import check_choice,check_flag,check_whole,error_line,printable_path,short_repr
+from ..checks import BELOW_1,check_choice,check_flag,check_number,check_whole,error_line,printable_path,short_repr
 from ..devices import is_gpu
 from ..dist import own_device,print_rank0
 from .images import FitSquare,FolderLabel,RGBImage,check_size
 from .folders import FolderSplitter,SPLITS,class_files
+from .label_noise import draw_flips,flips_table
 from .sources import CIFAR10_CLASSES,CIFAR10_STATS,data_folder
 from .cache import DecodedImages,image_stats,load_or_decode,readable_files,scan_images
 from .transforms import AlbumentationsTransform,BatchAlbumentations,augmented_pixels,batch_lacks
@@ -64,14 +66,15 @@ def _block(
     augs=None, # `Compose` for training images, one by one
     batch_augs=None, # The same for whole batches
     get_items=None, # Function from the source to files; `None` if files are the source
+    given:dict|None=None, # Path -> class, for images with another class than their folder's
 )->DataBlock:
     "Make a block from checked arguments"
     images = TransformBlock(type_tfms=RGBImage.create, batch_tfms=IntToFloatTensor, dl_type=FileDL)
     item_tfms = [FitSquare(size), AlbumentationsTransform(augs)]
     batch_tfms = [] if batch_augs is None else [BatchAlbumentations(batch_augs)]
     if stats is not None: batch_tfms.append(NormalizeInPlace.from_stats(*stats))
-    return DataBlock((images, CategoryBlock(vocab)), get_items=get_items, get_y=FolderLabel(), splitter=splitter,
-        item_tfms=item_tfms, batch_tfms=batch_tfms)
+    return DataBlock((images, CategoryBlock(vocab)), get_items=get_items, get_y=FolderLabel(given),
+        splitter=splitter, item_tfms=item_tfms, batch_tfms=batch_tfms)
 
 # %% ../../nbs/data/image_dls.ipynb #d022ef5a
 def image_block(
@@ -201,12 +204,21 @@ def _fingerprints(found, splits):
     all_of = splits | dict(all=list(range(len(found.files))))
     return {s: split_fingerprint([found.files[i] for i in idxs], found.sums[idxs]) for s,idxs in all_of.items()}
 
+# %% ../../nbs/data/image_dls.ipynb #8f560942
+def _flip_labels(files, splits, vocab, flip_labels, seed):
+    "Draw the labels to flip, and print how many"
+    flips = draw_flips(files, splits, vocab, flip_labels, seed)
+    if flips:
+        print_rank0(f"labels of {len(flips)} of {len(splits['train'])} training images are changed "
+                    f'(flip_labels={flip_labels:g})')
+    return flips
+
 # %% ../../nbs/data/image_dls.ipynb #9d529962
-def _split_block(found, splits, augs, size, stats, vocab):
+def _split_block(found, splits, augs, size, stats, vocab, given):
     "Make a block that splits the files in `found` as `splits` says"
     def _split(files): return list(splits.values())
     how = dict(augs=augs) if found.images is None else dict(batch_augs=augs)
-    return _block(_split, size, stats, vocab, **how)
+    return _block(_split, size, stats, vocab, given=given, **how)
 
 def _loader_options(found, size, device, num_workers):
     "Choose the options of loaders that gather decoded images, or open files"
@@ -227,6 +239,7 @@ class ImageDataLoaders(fastai.vision.data.ImageDataLoaders):
         fast:bool=False, # Are all images decoded, and augmented in whole batches?
         skipped:list=(), # Unreadable files that were left out
         fingerprint:dict|None=None, # 'train', 'valid', 'test' and 'all' -> a line that identifies its images
+        flipped_labels:pd.DataFrame|None=None, # Training images with another class, see `flips_table`
     ):
         super().__init__(*loaders, path=path, device=device)
         self.watch = watch
@@ -235,6 +248,7 @@ class ImageDataLoaders(fastai.vision.data.ImageDataLoaders):
         self.fast = fast
         self.skipped = list(skipped)
         self.fingerprint = fingerprint or {}
+        self.flipped_labels = flips_table({}, source) if flipped_labels is None else flipped_labels
 
     @property
     def test(self):
@@ -261,12 +275,14 @@ def image_dls(
     fast:bool=True, # Decode all images once and augment whole batches, if possible? `False` goes file by file
     on_error:str='raise', # What to do with unreadable images: 'raise' or 'skip'
     fraction:float=1., # Fraction of each class's training images to use, above 0, up to 1
+    flip_labels:float=0., # Fraction of the training images that get a wrong label, from 0 to below 1
 )->ImageDataLoaders: # `train`, `valid` and `test`
     "Make loaders for training, validation and testing from a folder of classes"
     check_choice('on_error', on_error, ('raise','skip'))
     size = check_size(size)
     bs = check_whole('bs', bs)
     splitter = FolderSplitter(valid_pct, watch, seed, fraction)
+    flip_labels = check_number('flip_labels', flip_labels, 0, BELOW_1)
     device = _usable_device(device)
     num_workers = _worker_count(num_workers, device)
     if augs is not None: augmented_pixels(augs, size)
@@ -276,12 +292,14 @@ def image_dls(
     splits = dict(zip(SPLITS, splitter(found.files)))
     vocab = _checked_vocab(found.files, splits, bs)
     _print_leaks(found.files, splits, _find_leaks(found.sums, found.checksums, splits))
+    flips = _flip_labels(found.files, splits, vocab, flip_labels, seed)
     stats = CIFAR10_STATS if vocab==CIFAR10_CLASSES else image_stats(found.sums[splits['train']])
-    block = _split_block(found, splits, augs, size, stats, vocab)
+    block = _split_block(found, splits, augs, size, stats, vocab, flips)
     options = _loader_options(found, size, device, num_workers)
     dls = block.dataloaders(found.files, bs=bs, device=device, drop_last=False, **options)
     return ImageDataLoaders(*dls.loaders, device=device, watch=watch, source=source, stats=stats,
-        fast=found.images is not None, skipped=found.skipped, fingerprint=_fingerprints(found, splits))
+        fast=found.images is not None, skipped=found.skipped, fingerprint=_fingerprints(found, splits),
+        flipped_labels=flips_table(flips, source))
 
 # %% ../../nbs/data/image_dls.ipynb #a8ad3083
 def empty_dls(

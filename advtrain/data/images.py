@@ -161,12 +161,18 @@ class RGBImage(PILImage):
 
 # %% ../../nbs/data/images.ipynb #667c00e2
 class FolderLabel(Transform):
-    "Label an image with the name of its folder"
+    "Label an image with the name of its folder, or with the class given to it"
     input_types = (object,) # tells fastai where new items enter the pipeline
+    def __init__(self,
+        given:dict|None=None, # Path -> class, for images with another class than their folder's
+    ):
+        super().__init__()
+        self.given = given or {}
+
     def encodes(self,
         x, # Image file
-    )->str: # Name of its folder
-        if isinstance(x, (str,Path)): return Path(x).parent.name
+    )->str: # Name of its class
+        if isinstance(x, (str,Path)): return self.given.get(str(x)) or Path(x).parent.name
         raise TypeError(f"an image's label is the name of its folder, and {short_repr(x)} has no folder")
 
 # %% ../../nbs/data/images.ipynb #8dafd442

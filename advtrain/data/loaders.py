@@ -42,12 +42,13 @@ class FileDL(TfmdDL):
 
 # %% ../../nbs/data/loaders.ipynb #d3fa987e
 def _targets(tl):
-    "Get all targets; if they are names of folders, look up one per folder"
-    if not isinstance(tl.tfms.fs[0], FolderLabel): return [tl[i] for i in range(len(tl))]
-    folders = [str(o).rpartition(os.sep)[0] for o in tl.items]
-    last = {o: i for i,o in enumerate(folders)}
-    of_folder = {o: tl[i] for o,i in last.items()}
-    return [of_folder[o] for o in folders]
+    "Get all targets; if they are names of folders, look up one per folder, and one per class given to images"
+    label = tl.tfms.fs[0]
+    if not isinstance(label, FolderLabel): return [tl[i] for i in range(len(tl))]
+    names = [label.given.get(o) or o.rpartition(os.sep)[0] for o in map(str, tl.items)]
+    last = {o: i for i,o in enumerate(names)}
+    of_name = {o: tl[i] for o,i in last.items()}
+    return [of_name[o] for o in names]
 
 def _stacked(items): return cast(torch.stack(items), type(items[0]))
 

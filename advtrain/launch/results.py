@@ -75,6 +75,13 @@ def predictions_csv(
     table = table.assign(**{k: escape_formulas(table[k]) for k in NAME_COLUMNS})
     return table.to_csv(index_label='index', quoting=csv.QUOTE_NONNUMERIC)
 
+# %% ../../nbs/launch/results.ipynb #5b5824bf
+def flipped_labels_csv(
+    table, # `dls.flipped_labels`
+)->str:
+    "Format flipped labels as CSV"
+    return table.apply(escape_formulas).to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
+
 # %% ../../nbs/launch/results.ipynb #bc50ee54
 def save_figure(
     fig, # Matplotlib figure

@@ -33,7 +33,7 @@ from ..runs.make_learner import DATA_CHOICES,make_learner
 from ..runs.logs import LOGS
 from ..pages.report import repair_report
 from .environment import environment
-from .results import best_weights,predictions_csv,run_metrics,save_figure,save_figures,to_json
+from .results import best_weights,flipped_labels_csv,predictions_csv,run_metrics,save_figure,save_figures,to_json
 import advtrain.train.ddp # noqa: F401 (adds `distributed` to learners)
 
 # %% ../../nbs/launch/runner.ipynb #ed6c9076
@@ -94,6 +94,7 @@ def _note_place(own, learn):
 
 # %% ../../nbs/launch/runner.ipynb #9ca1f446
 _BEGUN = 'experiment.toml','environment.json' # what a run writes first
+_FLIPS = 'flipped_labels.csv' # and this, if it flips labels
 _ENDED = ('lr_find.json','history.csv','predictions.safetensors','predictions.csv','model.csv','metrics.json',
     CHECKSUMS) # what it writes later
 
@@ -113,6 +114,7 @@ def _is_made_again(exp, name):
     "Check whether resuming a run of `exp` writes this file again"
     stem = Path(name).stem
     if stem=='lr_find': return exp.lr=='find' # runs of older versions have a curve with any `lr`
+    if name==_FLIPS: return exp.flip_labels>0
     return name in (*_BEGUN,*_ENDED) or stem in DRAW
 
 # %% ../../nbs/launch/runner.ipynb #0f8c5d7f
@@ -203,8 +205,9 @@ def _begin(self:Runner, overwrite, resume):
     "Prepare the folder; is there a checkpoint to resume from?"
     own = self.own
     if not (resume and _same_run(self.exp, self.out)): _prepare(own, overwrite)
-    own.check(*_ENDED, *PAGES, *(f'figures/{o}.png' for o in FIGURES))
     texts = {'experiment.toml': self.exp.to_toml, 'environment.json': lambda: to_json(environment(self.learn))}
+    if self.exp.flip_labels: texts[_FLIPS] = lambda: flipped_labels_csv(self.learn.dls.flipped_labels)
+    own.check(*texts.keys()-{*_BEGUN}, *_ENDED, *PAGES, *(f'figures/{o}.png' for o in FIGURES))
     for name,text in texts.items():
         if own.state(name) in ('missing','cut'): own.write(name, text())
     _note_place(own, self.learn)

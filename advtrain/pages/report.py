@@ -161,6 +161,7 @@ _FILES = { # file -> description
     'report.html': 'the run as one page, with the images of the test set',
     'experiment.toml': 'all choices of the experiment',
     'environment.json': 'versions, hardware, commits, and the data',
+    'flipped_labels.csv': 'training images with a wrong label, given on purpose',
     'history.csv': 'losses and accuracies, one row per epoch',
     'metrics.json': 'the results, in numbers',
     'predictions.csv': 'one row per test image: actual and predicted class, their probabilities, the loss',
@@ -176,7 +177,8 @@ _HOW_TO_READ = ("To read them back in Python, use `Run('…')` from advtrain. It
 
 def _files(run):
     "List the files of the run with their descriptions"
-    return {k: v for k,v in _FILES.items() if k!='lr_find.json' or (run.folder/k).exists()}
+    sometimes = 'lr_find.json','flipped_labels.csv'
+    return {k: v for k,v in _FILES.items() if k not in sometimes or (run.folder/k).exists()}
 
 # %% ../../nbs/pages/report.ipynb #e7ac1662
 def _figure_parts(run):

@@ -135,6 +135,7 @@ class Experiment:
     size:int = choice(32, 'Side of the square images, in pixels', low=1)
     valid_pct:float = choice(.1, 'Fraction of the training images to hold out for validation', ABOVE_0, BELOW_1)
     fraction:float = choice(1., 'Fraction of the training images to use, the same for each class', ABOVE_0, 1)
+    flip_labels:float = choice(0., 'Fraction of the training images that get a wrong label, on purpose', 0, BELOW_1)
     augs:str = choice('cutout', 'Augmentation of the training images, a name in `AUGS`',
         registry='advtrain.data.augment:AUGS',
         names=('cutout','crop_cutout','flip_cutout','crop_flip_cutout','shift_gray','trivial','rand','none'))

@@ -15,6 +15,7 @@ import pandas as pd
 
 from ..checks import check_path,printable
 from ..files.atomic import is_inside
+from ..data.label_noise import flips_table
 from ..look.interpret import ImageInterpretation
 from .experiment import Experiment
 from .run_figures import FIGURES
@@ -91,6 +92,10 @@ class Run:
     def predictions(self):
         table = self._csv('predictions.csv', index_col='index', dtype=dict.fromkeys(NAME_COLUMNS, str))
         return table.assign(**{k: unescape_formulas(table[k]) for k in NAME_COLUMNS})
+    @cached_property
+    def flipped_labels(self):
+        if not self.experiment.flip_labels: return flips_table({}, self.folder)
+        return self._csv('flipped_labels.csv', dtype=str).apply(unescape_formulas)
     @cached_property
     def interpretation(self):
         make_learner = self.learner_for_pictures # from `advtrain.runs.make_learner`

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/train/run_config.ipynb #ad889246
-import json,re
+import hashlib,json,re
 from functools import partial
 from types import FunctionType
 
@@ -39,9 +39,14 @@ def n_workers(
     "Count a loader's worker processes"
     return getattr(getattr(dl, 'fake_l', dl), 'num_workers', 0)
 
+def _describe_flips(table):
+    "Describe labels that were flipped on purpose"
+    if not len(table): return {}
+    return {'flipped labels': f'{len(table)}, {hashlib.sha256(table.to_csv().encode()).hexdigest()[:8]}'}
+
 def _describe_data(dls):
     "Describe the data of each loader"
-    if known := vars(dls).get('fingerprint'): return known
+    if known := vars(dls).get('fingerprint'): return known | _describe_flips(dls.flipped_labels)
     items = [getattr(dl, 'dataset', None) or dl for dl in dls.loaders]
     return {s: f'{len(o)} items' for s,o in zip(('train','valid','test'), items)}
 
