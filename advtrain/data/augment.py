@@ -87,7 +87,7 @@ def _torchvision_crop(size, pad, flip, border):
     size = check_whole('size', size, 1, 4096)
     pad = check_whole('pad', pad, 0, 1024)
     check_choice('border', border, _BORDERS)
-    if border=='reflect' and pad>=size: refuse('pad', f"smaller than the image with border='reflect', {size}", pad)
+    if border=='reflect' and pad>=size: refuse('pad', f"below the size {size}, as border is 'reflect'", pad)
     crop = v2.RandomCrop(size, padding=pad, padding_mode='reflect' if border=='reflect' else 'constant')
     return [crop, v2.RandomHorizontalFlip()] if check_flag('flip', flip) else [crop]
 

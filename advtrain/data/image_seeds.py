@@ -12,8 +12,6 @@ import random
 import numpy as np
 import torch
 
-import advtrain.narrow_convolutions # noqa: F401 fixes the gradients of narrow convolutions
-
 # %% ../../nbs/data/image_seeds.ipynb #2e58b5fb
 def seed_generators(
     seed:int, # Seed, from 0 to 2³²-1

@@ -106,7 +106,7 @@ class AlbumentationsTransform(RandTransform):
     split_idx = None
     order = 2
     def __init__(self,
-        train_aug, # `Compose` or single transform for training images, of albumentations or torchvision; `None` for none
+        train_aug, # Transform or `Compose` of albumentations or torchvision, for training images; `None` for none
         valid_aug=None, # The same for validation and test images
     ):
         super().__init__()
@@ -315,7 +315,7 @@ class BatchAlbumentations(AlbumentationsTransform):
     "Augment a whole training batch; all other batches with another transform, or not at all"
     order = 9 # before `IntToFloatTensor`
     def __init__(self,
-        train_aug, # `Compose` or single transform for training images, of albumentations or torchvision; `None` for none
+        train_aug, # Transform or `Compose` of albumentations or torchvision, for training images; `None` for none
         valid_aug=None, # The same for validation and test images
     ):
         super().__init__(train_aug, valid_aug)

@@ -62,7 +62,7 @@ def _make_augs(exp):
         refuse(f'AUGS[{exp.augs!r}]', 'a function from the size to an augmentation', make, TypeError)
     try: inspect.signature(make).bind(exp.size, **options)
     except TypeError: raise ValueError(f"the augmentation {exp.augs!r} cannot be called with "
-        f"{', '.join(['the size', *options])}: functions in AUGS take size, and hole and border if they are set") from None
+        f"{', '.join(['the size', *options])}: functions in AUGS take size, and hole or border if set") from None
     return make(exp.size, **options)
 
 # %% ../../nbs/runs/make_learner.ipynb #a606c3bd
