@@ -10,6 +10,7 @@ import torch
 from fastai.learner import load_learner
 from PIL import Image
 from torchvision import transforms
+from torchvision.transforms import v2
 
 import advtrain.all
 from advtrain.data import cache as decoded,images,sources
@@ -401,11 +402,14 @@ SHARES = [None,'x',NAN,INF,-.1,0,1.1,10**30,True,[],np.ones(2),object()]
 ANY_SIZE = [o for o in NUMBERS if o is not NUMBERS[6]] # all but a number that is too large
 PATHS = [None,3,2.5,b'data','',True,[],['a'],{},np.arange(3),object(),'a\0b','x'*5000,'~nobody/x','nowhere']
 WORDS = [None,'x',b'valid',3,True,[],['valid'],np.arange(3),NAN,object()]
+BORDERS = [None,'white',b'black',0,[],['black'],np.ones(2)]
 FLAGS = [None,'no',1,0,[],np.ones(2),NAN]
 DEVICES = ['x','','cuda:99',-1,10**30,3.5,True,[],{},b'cpu',NAN,np.arange(3),object(),'cpu:x']
 NO_AUGS = ['cutout',b'',3,NAN,True,[],[A.HorizontalFlip()],(A.NoOp(),),{},np.arange(3),object(),print,cutout_augs,
-    A.HorizontalFlip,transforms.RandomHorizontalFlip(),transforms.Compose([transforms.RandomHorizontalFlip()])]
-AUGS_THAT_FAIL = [A.Normalize(),A.RandomCrop(99, 99)]
+    A.HorizontalFlip,v2.RandomHorizontalFlip,transforms.RandomHorizontalFlip(),torch.nn.ReLU(),
+    torch.nn.Sequential(v2.RandomHorizontalFlip()),[v2.RandomHorizontalFlip()],transforms.Compose([transforms.RandomHorizontalFlip()])]
+AUGS_THAT_FAIL = [A.Normalize(),A.RandomCrop(99, 99),v2.Normalize((.5,)*3, (.5,)*3),v2.RandomCrop(99),v2.Grayscale(),
+    v2.CutMix(num_classes=2)]
 FIGSIZES = ['x',3,[],[3],[3,4,5],(NAN,3),(-1,3),(0,0),(3,10**30),('a','b'),object()]
 VOCABS = ['ab',b'ab',3,[],[3],['a','a'],['../a','b'],['','b'],['a\0','b'],[None],object()]
 STATS = ['x',3,[],(0,1),((0,0,0),(1,1)),((0,0,0),(1,1,0)),((0,0,NAN),(1,1,1)),((0,0,0),(1,1,INF)),object()]
@@ -417,7 +421,7 @@ HOLE = dict(hole=NUMBERS+[0], fill=SHARES[:5]+[256,True], p_hole=SHARES[:5]+[1.1
 SIZES = NUMBERS+[0]
 WRONG = dict( # function -> argument -> values that it cannot have
     image_dls=SPLITTER | dict(path=PATHS, augs=NO_AUGS+AUGS_THAT_FAIL, size=SIZES, bs=SIZES, device=DEVICES,
-        num_workers=NUMBERS[1:], fast=FLAGS, on_error=WORDS),
+        flip_labels=SHARES[:5]+SHARES[6:]+[1], num_workers=NUMBERS[1:], fast=FLAGS, on_error=WORDS),
     image_block=SPLITTER | dict(augs=NO_AUGS+AUGS_THAT_FAIL, size=SIZES, stats=STATS, on_error=WORDS, vocab=VOCABS),
     empty_dls=dict(vocab=VOCABS, stats=STATS, size=SIZES, bs=ANY_SIZE+[0], device=DEVICES),
     FolderSplitter=SPLITTER,
@@ -434,10 +438,12 @@ WRONG = dict( # function -> argument -> values that it cannot have
     show_classes=SHOWN | dict(augmented=FLAGS),
     show_augmented=SHOWN | dict(index=NUMBERS),
     show_transforms=SHOWN | dict(index=NUMBERS),
-    cutout_augs=HOLE | dict(size=SIZES, pad=NUMBERS, degrees=SHARES[:5]+[181,True], flip=FLAGS),
+    cutout_augs=HOLE | dict(size=SIZES, pad=NUMBERS, degrees=SHARES[:5]+[181,True], flip=FLAGS, border=BORDERS),
     flip_cutout_augs=HOLE,
     shift_gray_augs=HOLE | dict(size=SIZES, pad=NUMBERS, degrees=SHARES[:5]+[181], shift=SHARES[:5]+[1.1],
-        scale=SHARES[:5]+[1], p_gray=SHARES[:5]+[1.1]),
+        scale=SHARES[:5]+[1], p_gray=SHARES[:5]+[1.1], border=BORDERS),
+    trivial_augs=dict(size=SIZES, pad=NUMBERS, flip=FLAGS, border=BORDERS),
+    rand_augs=dict(size=SIZES, pad=NUMBERS, flip=FLAGS, num_ops=SIZES, magnitude=NUMBERS+[31], border=BORDERS),
     augmented_pixels=dict(aug=NO_AUGS+AUGS_THAT_FAIL+[None], size=SIZES),
     AlbumentationsTransform=dict(train_aug=NO_AUGS, valid_aug=NO_AUGS),
     BatchAlbumentations=dict(train_aug=NO_AUGS),
