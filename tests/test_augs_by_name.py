@@ -251,3 +251,18 @@ def test_other_flips_are_another_run(few, tmp_path):
     for kwargs in {}, dict(flip_labels=.4):
         with pytest.raises(ValueError, match='data.flipped labels is'): quiet(learner(**kwargs).resume, 2, tmp_path)
     quiet(learner(flip_labels=.3).resume, 2, tmp_path)
+
+def test_a_list_of_flips_in_the_way_is_yours(few, tmp_path):
+    "A run that flips labels doesn't write over your file, and one that doesn't leaves it alone"
+    from advtrain.launch.runner import Runner
+    for share in .2, 0.:
+        exp = Experiment(f'one-{share}', width=4, size=8, bs=45, epochs=1, augs='none', layers=['layer4'])
+        exp = exp.replace(flip_labels=share)
+        runner = Runner(exp, few, out := tmp_path/exp.name, quiet=True, device='cpu')
+        runner.own.write('experiment.toml', exp.to_toml())
+        (out/'flipped_labels.csv').write_text('mine')
+        with runner.opened():
+            if share:
+                with pytest.raises(FileExistsError, match='flipped_labels.csv is in the way'): runner.train(resume=True)
+            else: runner.train(resume=True)
+        assert (out/'flipped_labels.csv').read_text()=='mine'
