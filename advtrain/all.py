@@ -42,6 +42,8 @@ from .train.optimisers import *
 from .train.schedules import *
 from .train.ema import *
 from .train.finite_loss import *
+from .train.training_loss import *
+from .train.early_stopping import *
 from .train.resnet_learner import *
 from .train.profile import *
 from .train.ddp import *

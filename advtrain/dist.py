@@ -121,6 +121,16 @@ def all_gather(
     if world_size()>1: dist.all_gather_object(parts, part, group=_group.gloo)
     return parts
 
+# %% ../nbs/dist.ipynb #b27aa3b9
+def gather_tensors(
+    t:torch.Tensor, # Tensor of the same shape and dtype in each process
+)->list: # Tensors on the device of `t`, in the order of the ranks
+    "Collect a tensor of each process, without waiting for a GPU"
+    if world_size()==1: return [t]
+    parts = [torch.empty_like(t, memory_format=torch.contiguous_format) for _ in range(world_size())]
+    dist.all_gather(parts, t.contiguous())
+    return parts
+
 # %% ../nbs/dist.ipynb #44fb170d
 def _store(name, timeout):
     "Connect to the launcher's store, with a prefix that is unused after a restart"

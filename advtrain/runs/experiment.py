@@ -143,6 +143,9 @@ class Experiment:
         meaning="Side of the square that cutout erases, in pixels; if not set, the augmentation's default")
     border:str = choice('black', names=('black','reflect'),
         meaning='What pads the images before a random crop: black, or reflect for the mirrored image')
+    mix:str = choice('none', names=('none','mixup','cutmix'),
+        meaning='Train on mixtures of two images: none, mixup or cutmix')
+    mix_alpha:float = choice(1., 'Mixtures: parameter of the beta distribution; 1 is uniform, lower mixes less', .01, 100)
     epochs:int = choice(40, 'Number of epochs', low=1)
     bs:int = choice(128, 'Batch size, over all processes together', low=1)
     lr:float|str = choice(.01, low=ABOVE_0, words=('find',),
@@ -157,6 +160,8 @@ class Experiment:
     opt:str = choice('sgd', 'Optimiser, a name in `OPTS`', registry='advtrain.train.optimisers:OPTS',
         names=('sgd','adam','adamw','rmsprop','muon'))
     label_smoothing:float = choice(0., 'Label smoothing: fraction of each label to spread over all classes', 0, BELOW_1)
+    class_weights:str = choice('none', names=('none','balanced'),
+        meaning='Weights of classes in the training loss: none, or balanced to give each class the same total weight')
     grad_clip:float|None = choice(None, 'Largest norm of the gradients; if not set, no clipping', ABOVE_0)
     ema:float|None = choice(None, 'EMA of the weights: decay per step; if not set, no averaging', 0, BELOW_1)
     schedule:str = choice('plateau', 'Learning-rate schedule, a name in `SCHEDULES`',
@@ -164,6 +169,8 @@ class Experiment:
     patience:int = choice(3, 'Plateau: epochs without a lower loss before the learning rate drops', low=1)
     factor:float = choice(10., 'Divide the learning rate by this when it drops', ABOVE_1)
     min_delta:float = choice(0., 'Plateau: fraction by which the loss must fall to count as lower', 0, BELOW_1)
+    stop_after:int|None = choice(None, low=1,
+        meaning='End after this many epochs without a lower validation loss; if not set, never. Suits plateau')
     precision:str = choice('auto', names=('auto','fp32','bf16','fp16'),
         meaning='Precision of the computation: fp32, bf16, fp16, or auto to suit the hardware')
     seed:int = choice(42, 'Seed of the split, the initial weights, the order and the augmentations', low=0)

@@ -39,12 +39,13 @@ DATA_CHOICES = [k for k in _parameters(image_dls) if k in FIELDS] # options of `
 # %% ../../nbs/runs/make_learner.ipynb #ecb19f0b
 @patch
 def unused_choices(self:Experiment)->dict: # field -> name of the chosen part that doesn't accept it
-    "Find the choices that the chosen network, optimiser or schedule doesn't accept"
+    "Find the choices that the chosen network, optimiser, schedule or mix doesn't accept"
     opt = OPTS[self.opt]
     schedule = SCHEDULES[self.schedule]
     arch = ARCHS[self.arch]
     res = {k: self.opt for k in _options(sgd) if not takes(opt, k)}
     res |= {k: self.schedule for k in _options(plateau) if not takes(schedule, k)}
+    if self.mix=='none': res['mix_alpha'] = "mix 'none'"
     of_networks = sorted({*_options(resnet18), *_options(library_network)} - {'size'}) # which the data have anyway
     return res | {k: self.arch for k in of_networks if not takes(arch, k, unnamed=True)}
 

@@ -40,6 +40,7 @@ class RunCallback(Callback):
     plain_errors = True # show its errors without fastai's prefix?
     in_lr_find = False # run in `lr_find`?
     in_predictions = False # run in `get_preds`, and so in `interpret`?
+    ends_early = False # can it end a run before its last epoch?
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -86,9 +87,11 @@ class Saver(RunCallback):
 # %% ../../nbs/train/callbacks.ipynb #d0b1ab3b
 ORDER = { # callback -> order; lower runs first
     # -10 is fastai's TrainEvalCallback, which sets the model's mode
+    'EarlyStopping': -9,   # ends the run before anything prepares for another epoch
     'SharedTraining': -8,  # combines the losses of all processes before anything reads the loss
     'FiniteLoss': -5,      # stops before anything uses a NaN loss
     'EMA': 0,              # averages weights right after a step; validation uses the average
+    'TrainingLoss': 5,     # mixes images after other changes to the batch, before their layout and precision
     'Precision': 10,       # like fastai's MixedPrecision: runs after changes to the batch, and scales the loss
     # 50 is fastai's Recorder
     'EpochLog': 51,        # reads the Recorder's values of a step

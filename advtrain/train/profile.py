@@ -121,7 +121,7 @@ def profile(self:RunLearner,
 )->pd.DataFrame: # Milliseconds and share of a step, a row per part; `.attrs` has `images_per_second`
     "Time the parts of training steps, and restore the learner"
     check_whole('n', n, 1, 10**6)
-    with restored(self),self.no_bar(),cleanup_on_error(self):
+    with restored(self),self.no_bar(),cleanup_on_error(self),_replaced(self, loss_func=self.loss_func):
         if not self.opt: self.create_opt()
         self.opt.set_hypers(lr=self.lr)
         self('before_fit')

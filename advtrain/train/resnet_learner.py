@@ -35,6 +35,8 @@ from .optimisers import OPTS,sgd
 from .schedules import SCHEDULES,WarmUp,plateau
 from .ema import EMA
 from .finite_loss import FiniteLoss
+from .training_loss import TrainingLoss
+from .early_stopping import EarlyStopping
 import advtrain.train.checkpoint # noqa: F401, it adds `resume` to learners
 
 # %% ../../nbs/train/resnet_learner.ipynb #41671f37
@@ -110,6 +112,19 @@ def _check_optimiser(name, opt_func, model):
     what = 'a fastai optimiser, such as OptimWrapper(params, torch.optim.Adagrad, lr=lr)'
     _make_checked(f'opt {name!r}', what, (Optimizer,OptimWrapper), opt_func, list(model.parameters()), lr=.01)
 
+# %% ../../nbs/train/resnet_learner.ipynb #4ec3f0e7
+def _chosen_callbacks(dls, grad_clip, ema, warmup, stop_after, training_loss):
+    "Make the callbacks of the options that were chosen"
+    cbs = []
+    if grad_clip is not None: cbs.append(GradientClip(grad_clip))
+    if ema is not None: cbs.append(EMA(ema))
+    if warmup: cbs.append(WarmUp(warmup))
+    if stop_after is not None: cbs.append(EarlyStopping(stop_after))
+    if not training_loss.is_plain:
+        training_loss.check(dls)
+        cbs.append(training_loss)
+    return cbs
+
 # %% ../../nbs/train/resnet_learner.ipynb #5a4c7983
 @delegates(resnet18, but=['n_out'])
 @delegates(library_network, keep=True, but=['network','n_out','norm','weight_std','c_in','size'])
@@ -126,6 +141,10 @@ def resnet_learner(
     grad_clip:float|None=None, # Maximum norm of the gradients; `None` for no clipping
     ema:float|None=None, # Decay of the averaged weights, such as 0.999; `None` for no averaging
     warmup:int=0, # Epochs of warm-up, while the learning rate rises to `lr`
+    mix:str='none', # Train on mixtures of two images: 'none', 'mixup' or 'cutmix'
+    mix_alpha:float=1., # Both parameters of the mixture's beta distribution
+    class_weights:str='none', # 'none', or 'balanced' for the same total weight for each class in training
+    stop_after:int|None=None, # End after this many epochs in a row without a lower validation loss; `None`: never
     **kwargs, # Options of the network, the optimiser and the schedule
 )->RunLearner: # Ready for `fit`
     "Make a classifier's learner from a network, an optimiser and a schedule, with cross-entropy"
@@ -139,9 +158,7 @@ def resnet_learner(
     _check_optimiser(opt, opt_func, model) # fail now, not in `fit`
     rates = _make_checked(f'schedule {schedule!r}', 'a callback', Callback, SCHEDULES[schedule], **for_schedule)
     cbs = [EpochLog(), rates, Precision(precision), FiniteLoss()]
-    if grad_clip is not None: cbs.append(GradientClip(grad_clip))
-    if ema is not None: cbs.append(EMA(ema))
-    if warmup: cbs.append(WarmUp(warmup))
+    cbs += _chosen_callbacks(dls, grad_clip, ema, warmup, stop_after, TrainingLoss(mix, mix_alpha, class_weights))
     loss = CrossEntropyLossFlat(label_smoothing=label_smoothing)
     first_lr = .01 if isinstance(lr, str) else lr
     learn = RunLearner(dls, model, loss, opt_func, first_lr, metrics=accuracy, cbs=cbs)
