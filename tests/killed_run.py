@@ -67,7 +67,8 @@ def train(data, folder, fuse):
     Watch.fuse = fuse
     set_seed(3)
     dls = image_dls(data, AUGS, size=16, bs=34)
-    learn = resnet_learner(dls, resnet10, width=4, lr=.3, patience=2, factor=2, dropout=.1, ema=.9).add_cb(Watch())
+    learn = resnet_learner(dls, resnet10, width=4, lr=.3, patience=2, factor=2, dropout=.1, ema=.9, mix='cutmix',
+        class_weights='balanced').add_cb(Watch())
     learn.plateau_lr.min_delta = .9 # so that the rate waits, and drops
     if checkpoints(folder): learn.resume(EPOCHS, folder)
     else: learn.fit(EPOCHS, cbs=Checkpoint(folder))

@@ -40,13 +40,14 @@ class Steps(Callback):
 resnet10 = partial(ResNet, (1,1,1,1)) # a block a stage
 PATIENCE = 600 # seconds that nothing takes, however busy the machine is
 
-def learner(data, augmented=True, double=False, lr=1e-5, fraction=1, **kwargs):
+def learner(data, augmented=True, double=False, lr=1e-5, fraction=1, label_smoothing=0., **kwargs):
     set_seed(1)
     dls = image_dls(data, cutout_augs(16, 2, 8) if augmented else None, size=16, bs=20, fraction=fraction)
-    learn = resnet_learner(dls, resnet10, width=4, lr=lr, precision='fp32', **kwargs).add_cb(Steps(double))
+    options = dict(width=4, lr=lr, precision='fp32', label_smoothing=label_smoothing)
+    learn = resnet_learner(dls, resnet10, **options, **kwargs).add_cb(Steps(double))
     if double:
         learn.remove_cbs(Precision).model.double()
-        learn.loss_func = nn.CrossEntropyLoss() # fastai's turns double precision into single
+        learn.loss_func = nn.CrossEntropyLoss(label_smoothing=label_smoothing) # fastai's turns double into single
     return learn
 
 def trained(data, epochs=2, **kwargs):
@@ -66,6 +67,7 @@ def same(data):
     res = {}
     hows = dict(plain=dict(augmented=False), augmented={}, double=dict(double=True, lr=.01))
     hows['adamw'] = dict(double=True, lr=.001, opt='adamw', schedule='one_cycle', warmup=1, ema=.9)
+    hows['mixed'] = dict(double=True, lr=.01, mix='cutmix', class_weights='balanced', label_smoothing=.1)
     for name,how in hows.items():
         runs = {n: run_forked(partial(trained, data, **how), n, PATIENCE) for n in (1,2,4)}
         failed = [o for ranks in runs.values() for o in ranks if not isinstance(o, dict)]

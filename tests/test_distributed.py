@@ -43,7 +43,11 @@ def test_another_optimiser_and_schedule(same):
     "On a curve, with a warm-up and averaged weights"
     assert same['adamw']['steps']==50 and same['adamw']['moved']>.3 and same['adamw']['difference']<1e-12
 
-@pytest.mark.parametrize('run', ['plain','augmented','double','adamw'])
+def test_mixed_images_and_class_weights(same):
+    "Each process gets one image from the one before it: only rounding differs"
+    assert same['mixed']['steps']==50 and same['mixed']['moved']>.01 and same['mixed']['difference']<1e-12
+
+@pytest.mark.parametrize('run', ['plain','augmented','double','adamw','mixed'])
 def test_counts_are_exact(same, run):
     "Every image of validation once, the same accuracies and the same confusion matrix, and all ranks know the same"
     run = same[run]

@@ -6,6 +6,7 @@ from contextlib import ExitStack,nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
 import torch
 from fastai.callback.core import Callback
 from torch.overrides import TorchFunctionMode
@@ -111,8 +112,10 @@ def trained(sample, steps, change=lambda learn: learn, bars=False, **kwargs):
     assert len(learn.recorder.losses)==steps and not any(o.is_meta for o in learn.recorder.losses)
     return asked
 
-def test_nothing_waits_inside_an_epoch(sample):
-    asked = trained(sample, 60,
+@pytest.mark.parametrize('mix', ['none','mixup','cutmix'])
+def test_nothing_waits_inside_an_epoch(sample, mix):
+    changes = {} if mix=='none' else dict(mix=mix, class_weights='balanced', stop_after=1)
+    asked = trained(sample, 60, **changes,
         ema=.9, warmup=1, grad_clip=1., label_smoothing=.1, dropout=.1, weight_std=True, nesterov=True)
     inside = {place: n for (when,place),n in asked.waits.items() if when=='inside'}
     assert inside=={'finite_loss.py _look': 60//50} # losses are looked at every fifty steps

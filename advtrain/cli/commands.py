@@ -53,7 +53,8 @@ def _how_long():
 
 def _what_comes(args, exp):
     "Describe in a line what will happen, before PyTorch is imported"
-    epochs = f"{exp.epochs} {'epoch' if exp.epochs==1 else 'epochs'}"
+    most = 'at most ' if exp.stop_after else ''
+    epochs = f"{most}{exp.epochs} {'epoch' if exp.epochs==1 else 'epochs'}"
     work = f'{exp.name}: trains {exp.arch}, norm {exp.norm}, for {epochs}'
     line = f'{work}, tests it once, and writes its figures and page'
     usual = exp==EXPERIMENTS['quickstart'] and not args.data

@@ -16,19 +16,20 @@ from ..console import LiveLines,duration
 from ..runs.folder import Runs
 
 # %% ../../nbs/launch/progress.ipynb #cc9c716f
-def _line(r):
+def _line(r, may_stop=False):
     "Describe a run in one line; `r` is its row in the table of `Runs`"
     if r.state in ('failed','pruned'): return f'{r.name}: {r.state}: {r.reason}'
     best = f'best accuracy {r.best_watched_accuracy:.1%} at epoch {r.best_epoch:.0f}' if r.epochs else ''
-    if r.state=='trained': return f'{r.name}: {best} of {r.of:.0f}, {duration(r.seconds)}'
+    if r.state=='trained': return f'{r.name}: {best} of {r.epochs:.0f}, {duration(r.seconds)}'
     if r.state=='finished': return f'{_test_result(r)}, {duration(r.seconds)}'
-    left = f', {duration(r.seconds/r.epochs*(r.of-r.epochs))} left' if 0<r.epochs<r.of else ''
+    most = 'at most ' if may_stop else ''
+    left = f', {most}{duration(r.seconds/r.epochs*(r.of-r.epochs))} left' if 0<r.epochs<r.of else ''
     return f"{r.name}: epoch {r.epochs:.0f} of {r.of:.0f}{', '+best if best else ''}{left}"
 
 def _test_result(r):
     "Describe the result of a finished run"
     return (f'{r.name}: test accuracy {r.test_accuracy:.2%} ({r.test_correct:.0f}/{r.test_images:.0f}), '
-        f'weights of epoch {r.best_epoch:.0f} of {r.of:.0f}')
+        f'weights of epoch {r.best_epoch:.0f} of {r.epochs:.0f}')
 
 # %% ../../nbs/launch/progress.ipynb #4dae64a2
 _ENDED_STATES = 'finished','trained','failed','pruned'
@@ -44,6 +45,7 @@ class Progress:
         self.lines = LiveLines(sys.stdout)
         self.start = time.monotonic()
         self.shown = 0
+        self.may_stop = set() # names of runs that may end early
         table = self._table()
         self.before = table.epochs.sum()
         self.ended = {n for n,s in table.state.items() if s in _ENDED_STATES}
@@ -52,7 +54,9 @@ class Progress:
         "Get the table of runs, empty before the first one starts"
         nothing_yet = self.experiments is None and not any(self.out.glob('*/experiment.toml'))
         if nothing_yet: return pd.DataFrame(dict(state=[], epochs=[], of=[]))
-        return Runs(self.out, self.experiments).table
+        runs = Runs(self.out, self.experiments)
+        self.may_stop = {o.name for o in runs.statuses if o.exp and o.exp.stop_after}
+        return runs.table
 
     def update(self,
         last:bool=False, # Is everything over?
@@ -69,7 +73,7 @@ class Progress:
         over = [n for n,s in table.state.items() if s in _ENDED_STATES and n not in self.ended]
         self.ended.update(over)
         ended = [_line(table.loc[n]) for n in over]
-        running = [_line(table.loc[n]) for n in table.index[table.state=='running']]
+        running = [_line(table.loc[n], n in self.may_stop) for n in table.index[table.state=='running']]
         line = self._all(table)
         if last: self.lines.show([*ended, line], [])
         else: self.lines.show(ended, [*running, line])
@@ -81,7 +85,8 @@ class Progress:
         unfinished = table[~table.state.isin(_ENDED_STATES)]
         done = table.epochs.sum()-self.before
         left = (unfinished.of-unfinished.epochs).sum()
-        if done and left: parts.append(f'{duration((time.monotonic()-self.start)/done*left)} left')
+        most = 'at most ' if self.may_stop & set(unfinished.index) else ''
+        if done and left: parts.append(f'{most}{duration((time.monotonic()-self.start)/done*left)} left')
         return '; '.join([*parts, str(self.out/'index.html')])
 
     def _write_page(self, last):

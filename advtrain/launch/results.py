@@ -13,7 +13,9 @@ import advtrain.look.heatmaps # noqa: F401 adds maps to interpretations
 import advtrain.look.scores # noqa: F401 adds accuracies
 from ..figures import png_bytes
 from ..files.tensors import load_tensors
+from ..train.callbacks import callback_of
 from ..train.record import best_row,watched_title
+from ..train.early_stopping import EarlyStopping
 from ..runs.run_figures import DRAW
 from ..runs.run import NAME_COLUMNS,escape_formulas
 
@@ -42,11 +44,13 @@ def run_metrics(
     interp, # Predictions of the test set
     flipped=None, # Predictions from each image and its mirror image together
 )->dict: # For `metrics.json`
-    "Collect the numbers of a run"
+    "Collect the numbers of a run, and why it ended early if it did"
     dls = learn.dls
     rows = learn.epoch_log.rows
     best = best_row(rows)
-    return _test_metrics(interp, flipped) | dict(
+    stopper = callback_of(learn, EarlyStopping)
+    stopped = {'stopped': stopper.stopped} if stopper and stopper.stopped else {}
+    return _test_metrics(interp, flipped) | stopped | dict(
         watched=watched_title(dls).lower(), epochs=len(rows),
         best_epoch=best['epoch'], best_watched_accuracy=best['valid_acc'],
         train_images=len(dls.train.dataset), valid_images=len(dls.valid.dataset), classes=list(map(str, dls.vocab)),

@@ -127,6 +127,11 @@ def _drawn_sections(run, titles):
     def _with_url(f): return f | {'url': image_url(f['file'])}
     return [s | {'figures': [_with_url(f) for f in s['figures']]} for s in _sections(run, titles)]
 
+def _stop_line(run):
+    "Say why training ended early, as a sentence; empty if it didn't"
+    why = run.metrics.get('stopped')
+    return f'Training {why}.' if why else ''
+
 def _data_line(run):
     "Say how many images training, validation and test had"
     m = run.metrics
@@ -139,7 +144,8 @@ def _page(run):
     interp = run.interpretation
     sizes = {k.replace('_MB','').replace('_',' '): f'{v:.2f} MB' for k,v in run.metrics['model_MB'].items()}
     values = dict(
-        title=run.experiment.name, line=result_line(run), data_line=_data_line(run), headline=_headline(run),
+        title=run.experiment.name, line=result_line(run), headline=_headline(run),
+        data_line=f'{_data_line(run)} {_stop_line(run)}'.strip(),
         before=_drawn_sections(run, BEFORE_GALLERY), after=_drawn_sections(run, AFTER_GALLERY),
         confusion=dict(classes=list(map(str, interp.vocab)), counts=interp.confusion_matrix().tolist()),
         per_class=_per_class_table(interp), history=_history(run),
@@ -192,7 +198,8 @@ def _figure_parts(run):
 def _epoch_lines(run):
     "Repeat the lines that training printed"
     name = 'Test' if run.metrics['watched']=='test' else 'Valid'
-    return '\n'.join(epoch_line(r, len(run.history), name) for r in run.history.to_dict('records'))
+    lines = [epoch_line(r, run.experiment.epochs, name) for r in run.history.to_dict('records')]
+    return '\n'.join([*lines, *filter(None, [run.metrics.get('stopped')])])
 
 def _readme(run):
     "Write the README of a run"

@@ -145,7 +145,7 @@ class Experiment:
         meaning='What pads the images before a random crop: black, or reflect for the mirrored image')
     mix:str = choice('none', names=('none','mixup','cutmix'),
         meaning='Train on mixtures of two images: none, mixup or cutmix')
-    mix_alpha:float = choice(1., 'Mixtures: parameter of the beta distribution; 1 is uniform, lower mixes less', .01, 100)
+    mix_alpha:float = choice(1., 'Mixtures: beta distribution of the shares; 1 is uniform, lower mixes less', .01, 100)
     epochs:int = choice(40, 'Number of epochs', low=1)
     bs:int = choice(128, 'Batch size, over all processes together', low=1)
     lr:float|str = choice(.01, low=ABOVE_0, words=('find',),

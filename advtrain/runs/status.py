@@ -16,6 +16,7 @@ from ..stats import wilson
 from ..files.run_lock import is_locked
 from ..files.own_files import OwnFiles
 from ..train.record import best_row
+from ..train.early_stopping import why_stopped
 from .experiment import Experiment
 from .checksums import is_finished
 
@@ -52,7 +53,9 @@ def read_metrics(
     seconds = float(m.get('seconds', nan))
     if not 0<=accuracy<=1 or not 0<=correct<=n: raise ValueError('its accuracy or counts are out of range')
     low,high = wilson(correct, n)
-    return dict(test_accuracy=accuracy, test_correct=correct, test_images=n, seconds=seconds, low=low, high=high)
+    stopped = ' '.join(str(m.get('stopped', '')).split())
+    return dict(test_accuracy=accuracy, test_correct=correct, test_images=n, seconds=seconds, low=low, high=high,
+        stopped=stopped)
 
 # %% ../../nbs/runs/status.ipynb #a3708e65
 def read_stop(
@@ -75,7 +78,7 @@ def _read_choices(text):
 STATES = { # state -> meaning, in the order of the table
     'finished':    'trained and tested; its folder is complete',
     'running':     'a process is working on it',
-    'trained':     'all epochs are done, but it was not tested: run it again to finish',
+    'trained':     'its training is over, but it was not tested: run it again to finish',
     'waiting':     'not started yet',
     'interrupted': 'no process is working on it: run it again to resume',
     'failed':      'stopped by an error',
@@ -93,7 +96,7 @@ class RunStatus:
     history:list=field(default_factory=list) # One dictionary per epoch
     metrics:dict=field(default_factory=dict) # Its result, if it's finished
     state:str='damaged' # A name in `STATES`
-    reason:str='' # Why it failed, was pruned or is damaged
+    reason:str='' # Why it failed, was pruned, ended early or is damaged
     traceback:str='' # Traceback of its error
     report:bool=False # Does it have a page?
     group:int|None=None # Number of its configuration
@@ -112,10 +115,16 @@ def _set_state(seen, faults, stop, begun):
     busy = (faults or not seen.metrics) and is_locked(seen.folder)
     if busy: seen.state,seen.reason = 'running',faults
     elif faults: seen.reason = faults
-    elif seen.metrics: seen.state = 'finished'
+    elif seen.metrics: seen.state,seen.reason = 'finished',seen.metrics['stopped']
     elif stop: seen.state,seen.reason,seen.traceback = (stop[k] for k in ('state','reason','traceback'))
     elif not begun: seen.state,seen.reason = _not_begun(seen.folder)
-    else: seen.state = 'trained' if len(seen.history)>=seen.exp.epochs else 'interrupted'
+    else: seen.state,seen.reason = _how_far(seen.exp, seen.history)
+
+def _how_far(exp, history):
+    "Find the state of a run that no process works on, and why it ended early"
+    if len(history)>=exp.epochs: return 'trained',''
+    why = why_stopped(history, exp.stop_after, exp.epochs, exp.watch)
+    return ('trained',why) if why else ('interrupted','')
 
 def _not_begun(folder):
     "Find the state of a run that has not started, and the reason if it can't"

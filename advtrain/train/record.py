@@ -146,11 +146,12 @@ def epoch_line(
     train,watched = _losses_and_counts(row, 'train', 'Train'),_losses_and_counts(row, 'valid', name)
     return f"Epoch {row['epoch']}/{n_epoch}: {train}, {watched}, lr {row['lr']:.2g}, {row['seconds']:.0f} s"
 
-def _time_left(row, n_epoch):
-    "Estimate the time that the remaining epochs take"
+def _time_left(row, n_epoch, cbs=()):
+    "Estimate the time that the remaining epochs take; a callback may end the run earlier"
     left = row['seconds']*(n_epoch-row['epoch'])
-    if left>=90: return f', {left/60:.0f} min left'
-    return f', {left:.0f} s left' if left else ''
+    most = 'at most ' if any(isinstance(o, RunCallback) and o.ends_early for o in cbs) else ''
+    if left>=90: return f', {most}{left/60:.0f} min left'
+    return f', {most}{left:.0f} s left' if left else ''
 
 def _best_line(rows, name):
     "Format the best accuracy and its epoch"
@@ -208,7 +209,7 @@ class EpochLog(RunCallback):
         self.start = time.perf_counter()
         n_epoch = self.n_before+self.n_epoch
         line = epoch_line(self.rows[-1], n_epoch, watched_title(self.dls))
-        self.write_line(line + _time_left(self.rows[-1], n_epoch))
+        self.write_line(line + _time_left(self.rows[-1], n_epoch, self.learn.cbs))
 
     def after_fit(self):
         if len(self.rows)>self.n_before: self.write_line(_best_line(self.rows, watched_title(self.dls)))

@@ -16,11 +16,10 @@ from torch import nn
 import torch.nn.functional as F
 from torchvision.transforms import v2
 
-from ..checks import check_choice,check_number,short_repr
+from ..checks import check_choice,check_number,refuse,short_repr
 from ..devices import device_put
 from ..dist import gather_tensors,print_rank0
 from ..data.batch_share import batch_sizes
-from ..data.loaders import labels_of
 from .callbacks import ORDER,RunCallback,callback_of,is_lr_find
 from .record import EpochLog
 
@@ -72,6 +71,17 @@ def with_one_before(
     return tuple(torch.cat([gather_tensors(o[-1:])[before], o]) for o in (x, y))
 
 # %% ../../nbs/train/training_loss.ipynb #a9676fe8
+def labels_of(
+    dl:TfmdDL, # Loader of images and labels
+)->torch.Tensor: # Class index of each image
+    "Get the labels of all images; raise a `TypeError` if they aren't class indices"
+    tls = getattr(dl.dataset, 'tls', ())
+    if len(tls)!=2: refuse('dls.train', 'a loader of images and labels, as in image_dls', dl, TypeError)
+    known = hasattr(type(dl), 'labels')
+    labels = dl.labels() if known else torch.stack(list(tls[1])).as_subclass(torch.Tensor)
+    if labels.ndim!=1 or labels.is_floating_point(): refuse('a label', 'one class index per image', labels, TypeError)
+    return labels
+
 def balanced_weights(
     labels:torch.Tensor, # Class index of each training image
     vocab:list, # Class names
