@@ -67,7 +67,8 @@ def same(data):
     res = {}
     hows = dict(plain=dict(augmented=False), augmented={}, double=dict(double=True, lr=.01))
     hows['adamw'] = dict(double=True, lr=.001, opt='adamw', schedule='one_cycle', warmup=1, ema=.9)
-    hows['mixed'] = dict(double=True, lr=.01, mix='cutmix', class_weights='balanced', label_smoothing=.1)
+    hows['mixed'] = dict(double=True, lr=.01, fraction=.98, # shares of the last batch are unequal
+        mix='cutmix', class_weights='balanced', label_smoothing=.1)
     for name,how in hows.items():
         runs = {n: run_forked(partial(trained, data, **how), n, PATIENCE) for n in (1,2,4)}
         failed = [o for ranks in runs.values() for o in ranks if not isinstance(o, dict)]

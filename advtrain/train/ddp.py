@@ -78,7 +78,7 @@ class SharedTraining(RunCallback):
 
     def after_loss(self):
         if not self.training: return
-        if not self.share: self.learn.loss_grad = self.unused.float().sum()*0
+        if not self.share: self.learn.loss_grad = self.unused.to(self.loss_grad.dtype).sum()*0
         loss = self.loss_grad.detach().as_subclass(torch.Tensor)
         loss = loss*self.share if self.share else torch.zeros_like(loss)
         torch_dist.all_reduce(loss)
