@@ -15,7 +15,7 @@ PROMISED = '''AlbumentationsTransform BatchAlbumentations cutout_augs flip_cutou
 show_transforms cifar10 fashion_sample image_block image_dls CachedDL show_classes
 ResNet BasicBlock resnet18 resnet34 NORMS norm_types
 resnet_learner RunLearner RunCallback ImageDataLoaders OPTS SCHEDULES adam adamw rmsprop muon Schedule WarmUp PlateauLR
-Precision Checkpoint plot_history set_seed sgd EMA FiniteLoss
+Precision Checkpoint plot_history set_seed sgd EMA FiniteLoss TrainingLoss EarlyStopping
 ImageInterpretation GradCAM METHODS overlay deletion_insertion Faithfulness
 Experiment EXPERIMENTS run_experiment Run compare_runs Comparison mcnemar run_many grid Runs write_index search
 TensorBoardLog WandbLog write_report write_comparison
