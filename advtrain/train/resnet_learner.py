@@ -172,7 +172,7 @@ def _layer_shapes(model, x):
     "Run the model on one image: name of each module without parts -> the module, and the shape of its output"
     found = {}
     def _note(name, m, out):
-        parts = [k for k,_ in m.named_children() if k!='parametrizations'] # standardised weights are no part
+        parts = [k for k,_ in m.named_children() if k!='parametrizations'] # standardised weights don't count
         if torch.is_tensor(out) and not parts: found.setdefault(name, (m, out.shape))
     run_hooked(model, x, _note)
     return {n: found[n] for n,_ in model.named_modules() if n in found} # in the order of definition
