@@ -106,9 +106,10 @@ def _stride(m):
 def _failure(model, x):
     "Try the network on images, as in training; return the error, or `None`"
     buffers = {n: b.clone() for n,b in model.named_buffers()} # batch norms change them
-    try:
-        with no_random(),torch.no_grad(): functional_call(model, buffers, (x,))
-    except Exception as e: return e # foreign code raises anything
+    with no_random(),torch.no_grad(),warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message="Using padding='same'") # of a small stem; it's a bit slower
+        try: functional_call(model, buffers, (x,))
+        except Exception as e: return e # foreign code raises anything
 
 def small_stem(
     model:nn.Module, # Network; changed in place

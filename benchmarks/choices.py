@@ -63,7 +63,8 @@ def main():
                   for (a,n),es in nets.items()],
         test_images=next(iter(runs.values())).metrics['test_images'])
     for r in numbers['lines']:
-        print(f"{r['choice']:30} {statistics.fmean(r['without']):.1%} -> {statistics.fmean(r['with_it']):.1%} ({r['both']})")
+        means = [f'{statistics.fmean(r[k]):.1%}' for k in ('without','with_it')]
+        print(f"{r['choice']:30} {' -> '.join(means)} ({r['both']})")
     for r in numbers['networks']: print(f"{r['arch']:32} {r['norm']:6} {statistics.fmean(r['accuracy']):.1%}")
     keep(o.save, numbers, 'torchvision', 'timm', 'fastai')
 
