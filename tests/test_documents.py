@@ -155,6 +155,8 @@ def test_documents_have_the_numbers_of_the_files(make_figures):
     assert len(make_figures.six().splitlines())==2+6
     everything = f'{make_figures.machine()}\n\n{make_figures.table()}'
     assert everything in make_figures.ALL.read_text(encoding='utf-8')
+    guide = make_figures.GUIDE.read_text(encoding='utf-8')
+    assert make_figures.put(guide, make_figures.choices())==guide
 
 @pytest.mark.parametrize('folder', sorted((ROOT/'benchmarks/results/runs').glob('*/')), ids=lambda o: o.name)
 def test_a_kept_run_is_what_its_command_does_today(folder):
