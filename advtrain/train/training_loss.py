@@ -6,8 +6,6 @@
 __all__ = ['TrainingLoss']
 
 # %% ../../nbs/train/training_loss.ipynb #08b0ce36
-from contextlib import contextmanager
-
 from fastai.data.core import DataLoaders,TfmdDL
 from fastcore.basics import patch
 import numpy as np
@@ -19,6 +17,7 @@ from torchvision.transforms import v2
 from ..checks import check_choice,check_number,refuse,short_repr
 from ..devices import device_put
 from ..dist import gather_tensors,print_rank0
+from ..data.image_seeds import kept_generators,seed_generators
 from ..data.batch_share import batch_sizes
 from .callbacks import ORDER,RunCallback,callback_of,is_lr_find
 from .record import EpochLog
@@ -26,21 +25,15 @@ from .record import EpochLog
 # %% ../../nbs/train/training_loss.ipynb #f332dbef
 MIXES = {'mixup': v2.MixUp, 'cutmix': v2.CutMix} # name -> torchvision transform of a batch
 
-@contextmanager
-def _torch_seeded(seed):
-    "Seed PyTorch's generator on the CPU, and restore it"
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(seed)
-    try: yield
-    finally: torch.set_rng_state(state)
-
 def draw_mix(
     mixer:v2.Transform, # torchvision's `MixUp` or `CutMix`
     x:torch.Tensor, # Images, shape (images, channels, height, width)
 )->dict: # torchvision's parameters, such as `lam`
     "Draw the parameters of a batch with torchvision, from a seed that NumPy draws"
     seed = int(np.random.randint(2**31))
-    with _torch_seeded(seed): return mixer.make_params([x])
+    with kept_generators():
+        seed_generators(seed)
+        return mixer.make_params([x])
 
 def mix_batch(
     mixer:v2.Transform, # torchvision's `MixUp` or `CutMix`
