@@ -273,7 +273,8 @@ def map_layers(
     "Find layers for heat maps"
     model = unwrapped(model)
     outputs = {}
-    def _note(name, m, out): outputs[name] = out
+    def _note(name, m, out):
+        if 'parametrizations' not in name.split('.'): outputs[name] = out # standardised weights are 4-dimensional too
     run_hooked(model, x[:1], _note)
     stages = [o for o in ('layer1','layer2','layer3','layer4') if o in outputs]
     if len(stages)==4: return stages

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from advtrain.convert_norms import convert_norms
+from advtrain.look.gradcam import GradCAM
 from advtrain.networks import _make,map_layers
 from advtrain.norms import norms_in
 
@@ -84,7 +85,12 @@ def test_standardised_weights_in_any_network():
     for m in convs: assert m.weight[0].sum().abs() < 1e-6 and (m.weight[0].square().sum()-1).abs() < 1e-3
 
 @pytest.mark.parametrize('name', SMALL)
-def test_layers_for_heat_maps_are_found(name):
-    model = converted(name, 'layer')[0]
-    x = torch.randn(1, 3, 64, 64)
-    assert 1 <= len(map_layers(model, x)) <= 4
+def test_layers_for_heat_maps_are_found_and_have_maps(name):
+    model = converted(name, 'layer', weight_std=True)[0]
+    for m in model.modules(): # some networks start with a last layer of zeros
+        if isinstance(m, nn.Linear) and not m.weight.any(): nn.init.normal_(m.weight)
+    x = torch.randn(2, 3, 64, 64)
+    layers = map_layers(model, x)
+    assert 1 <= len(layers) <= 4
+    maps = torch.stack([GradCAM(model, layers)(x, target, raw=True) for target in range(10)])
+    assert maps.shape==(10,len(layers),2,64,64) and maps.amax((0,2,3,4)).gt(0).all()
