@@ -21,7 +21,8 @@ from fastcore.basics import chunked
 from torch import nn
 
 from advtrain import dist
-from advtrain.all import Checkpoint,Precision,cutout_augs,image_dls,load_tensors,resnet_learner,set_seed
+from advtrain.all import Checkpoint,Precision,cutout_augs,image_dls,load_tensors,rand_augs,resnet_learner,set_seed
+from advtrain.all import trivial_augs
 from advtrain.train.callbacks import RunCallback
 from advtrain.train.checkpoint import checkpoints
 from advtrain.models import ResNet
@@ -40,9 +41,12 @@ class Steps(Callback):
 resnet10 = partial(ResNet, (1,1,1,1)) # a block a stage
 PATIENCE = 600 # seconds that nothing takes, however busy the machine is
 
-def learner(data, augmented=True, double=False, lr=1e-5, fraction=1, label_smoothing=0., **kwargs):
+AUGS = {'none': lambda: None, 'cutout': lambda: cutout_augs(16, 2, 8), 'trivial': lambda: trivial_augs(16, 2),
+    'rand': lambda: rand_augs(16, 2, num_ops=1)}
+
+def learner(data, augs='cutout', double=False, lr=1e-5, fraction=1, label_smoothing=0., **kwargs):
     set_seed(1)
-    dls = image_dls(data, cutout_augs(16, 2, 8) if augmented else None, size=16, bs=20, fraction=fraction)
+    dls = image_dls(data, AUGS[augs](), size=16, bs=20, fraction=fraction)
     options = dict(width=4, lr=lr, precision='fp32', label_smoothing=label_smoothing)
     learn = resnet_learner(dls, resnet10, **options, **kwargs).add_cb(Steps(double))
     if double:
@@ -65,10 +69,11 @@ def trained(data, epochs=2, **kwargs):
 def same(data):
     "How far several processes are from one, in single and in double precision"
     res = {}
-    hows = dict(plain=dict(augmented=False), augmented={}, double=dict(double=True, lr=.01))
+    hows = dict(plain=dict(augs='none'), augmented={}, double=dict(double=True, lr=.01))
     hows['adamw'] = dict(double=True, lr=.001, opt='adamw', schedule='one_cycle', warmup=1, ema=.9)
-    hows['mixed'] = dict(double=True, lr=.01, fraction=.98, # shares of the last batch are unequal
-        mix='cutmix', class_weights='balanced', label_smoothing=.1)
+    unequal = dict(double=True, lr=.01, fraction=.98) # shares of the last batch
+    hows['mixed'] = dict(augs='trivial', mix='cutmix', class_weights='balanced', label_smoothing=.1, **unequal)
+    hows['rand'] = dict(augs='rand', mix='mixup', **unequal)
     for name,how in hows.items():
         runs = {n: run_forked(partial(trained, data, **how), n, PATIENCE) for n in (1,2,4)}
         failed = [o for ranks in runs.values() for o in ranks if not isinstance(o, dict)]

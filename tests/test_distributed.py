@@ -43,11 +43,14 @@ def test_another_optimiser_and_schedule(same):
     "On a curve, with a warm-up and averaged weights"
     assert same['adamw']['steps']==50 and same['adamw']['moved']>.3 and same['adamw']['difference']<1e-12
 
-def test_mixed_images_and_class_weights(same):
-    "Each process gets one image from the one before it: only rounding differs"
-    assert same['mixed']['steps']==50 and same['mixed']['moved']>.01 and same['mixed']['difference']<1e-12
+@pytest.mark.parametrize('run', ['mixed','rand'])
+def test_mixed_images_and_augmentations_of_torchvision(same, run):
+    "CutMix with class weights and TrivialAugment, MixUp with RandAugment; each process gets an image of the one before it"
+    assert same[run]['steps']==50 and same[run]['difference']<1e-12
 
-@pytest.mark.parametrize('run', ['plain','augmented','double','adamw','mixed'])
+def test_mixed_images_are_learned(same): assert max(same[o]['moved'] for o in ('mixed','rand'))>.01
+
+@pytest.mark.parametrize('run', ['plain','augmented','double','adamw','mixed','rand'])
 def test_counts_are_exact(same, run):
     "Every image of validation once, the same accuracies and the same confusion matrix, and all ranks know the same"
     run = same[run]
