@@ -17,7 +17,7 @@ from advtrain.runs.presets import EXPERIMENTS
 
 CROP = dict(augs='crop_cutout')
 LONGER = dict(epochs=18)
-SHUFFLE = dict(arch='torchvision/shufflenet_v2_x0_5', pre_act=False)
+SHUFFLE = dict(arch='torchvision/shufflenet_v2_x0_5', epochs=3)
 LINES = [ # choices on both sides, the choice
     ({}, dict(mix='mixup')), ({}, dict(mix='cutmix')),
     ({}, dict(augs='trivial', hole=None)), ({}, dict(augs='rand', hole=None)),
@@ -25,7 +25,7 @@ LINES = [ # choices on both sides, the choice
     ({}, dict(class_weights='balanced')), ({}, dict(flip_labels=.1)),
     (LONGER, dict(stop_after=4)),
     (SHUFFLE, dict(stem='original')), (SHUFFLE, dict(weight_std=False))]
-NETWORKS = 'resnet18','torchvision/shufflenet_v2_x0_5','torchvision/mobilenet_v3_small','timm/convnext_atto'
+NETWORKS = 'resnet18','torchvision/shufflenet_v2_x0_5','timm/mobilenetv3_small_050','timm/test_convnext'
 NORMS = 'layer','group','batch'
 NETWORK_SEEDS = 1,2
 
