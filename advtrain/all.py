@@ -50,6 +50,7 @@ from .train.ddp import *
 from .look.predict import *
 from .look.interpret import *
 from .look.scores import *
+from .look.map_layers import *
 from .look.gradcam import *
 from .look.faithfulness import *
 from .look.heatmaps import *

@@ -34,7 +34,7 @@ class AsImages(nn.Module):
         return y.movedim(1, -1).contiguous() if self.channels_last else y
 
 # %% ../nbs/convert_norms.ipynb #605b0be6
-def _fail(name, m, why):
+def _refuse(name, m, why):
     "Raise an error that names the norm"
     raise ValueError(f"can't convert the norm {name or 'itself'}, {short_repr(m)}: {why}")
 
@@ -47,22 +47,22 @@ def _convolution_before(model, norm):
 def _channels(model, name, m):
     "Find the number of channels of a norm"
     if any(isinstance(p, nn.UninitializedParameter) for p in m.parameters()):
-        _fail(name, m, 'it has no channels before its first batch: send a batch through the model')
+        _refuse(name, m, 'it has no channels before its first batch: send a batch through the model')
     if isinstance(m, nn.LocalResponseNorm):
         conv = _convolution_before(model, m)
-        if conv is None: _fail(name, m, 'no convolution before it says how many channels there are')
+        if conv is None: _refuse(name, m, 'no convolution before it says how many channels there are')
         return conv.out_channels
     shape = getattr(m, 'normalized_shape', None)
     if shape is not None and len(shape)!=1:
-        _fail(name, m, f'it normalises over {len(shape)} dimensions, not over channels')
+        _refuse(name, m, f'it normalises over {len(shape)} dimensions, not over channels')
     if shape is not None: return shape[0]
     channels = getattr(m, 'num_features', None) or getattr(m, 'num_channels', None)
     known = isinstance(m, (_NormBase,nn.GroupNorm)) or type(m).__name__.startswith('FrozenBatchNorm')
-    if not known: _fail(name, m, 'this class is unknown')
+    if not known: _refuse(name, m, 'this class is unknown')
     return channels or len(m.weight)
 
 # %% ../nbs/convert_norms.ipynb #7ff2efcb
-def _has_channels_last(m, channels):
+def _accepts_channels_last(m, channels):
     "Check whether a norm accepts activations with channels last"
     like = next(m.parameters(), torch.empty(0))
     x = torch.zeros(2, 3, channels+1, channels, dtype=like.dtype, device=like.device)
@@ -78,7 +78,7 @@ def _takes_images(model, m):
 
 def _in_its_shape(model, m, channels, norm):
     "Let `norm` take the activations that `m` takes"
-    last = hasattr(m, 'normalized_shape') and _has_channels_last(m, channels)
+    last = hasattr(m, 'normalized_shape') and _accepts_channels_last(m, channels)
     return norm if not last and _takes_images(model, m) else AsImages(norm, last)
 
 # %% ../nbs/convert_norms.ipynb #689474ca
@@ -91,7 +91,7 @@ def _take_over(new, old, names):
         with torch.no_grad(): a.copy_(b)
         if isinstance(a, nn.Parameter) and isinstance(b, nn.Parameter): a.requires_grad_(b.requires_grad)
 
-def _like(model, m):
+def _sample_tensor(model, m):
     "Find a tensor whose device and dtype the new norm gets"
     own = [*m.parameters(), *m.buffers()]
     return next((o for o in [*own, *model.parameters()] if o.is_floating_point()), torch.empty(0))
@@ -100,19 +100,20 @@ def _replacement(model, name, m, norm, keep_affine):
     "Make the module that replaces the norm `m`; the same one if it's already that kind"
     channels = _channels(model, name, m)
     new = make_norm(norm, channels)
-    if _is_already(m, new, channels): return m
-    like = _like(model, m)
+    if keep_affine and _is_already(m, new): return m
+    like = _sample_tensor(model, m)
     new.to(like.device, like.dtype)
     _take_over(new, m, ('running_mean','running_var','num_batches_tracked'))
     if keep_affine: _take_over(new, m, ('weight','bias'))
     parts = [_in_its_shape(model, m, channels, new), getattr(m, 'drop', None), getattr(m, 'act', None)]
     return _sequence([o for o in parts if isinstance(o, nn.Module)]).train(m.training)
 
-def _is_already(m, new, channels):
-    "Check whether `m` computes what `new` would"
-    if isinstance(new, LayerNorm2d) and isinstance(m, nn.LayerNorm): return True
-    groups = getattr(m, 'num_groups', None)==getattr(new, 'num_groups', None)
-    return isinstance(m, type(new)) and groups and type(new) is not nn.Identity
+def _is_already(m, new):
+    "Check whether `m` is the norm that `new` is, apart from `eps` and `momentum`"
+    if type(new) is LayerNorm2d and isinstance(m, nn.LayerNorm): return True
+    settings = 'num_groups','affine','track_running_stats'
+    same = all(getattr(m, k, None)==getattr(new, k, None) for k in settings)
+    return isinstance(m, type(new)) and same and type(new) is not nn.Identity
 
 def _sequence(parts):
     "Join modules, without those that do nothing"
@@ -153,7 +154,7 @@ class Standardized(nn.Module):
     )->torch.Tensor: # Weights of the same shape
         return standardized(weight)
 
-def _standardize(model):
+def _register_standardized(model):
     "Standardise the weights of the convolutions in `model`; return the names of the changed ones"
     kinds = nn.Conv1d,nn.Conv2d,nn.Conv3d
     convs = {n: m for n,m in model.named_modules() if isinstance(m, kinds) and m.weight[0].numel()>1}
@@ -196,7 +197,7 @@ def _words(m):
 def convert_norms(
     model:nn.Module, # Any PyTorch model; changed in place
     norm:str, # A name in `NORMS`; 'none' fuses batch norms into convolutions, and removes others
-    keep_affine:bool=True, # Keep weights and biases?
+    keep_affine:bool=True, # Keep weights and biases? `False` also replaces norms that are of this kind already
     weight_std:bool=False, # Standardise the weights of convolutions as well?
 )->tuple: # The model, and a table with the columns 'module', 'before' and 'after'
     "Replace every norm of activations"
@@ -212,7 +213,7 @@ def convert_norms(
     if norm=='none': after |= _fuse_all(model, norms)
     rows = [(n, _words(m), after[n]) for n,m in norms.items()]
     for n,m in norms.items(): model = _put(model, n, new[id(m)])
-    if weight_std: rows += [(n, 'weights', 'standardised weights') for n in _standardize(model)]
+    if weight_std: rows += [(n, 'weights', 'standardised weights') for n in _register_standardized(model)]
     return model,pd.DataFrame(rows, columns=['module','before','after'])
 
 def _fuse_all(model, norms):

@@ -7,8 +7,10 @@ __all__ = ['BasicBlock', 'PreActBlock', 'ResNet', 'resnet18', 'resnet34', 'find_
 
 # %% ../nbs/models.ipynb #b70acb08
 import difflib
+from contextlib import ExitStack
 from functools import partial
 
+from fastai.torch_core import no_random
 from fastcore.meta import delegates
 import torch
 from torch import nn
@@ -177,3 +179,22 @@ def find_layer(
     near = difflib.get_close_matches(layer, filter(None, modules), n=5)
     near = near or [n for n,_ in unwrapped(model).named_children()] or ['the model itself']
     raise ValueError(f"the model has no layer {short_repr(layer)}: did you mean {', '.join(near)}?")
+
+# %% ../nbs/models.ipynb #e56ffcb1
+def run_hooked(
+    model:nn.Module, # Any PyTorch model
+    x:torch.Tensor, # Images, shape (images, channels, height, width)
+    hook, # Function of a module's name, the module and its output
+):
+    "Run a forward pass in evaluation mode, and call `hook` after each module"
+    def _hook(name): return lambda m, args, out: hook(name, m, out)
+    modes = [(m, m.training) for m in model.modules()]
+    like = next(model.parameters(), x)
+    x = x.as_subclass(torch.Tensor).to(like.device, like.dtype)
+    with ExitStack() as stack, no_random(), torch.no_grad():
+        for n,m in model.named_modules():
+            handle = m.register_forward_hook(_hook(n))
+            stack.callback(handle.remove)
+        try: model.eval()(x)
+        finally:
+            for m,training in modes: m.training = training

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from .checks import check_choice,refuse,short_repr
-from .narrow_convolutions import damages_memory # noqa: F401 importing it fixes the gradients of narrow convolutions
+import advtrain.narrow_convolutions # noqa: F401 fixes the gradients of narrow convolutions
 from .devices import is_gpu
 
 # %% ../nbs/norms.ipynb #bff68ba8
@@ -113,7 +113,7 @@ def standardized(
     n = weight[0].numel()
     def _standardize(w): return F.layer_norm(w, w.shape[1:], eps=1e-8/n) / n**.5
     if weight.is_contiguous(): return _standardize(weight)
-    return _standardize(weight.permute(0,2,3,1)).permute(0,3,1,2) # channels-last
+    return _standardize(weight.movedim(1, -1)).movedim(-1, 1) # channels-last
 
 # %% ../nbs/norms.ipynb #65f13047
 class WSConv2d(nn.Conv2d):

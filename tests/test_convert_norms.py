@@ -5,7 +5,8 @@ from torch import nn
 
 from advtrain.convert_norms import convert_norms
 from advtrain.look.gradcam import GradCAM
-from advtrain.networks import _make,map_layers
+from advtrain.look.map_layers import map_layers
+from advtrain.networks import _make
 from advtrain.norms import norms_in
 
 pytest.importorskip('timm')

@@ -20,7 +20,7 @@ from ..checks import check_choice,check_flag,check_number,check_whole,short_repr
 from ..figures import check_cmap
 from ..convert_norms import AsImages
 from ..models import find_layer,unwrapped
-from ..networks import has_both_layouts,token_grid
+from .map_layers import has_both_layouts,is_grid,token_grid
 
 # %% ../../nbs/look/gradcam.ipynb #b4dcea05
 def as_layers(
@@ -121,8 +121,7 @@ def _hooks_run(model):
 # %% ../../nbs/look/gradcam.ipynb #293e37f3
 def _is_map(out):
     "Check for maps, or tokens of a square of patches"
-    if not torch.is_tensor(out): return False
-    return out.ndim==4 or (out.ndim==3 and token_grid(out.shape[1]) is not None)
+    return is_grid(out) or (torch.is_tensor(out) and out.ndim==4)
 
 def _recorder(acts, i, name):
     "Make a hook that stores a layer's output in `acts[i]`, ready for gradients"

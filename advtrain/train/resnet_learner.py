@@ -25,8 +25,8 @@ import torch
 from torch import nn
 
 from ..checks import ABOVE_0,BELOW_1,check_choice,check_number,check_whole,refuse,short_repr
-from ..models import resnet18,unwrapped
-from ..networks import ARCHS,library_network,run_hooked
+from ..models import resnet18,run_hooked,unwrapped
+from ..networks import ARCHS,library_network
 from ..data.images import FitSquare
 from .record import EpochLog,keep_on_device
 from .learner import RunLearner,check_rate
