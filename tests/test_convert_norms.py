@@ -1,7 +1,10 @@
 """`convert_norms` in networks of torchvision and timm: no old norm is left, and the network trains."""
+import copy
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from advtrain.convert_norms import convert_norms
 from advtrain.look.gradcam import GradCAM
@@ -40,6 +43,9 @@ def test_a_converted_network_trains(name, norm):
     kinds = {type(m).__name__ for m in norms_in(model).values()}
     allowed = {KINDS[norm]} | ({'BatchNormAct2d'} if norm=='batch' else set()) # timm's batch norm, left as it is
     assert kinds and kinds<=allowed
+    others = (nn.GroupNorm,nn.LayerNorm) if norm=='batch' else (nn.LayerNorm,_BatchNorm)
+    assert not any(isinstance(m, others) for m in model.modules())
+    assert norm=='batch' or not any('running_mean' in n for n,_ in model.named_buffers())
     x = torch.randn(4, 3, 64, 64, dtype=torch.float64)
     loss = nn.functional.cross_entropy(model(x), torch.arange(4))
     loss.backward()
@@ -52,6 +58,7 @@ def test_with_layer_norm_an_image_does_not_depend_on_its_batch(name):
     x = torch.randn(4, 3, 64, 64, dtype=torch.float64)
     with torch.no_grad(): assert (model(x)[:1]-model(x[:1])).abs().max() < 1e-5
 
+PRE_ACTIVATION = 'torchvision/densenet121','timm/resnetv2_50' # some norms have no convolution before them
 BATCH = 'torchvision/resnet18','torchvision/densenet121','timm/resnetv2_50','timm/mobilenetv3_small_050'
 
 @pytest.mark.parametrize('name', BATCH)
@@ -73,11 +80,18 @@ def test_without_norms_a_trained_network_computes_the_same_where_they_can_be_fus
     model = _make(name, 10, 3, 64).double()
     x = torch.randn(4, 3, 64, 64, dtype=torch.float64)
     for _ in range(20): model(x)
-    logits = model.eval()(x)
-    model,table = convert_norms(model, 'none')
+    reference = copy.deepcopy(model)
+    model,table = convert_norms(model.eval(), 'none')
     assert norms_in(model)=={} and table.after.str.startswith('fused').any()
-    if (table.after=='removed').any(): return # pre-activation: some norms have no convolution before them
-    assert torch.allclose(model(x), logits, rtol=1e-6)
+    removed = table.module[table.after=='removed']
+    assert bool(len(removed))==(name in PRE_ACTIVATION)
+    for o in removed: # in the reference, they do nothing either
+        norm = reference.get_submodule(o)
+        nn.init.ones_(norm.weight)
+        nn.init.zeros_(norm.bias)
+        norm.running_mean.zero_()
+        norm.running_var.fill_(1-norm.eps)
+    assert torch.allclose(model(x), reference.eval()(x), rtol=1e-6)
 
 def test_standardised_weights_in_any_network():
     model,table = converted('timm/resnet10t', 'layer', weight_std=True)

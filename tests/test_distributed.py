@@ -45,7 +45,7 @@ def test_another_optimiser_and_schedule(same):
 
 @pytest.mark.parametrize('run', ['mixed','rand'])
 def test_mixed_images_and_augmentations_of_torchvision(same, run):
-    "CutMix with class weights and TrivialAugment, MixUp with RandAugment; each process gets an image of the one before it"
+    "CutMix with class weights and TrivialAugment, MixUp with RandAugment; a process needs an image of the one before"
     assert same[run]['steps']==50 and same[run]['difference']<1e-12
 
 def test_mixed_images_are_learned(same): assert max(same[o]['moved'] for o in ('mixed','rand'))>.01

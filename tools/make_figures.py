@@ -302,10 +302,11 @@ def choices():
         nets.append(f"| `arch='{arch}'`, 3 epochs | {of[norms[0]]['parameters']:,} | "
                     f"{' | '.join(mean_sd(of[k]['accuracy']) for k in norms)} |")
     seeds = len(n['networks'][0]['accuracy'])
-    about = (f"Test accuracy on the sample's {n['test_images']} test images, in %, mean ± standard deviation of "
-        f"{n['seeds']} seeds, after 6 epochs on 1,800 images. Runs this short say what a choice does here, not what it's "
-        'worth on your data: most differences are within the spread of the seeds, and strong augmentation needs more '
-        f"epochs. The sample has as many images of each class, so `balanced` changes nothing. ({r['command']})")
+    about = (
+        f"Test accuracy on the sample's {n['test_images']} test images, in %, mean ± standard deviation of "
+        f"{n['seeds']} seeds, after 6 epochs on 1,800 images, or as the second column says. Runs this short say what "
+        "a choice does here, not what it's worth on your data: strong augmentation needs more epochs. The sample has "
+        f"as many images of each class, so `balanced` changes nothing. `{r['command']}` made the table.")
     more = f'The same recipe with other networks and norms, {seeds} seeds:'
     return '\n'.join([about, '', *lines, '', more, '', *nets])
 

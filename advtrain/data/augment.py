@@ -82,7 +82,7 @@ def shift_gray_augs(
     return A.Compose([*crop, affine, A.ToGray(p=p_gray), _cutout(hole, fill, p_hole, size)])
 
 # %% ../../nbs/data/augment.ipynb #dd32a66f
-def _torchvision_crop(size, pad, flip, border):
+def _crop_and_flip(size, pad, flip, border):
     "Make a random crop with padding and perhaps a flip, with torchvision's transforms"
     size = check_whole('size', size, 1, 4096)
     pad = check_whole('pad', pad, 0, 1024)
@@ -98,7 +98,7 @@ def trivial_augs(
     border:str='black', # What the padding is made of: 'black', or 'reflect' for the mirrored image
 )->'v2.Compose':
     "Make a random crop with padding, a flip and TrivialAugment"
-    return v2.Compose([*_torchvision_crop(size, pad, flip, border), v2.TrivialAugmentWide()])
+    return v2.Compose([*_crop_and_flip(size, pad, flip, border), v2.TrivialAugmentWide()])
 
 # %% ../../nbs/data/augment.ipynb #6096dc14
 def rand_augs(
@@ -112,7 +112,7 @@ def rand_augs(
     "Make a random crop with padding, a flip and RandAugment"
     num_ops = check_whole('num_ops', num_ops, 1, 20)
     magnitude = check_whole('magnitude', magnitude, 0, 30)
-    return v2.Compose([*_torchvision_crop(size, pad, flip, border), v2.RandAugment(num_ops, magnitude)])
+    return v2.Compose([*_crop_and_flip(size, pad, flip, border), v2.RandAugment(num_ops, magnitude)])
 
 # %% ../../nbs/data/augment.ipynb #5380b59a
 AUGS = { # name -> function of the image size, and perhaps `hole` and `border`, that returns a `Compose` or `None`

@@ -55,8 +55,8 @@ def check_torchvision(
         if comes_from(t, 'albumentations'):
             raise ValueError(f"{name} comes from albumentations, and can't be part of a torchvision transform: use "
                              'transforms of one of the two')
-        if not is_torchvision(t) and (hint := torchvision_hint(t)) and 'v2.Compose' not in hint:
-            raise ValueError(f"{name} is one of torchvision's older transforms: {hint}")
+        if comes_from(t, 'torchvision.transforms') and not is_torchvision(t):
+            raise ValueError(f"{name} is one of torchvision's older transforms: {torchvision_hint(t)}")
 
 # %% ../../nbs/data/torchvision_transforms.ipynb #45673cdb
 def apply_to_image(

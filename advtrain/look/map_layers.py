@@ -78,7 +78,8 @@ def map_layers(
     model = unwrapped(model)
     outputs = {}
     def _note(name, m, out):
-        if 'parametrizations' not in name.split('.'): outputs[name] = out # standardised weights have four dimensions too
+        # standardised weights have four dimensions too
+        if 'parametrizations' not in name.split('.'): outputs[name] = out
     run_hooked(model, x[:1], _note)
     stages = ['layer1','layer2','layer3','layer4']
     if all(getattr(outputs.get(o), 'ndim', 0)==4 for o in stages): return stages

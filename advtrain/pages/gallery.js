@@ -151,7 +151,7 @@ function statusText() {
   return (found.length < all ? `${number(found.length)} of ` : '') + count(all, what) +
     (more.hidden ? '. ' : `, showing the first ${number(cards.children.length)}. `) +
     (sprites.images ? '' : 'This page was written without its images. ') +
-    (data.runs.some(run => run.layers.length) ? '' : 'No layer of this network has maps, so there are no heat maps. ') +
+    (data.runs.some(run => run.layers.length) ? '' : 'No layer has maps, so there are no heat maps. ') +
     (bare ? `${number(bare)} without heat maps: this page has them for ${count(indices.filter(hasMap).length, 'image')}. ` : '') +
     (data.unlisted && (data.cut || state.kind === 'all') ? `Not on this page: ${data.unlisted}.` : '');
 }

@@ -98,10 +98,6 @@ _CLASHES = { # why choices exclude each other -> test for them
         lambda o: o.lr=='find' and o.lr_scaling!='none',
     'zero_init zeroes the last norm of a block, but with pre_act a block ends with a convolution: choose one of them':
         lambda o: o.pre_act and o.zero_init,
-    "hole is part of an augmentation, but augs is 'none': choose an augmentation or omit hole":
-        lambda o: o.hole is not None and o.augs=='none',
-    "border is part of an augmentation, but augs is 'none': choose an augmentation or omit border":
-        lambda o: o.border!='black' and o.augs=='none',
     'a warm-up of {o.warmup} epochs does not fit into {o.epochs}, so the learning rate would never reach lr':
         lambda o: o.warmup>o.epochs,
 }
@@ -121,7 +117,7 @@ class Experiment:
     "Every choice of a run"
     name:str = choice('experiment', 'Name of the run; has no effect on training', decides=False)
     arch:str = choice('resnet18', names=('resnet18','resnet34'), registry='advtrain.networks:ARCHS',
-        meaning='Network architecture, a name in `ARCHS`, or of torchvision or timm, such as torchvision/resnet50')
+        meaning='Network, such as torchvision/resnet50 or timm/convnext_atto, or one of ours, a name in `ARCHS`')
     norm:str = choice('layer', 'Normalisation layer, a name in `NORMS`', registry='advtrain.norms:NORMS',
         names=('layer','layer2d','group','batch','instance','none'))
     width:int = choice(64, 'Channels in the first stage', low=1)
@@ -145,7 +141,8 @@ class Experiment:
         meaning='What pads the images before a random crop: black, or reflect for the mirrored image')
     mix:str = choice('none', names=('none','mixup','cutmix'),
         meaning='Train on mixtures of two images: none, mixup or cutmix')
-    mix_alpha:float = choice(1., 'Mixtures: beta distribution of the shares; 1 is uniform, lower mixes less', .01, 100)
+    mix_alpha:float = choice(1., low=.01, high=100,
+        meaning='How evenly two images mix: at 1 all proportions are equally likely, lower values mix less')
     epochs:int = choice(40, 'Number of epochs', low=1)
     bs:int = choice(128, 'Batch size, over all processes together', low=1)
     lr:float|str = choice(.01, low=ABOVE_0, words=('find',),
@@ -173,7 +170,8 @@ class Experiment:
         meaning='End after this many epochs without a lower validation loss; if not set, never. Suits plateau')
     precision:str = choice('auto', names=('auto','fp32','bf16','fp16'),
         meaning='Precision of the computation: fp32, bf16, fp16, or auto to suit the hardware')
-    seed:int = choice(42, 'Seed of the split, the initial weights, the order and the augmentations', low=0)
+    seed:int = choice(42, low=0,
+        meaning='Seed of everything random: split, wrong labels, initial weights, order, augmentations, mixtures')
     watch:str = choice('valid', names=('valid','test'),
         meaning='Split to watch for lr drops and the best epoch: valid, or test (its accuracy is then too optimistic)')
     flip_tta:bool = choice(False, 'Also test with predictions averaged over each image and its mirror image')

@@ -37,15 +37,23 @@ def _options(f): return sorted(k for k in _parameters(f) if k in FIELDS and k!='
 DATA_CHOICES = [k for k in _parameters(image_dls) if k in FIELDS] # options of `image_dls` that an experiment sets
 
 # %% ../../nbs/runs/make_learner.ipynb #ecb19f0b
+def _augmentation(exp):
+    "Get the function that makes the augmentation"
+    make = AUGS[exp.augs]
+    if callable(make) and not type(make).__module__.startswith(('albumentations','torchvision')): return make
+    refuse(f'AUGS[{exp.augs!r}]', 'a function from the size to an augmentation', make, TypeError)
+
 @patch
-def unused_choices(self:Experiment)->dict: # field -> name of the chosen part that doesn't accept it
-    "Find the choices that the chosen network, optimiser, schedule or mix doesn't accept"
+def unused_choices(self:Experiment)->dict: # field -> the chosen part that doesn't accept it
+    "Find the choices that the chosen network, augmentation, optimiser, schedule or mix doesn't accept"
     opt = OPTS[self.opt]
     schedule = SCHEDULES[self.schedule]
     arch = ARCHS[self.arch]
     res = {k: self.opt for k in _options(sgd) if not takes(opt, k)}
     res |= {k: self.schedule for k in _options(plateau) if not takes(schedule, k)}
-    if self.mix=='none': res['mix_alpha'] = "mix 'none'"
+    augs = _augmentation(self)
+    res |= {k: self.augs for k in ('hole','border') if not takes(augs, k, unnamed=True)}
+    if self.mix=='none': res['mix_alpha'] = 'mix none'
     of_networks = sorted({*_options(resnet18), *_options(library_network)} - {'size'}) # which the data have anyway
     return res | {k: self.arch for k in of_networks if not takes(arch, k, unnamed=True)}
 
@@ -57,14 +65,13 @@ def _print_unused(exp):
 # %% ../../nbs/runs/make_learner.ipynb #52946c0e
 def _make_augs(exp):
     "Make the augmentation of `exp`"
-    make = AUGS[exp.augs]
-    options = {k: getattr(exp, k) for k in ('hole','border') if getattr(exp, k)!=FIELDS[k].default}
-    if type(make).__module__.startswith('albumentations'): # a transform, not a function
-        refuse(f'AUGS[{exp.augs!r}]', 'a function from the size to an augmentation', make, TypeError)
-    try: inspect.signature(make).bind(exp.size, **options)
-    except TypeError: raise ValueError(f"the augmentation {exp.augs!r} cannot be called with "
-        f"{', '.join(['the size', *options])}: functions in AUGS take size, and hole or border if set") from None
-    return make(exp.size, **options)
+    make = _augmentation(exp)
+    not_used = exp.unused_choices()
+    chosen = {k: getattr(exp, k) for k in ('hole','border') if getattr(exp, k)!=FIELDS[k].default and k not in not_used}
+    try: inspect.signature(make).bind(exp.size, **chosen)
+    except TypeError as e:
+        raise ValueError(f"AUGS[{exp.augs!r}] cannot be called with {', '.join(['the size', *chosen])}: {e}") from None
+    return make(exp.size, **chosen)
 
 # %% ../../nbs/runs/make_learner.ipynb #a606c3bd
 def _learner(exp, dls):
@@ -89,6 +96,9 @@ def make_learner(
     options = {k: getattr(exp, k) for k in DATA_CHOICES} | dict(augs=_make_augs(exp))
     dls = image_dls(data, **options, **kwargs)
     _print_unused(exp)
+    if exp.schedule=='plateau' and exp.stop_after and exp.stop_after<=exp.patience:
+        print_rank0(f'stop_after={exp.stop_after} is not above patience={exp.patience}: the run may end before the '
+            'learning rate drops')
     return _learner(exp, dls)
 
 # %% ../../nbs/runs/make_learner.ipynb #ba79238d

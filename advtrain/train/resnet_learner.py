@@ -142,7 +142,7 @@ def resnet_learner(
     ema:float|None=None, # Decay of the averaged weights, such as 0.999; `None` for no averaging
     warmup:int=0, # Epochs of warm-up, while the learning rate rises to `lr`
     mix:str='none', # Train on mixtures of two images: 'none', 'mixup' or 'cutmix'
-    mix_alpha:float=1., # Both parameters of the mixture's beta distribution
+    mix_alpha:float=1., # How evenly two images mix: at 1 all proportions are equally likely, lower values mix less
     class_weights:str='none', # 'none', or 'balanced' for the same total weight for each class in training
     stop_after:int|None=None, # End after this many epochs in a row without a lower validation loss; `None`: never
     **kwargs, # Options of the network, the optimiser and the schedule

@@ -122,7 +122,7 @@ class TrainingLoss(RunCallback):
     cleans_up = in_lr_find = True
     def __init__(self,
         mix:str='none', # How to mix two images: 'none', 'mixup' or 'cutmix'
-        mix_alpha:float=1., # Both parameters of the beta distribution; below 1, one image dominates more often
+        mix_alpha:float=1., # How evenly two images mix: at 1 all proportions are equally likely, lower values mix less
         class_weights:str='none', # 'none', or 'balanced' for the same total weight for each class
     ):
         self.mix = check_choice('mix', mix, ('none',*MIXES))
@@ -208,6 +208,7 @@ def batch_loss(self:TrainingLoss,
     "Compute the cross-entropy of the batch's soft labels"
     dtype = torch.promote_types(pred.dtype, torch.float32)
     pred,targ = [o.as_subclass(torch.Tensor) for o in (pred.to(dtype), targ)]
-    soft = F.one_hot(targ.long(), self.n_classes) if self.mix=='none' else self.soft[:len(targ)] # none of a filler
+    # a process without images gets no rows of soft labels
+    soft = F.one_hot(targ.long(), self.n_classes) if self.mix=='none' else self.soft[:len(targ)]
     weights = None if self.weights is None else self.weights.to(dtype)
     return F.cross_entropy(pred, soft.to(dtype), weights, label_smoothing=self.smoothing)
