@@ -6,15 +6,17 @@
 __all__ = ['convert_norms']
 
 # %% ../nbs/convert_norms.ipynb #c506d3fc
+import copy,math
+
 import pandas as pd
 import torch
 from torch import fx,nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm,_NormBase
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .checks import check_choice,check_flag,short_repr
-from .norms import LayerNorm2d,NORMS,WSConv2d,make_norm,norms_in,standardized
+from .norms import LayerNorm2d,NORMS,WSConv2d,make_norm,norms_in,other_parts,standardized
 
 # %% ../nbs/convert_norms.ipynb #f73699c3
 class AsImages(nn.Module):
@@ -61,25 +63,42 @@ def _channels(model, name, m):
     if not known: _refuse(name, m, 'this class is unknown')
     return channels or len(m.weight)
 
+def _check_plain(name, m, channels):
+    "Refuse a norm with parts that would be lost, or a class that computes more than PyTorch's"
+    if parts := other_parts(m): _refuse(name, m, f"its part {', '.join(parts)} would be lost")
+    if type(m).__module__.partition('.')[0] in ('torch','torchvision','timm','advtrain'): return
+    base = next((c for c in type(m).__mro__ if c.__module__.startswith('torch.nn.')), nn.Module)
+    if base is nn.Module or type(m).forward is base.forward: return
+    m = copy.deepcopy(m).eval()
+    last = issubclass(base, (nn.LayerNorm,nn.RMSNorm)) and _accepts_channels_last(m, channels)
+    if not torch.allclose(*_outputs_of_both(m, base, channels, last), atol=1e-4):
+        _refuse(name, m, f'its class computes something else than {base.__name__}')
+
+def _outputs_of_both(m, base, channels, last):
+    "Apply a norm, and the forward pass of its PyTorch class, to the same activations"
+    shape = (2,channels) if issubclass(base, nn.BatchNorm1d) else (2,channels,3,5)
+    x = torch.linspace(-2, 2, math.prod(shape)).view(shape)
+    x = x.to(next(m.parameters(), x))
+    ends = issubclass(base, (nn.LayerNorm,nn.RMSNorm)) # PyTorch's take channels last
+    with torch.no_grad():
+        y = m(x.movedim(1, -1)).movedim(-1, 1) if last else m(x)
+        return y,base.forward(m, x.movedim(1, -1)).movedim(-1, 1) if ends else base.forward(m, x)
+
 # %% ../nbs/convert_norms.ipynb #7ff2efcb
 def _accepts_channels_last(m, channels):
     "Check whether a norm accepts activations with channels last"
     like = next(m.parameters(), torch.empty(0))
-    x = torch.zeros(2, 3, channels+1, channels, dtype=like.dtype, device=like.device)
+    x = torch.zeros(2, channels+1, channels+2, channels, dtype=like.dtype, device=like.device)
     try:
         with torch.no_grad(): return m(x).shape==x.shape
     except RuntimeError: return False
 
-def _takes_images(model, m):
-    "Check whether a norm with channels in dimension 1 gets activations with height and width"
-    if isinstance(m, (nn.BatchNorm1d,nn.BatchNorm3d,nn.InstanceNorm1d,nn.InstanceNorm3d)): return False
-    if not isinstance(m, (nn.GroupNorm,nn.SyncBatchNorm)): return True # those take any number of dimensions
-    return any(isinstance(o, nn.Conv2d) for o in model.modules())
-
-def _in_its_shape(model, m, channels, norm):
+def _in_its_shape(m, channels, norm):
     "Let `norm` take the activations that `m` takes"
-    last = hasattr(m, 'normalized_shape') and _accepts_channels_last(m, channels)
-    return norm if not last and _takes_images(model, m) else AsImages(norm, last)
+    if hasattr(m, 'normalized_shape') and _accepts_channels_last(m, channels): return AsImages(norm, True)
+    # these take more shapes than (images, channels, height, width)
+    others = nn.BatchNorm1d,nn.BatchNorm3d,nn.InstanceNorm1d,nn.InstanceNorm3d,nn.GroupNorm,nn.SyncBatchNorm
+    return AsImages(norm, False) if isinstance(m, others) and not isinstance(norm, nn.GroupNorm) else norm
 
 # %% ../nbs/convert_norms.ipynb #689474ca
 def _take_over(new, old, names):
@@ -99,19 +118,21 @@ def _sample_tensor(model, m):
 def _replacement(model, name, m, norm, keep_affine):
     "Make the module that replaces the norm `m`; the same one if it's already that kind"
     channels = _channels(model, name, m)
+    _check_plain(name, m, channels)
     new = make_norm(norm, channels)
+    if isinstance(m, _BatchNorm) and NORMS[norm] is nn.BatchNorm2d: new.eps,new.momentum = m.eps,m.momentum
     if keep_affine and _is_already(m, new): return m
     like = _sample_tensor(model, m)
     new.to(like.device, like.dtype)
     _take_over(new, m, ('running_mean','running_var','num_batches_tracked'))
     if keep_affine: _take_over(new, m, ('weight','bias'))
-    parts = [_in_its_shape(model, m, channels, new), getattr(m, 'drop', None), getattr(m, 'act', None)]
+    parts = [_in_its_shape(m, channels, new), getattr(m, 'drop', None), getattr(m, 'act', None)]
     return _sequence([o for o in parts if isinstance(o, nn.Module)]).train(m.training)
 
 def _is_already(m, new):
-    "Check whether `m` is the norm that `new` is, apart from `eps` and `momentum`"
+    "Check whether `m` is the norm that `new` is"
     if type(new) is LayerNorm2d and isinstance(m, nn.LayerNorm): return True
-    settings = 'num_groups','affine','track_running_stats'
+    settings = 'num_groups','affine','track_running_stats','eps','momentum'
     same = all(getattr(m, k, None)==getattr(new, k, None) for k in settings)
     return isinstance(m, type(new)) and same and type(new) is not nn.Identity
 
@@ -137,9 +158,14 @@ def _feeding_convolutions(model, norms):
         if o.op!='call_module' or o.target not in norms or calls.count(o.target)>1: continue
         before, = o.all_input_nodes or [None]
         if before is None or before.op!='call_module' or len(before.users)>1 or calls.count(before.target)>1: continue
-        feeds = model.get_submodule(before.target)
-        if isinstance(feeds, (nn.Conv1d,nn.Conv2d,nn.Conv3d)): res[o.target] = before.target
+        if _is_plain(model.get_submodule(before.target)): res[o.target] = before.target
     return res
+
+def _is_plain(conv):
+    "Check for a convolution that uses its weight as it is, so that factors can be multiplied into it"
+    kinds = nn.Conv1d,nn.Conv2d,nn.Conv3d
+    uses_weight = any(type(conv).forward is k.forward for k in kinds)
+    return uses_weight and isinstance(conv._parameters.get('weight'), nn.Parameter)
 
 def _fuse(conv, norm):
     "Put a batch norm with running statistics into the convolution before it"

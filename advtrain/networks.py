@@ -146,6 +146,7 @@ def _refuse_size(name, norm, size, why, build):
     "Raise an error for a network that doesn't take images of this size"
     smallest = _smallest_size(build)
     way_out = f'the smallest images it takes have {smallest}' if smallest else 'on those of other sizes, up to 512, too'
+    if smallest and smallest<size: way_out += ', but not every size works'
     raise ValueError(f'{name} with norm {norm!r} fails on images of {size} pixels, and {way_out}: {error_line(why)}')
 
 # %% ../nbs/networks.ipynb #a7e689e2

@@ -6,15 +6,16 @@
 __all__ = ['NORMS', 'LayerNorm2d', 'norm_types', 'WSConv2d']
 
 # %% ../nbs/norms.ipynb #01343f7d
-import math
+import copy,math
 from contextlib import nullcontext
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils import parametrize
 
-from .checks import check_choice,refuse,short_repr
+from .checks import check_choice,error_line,refuse,short_repr
 import advtrain.narrow_convolutions # noqa: F401 fixes the gradients of narrow convolutions
 from .devices import is_gpu
 
@@ -77,9 +78,10 @@ def make_norm(
     if not isinstance(norm, nn.Module):
         refuse(f'NORMS[{name!r}]', 'a function from the number of channels to an nn.Module', norm, TypeError)
     x = torch.zeros(2, channels, 4, 4)
-    training = norm.training
-    with torch.no_grad(): y = norm.eval()(x)
-    norm.train(training)
+    try:
+        with torch.no_grad(): y = copy.deepcopy(norm).eval()(x)
+    except Exception as e: # an entry may raise anything
+        raise ValueError(f'NORMS[{name!r}] fails on activations of shape {tuple(x.shape)}: {error_line(e)}') from e
     if not torch.is_tensor(y) or y.shape!=x.shape:
         raise ValueError(f'NORMS[{name!r}] must keep the shape of activations, and it turned '
             f'{tuple(x.shape)} into {tuple(y.shape) if torch.is_tensor(y) else short_repr(y)}')
@@ -91,12 +93,22 @@ def norms_in(
 )->dict: # Name of a module -> the module; one that is used twice has two names
     "Find the norms of activations in `model`"
     weights = [n for n,m in model.named_modules() if isinstance(m, parametrize.ParametrizationList)]
-    def _is_norm(name, m):
-        parts = [k for k,_ in m.named_children() if k not in ('drop','act')]
-        named = 'norm' in type(m).__name__.lower() and 'normalize' not in type(m).__name__.lower()
-        of_weights = any(name.startswith(o) for o in weights)
-        return (named or isinstance(m, nn.LocalResponseNorm)) and not parts and not of_weights
-    return {n: m for n,m in model.named_modules(remove_duplicate=False) if _is_norm(n, m)}
+    def _of_weights(name): return any(name.startswith(o) for o in weights)
+    return {n: m for n,m in model.named_modules(remove_duplicate=False) if _is_norm(m) and not _of_weights(n)}
+
+_TORCH_NORMS = _NormBase,nn.GroupNorm,nn.LayerNorm,nn.RMSNorm,nn.LocalResponseNorm
+
+def _is_norm(m):
+    "Check for a class derived from PyTorch's norms, or named like a norm and without parts"
+    if isinstance(m, _TORCH_NORMS): return True
+    name = type(m).__name__.lower()
+    return 'norm' in name and 'normalize' not in name and not other_parts(m)
+
+def other_parts(
+    m:nn.Module, # A norm
+)->list: # Names of its submodules, apart from the activation and dropout of timm's norms
+    "List the parts of a norm"
+    return [k for k,_ in m.named_children() if k not in ('drop','act')]
 
 # %% ../nbs/norms.ipynb #6ec113ce
 def norm_types(

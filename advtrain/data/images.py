@@ -167,13 +167,19 @@ class FolderLabel(Transform):
         given:dict|None=None, # Path -> class, for images with another class than their folder's
     ):
         super().__init__()
-        self.given = given or {}
+        self.given = {os.path.abspath(k): v for k,v in (given or {}).items()}
 
     def encodes(self,
         x, # Image file
     )->str: # Name of its class
-        if isinstance(x, (str,Path)): return self.given.get(str(x)) or Path(x).parent.name
+        if isinstance(x, (str,Path)): return self.given_to(x) or Path(x).parent.name
         raise TypeError(f"an image's label is the name of its folder, and {short_repr(x)} has no folder")
+
+    def given_to(self,
+        file:str|Path, # Image file
+    )->str|None: # `None` if its class is that of its folder
+        "Get the class given to an image"
+        return self.given.get(os.path.abspath(file)) if self.given else None
 
 # %% ../../nbs/data/images.ipynb #8dafd442
 def to_pixels(

@@ -45,7 +45,7 @@ def _targets(tl):
     "Get all targets; if they are names of folders, look up one per folder, and one per class given to images"
     label = tl.tfms.fs[0]
     if not isinstance(label, FolderLabel): return [tl[i] for i in range(len(tl))]
-    names = [label.given.get(o) or o.rpartition(os.sep)[0] for o in map(str, tl.items)]
+    names = [label.given_to(o) or o.rpartition(os.sep)[0] for o in map(str, tl.items)]
     last = {o: i for i,o in enumerate(names)}
     of_name = {o: tl[i] for o,i in last.items()}
     return [of_name[o] for o in names]

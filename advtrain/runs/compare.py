@@ -172,7 +172,7 @@ def _heat_maps(interp, idxs, layer):
     "Compute heat maps without a warning about constant ones"
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='.*maps are constant')
-        return interp.gradcam(idxs, [layer])[0].numpy()
+        return interp.gradcam(idxs, layer)[0].numpy()
 
 def _draw_flipped(axs, row, image, maps):
     "Draw an image, and the heat maps of two runs on top of it"
@@ -188,7 +188,7 @@ def plot_flipped(self:Comparison,
     rows:pd.DataFrame|None=None, # Rows of `flipped`; `None` for the 6 with the largest change of loss
     a:int|str=0, # Run to start from, by number or name
     b:int|str=1, # Run to compare with it
-    layer:str='layer4', # Layer to compute the heat maps for
+    layer:str|None=None, # Layer to compute the heat maps for; `None` for the last with maps
     ncols:int=2, # Images per row
     figsize:tuple|None=None, # Width and height in inches
 )->Figure: # For each image, the image and a heat map from each run for the class it predicted
@@ -201,9 +201,11 @@ def plot_flipped(self:Comparison,
     numbers = [self._number(o) for o in (a,b)]
     interps = [self.runs[o].interpretation for o in numbers]
     maps = [_heat_maps(o, idxs, layer) for o in interps]
+    layers = [layer or o.map_layers()[-1] for o in interps]
     images = interps[0].pixels(idxs)
     name_a,name_b = (short(self.names[o]) for o in numbers)
-    fig,axs = new_figure(nrows, 3*ncols, figsize or (4.2*ncols, 1.75*nrows+.4), f'{name_a} | {name_b}, {layer}')
+    title = f"{name_a} | {name_b}, {' | '.join(dict.fromkeys(layers))}"
+    fig,axs = new_figure(nrows, 3*ncols, figsize or (4.2*ncols, 1.75*nrows+.4), title)
     for ax in axs.flat: ax.axis('off')
     for k,row in enumerate(rows.itertuples()):
         of_image = axs[k//ncols, 3*(k%ncols):]

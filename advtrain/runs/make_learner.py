@@ -17,7 +17,7 @@ from ..checks import refuse
 from ..console import silenced
 from ..dist import print_rank0
 from ..models import find_layer,resnet18
-from ..networks import ARCHS,library_network
+from ..networks import ARCHS
 from ..files.tensors import load_tensors
 from ..data.augment import AUGS
 from ..data.image_dls import empty_dls,image_dls
@@ -54,8 +54,8 @@ def unused_choices(self:Experiment)->dict: # field -> the chosen part that doesn
     augs = _augmentation(self)
     res |= {k: self.augs for k in ('hole','border') if not takes(augs, k, unnamed=True)}
     if self.mix=='none': res['mix_alpha'] = 'mix none'
-    of_networks = sorted({*_options(resnet18), *_options(library_network)} - {'size'}) # which the data have anyway
-    return res | {k: self.arch for k in of_networks if not takes(arch, k, unnamed=True)}
+    res |= {k: self.arch for k in _options(resnet18) if not takes(arch, k, unnamed=True)}
+    return res | ({} if takes(arch, 'stem') else {'stem': self.arch}) # not for the **kwargs of networks like ours
 
 def _print_unused(exp):
     "Print the choices that have no effect, except those left at their defaults"

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 import torch.nn.functional as F
-from torchvision.transforms import v2
 
 from ..checks import check_choice,check_number,refuse,short_repr
+from ..lazy_imports import v2
 from ..devices import device_put
 from ..dist import gather_tensors,print_rank0
 from ..data.image_seeds import kept_generators,seed_generators
@@ -23,10 +23,13 @@ from .callbacks import ORDER,RunCallback,callback_of,is_lr_find
 from .record import EpochLog
 
 # %% ../../nbs/train/training_loss.ipynb #f332dbef
-MIXES = {'mixup': v2.MixUp, 'cutmix': v2.CutMix} # name -> torchvision transform of a batch
+MIXES = { # name -> function that makes torchvision's transform of a batch, which takes a second to import
+    'mixup':  lambda **kwargs: v2.MixUp(**kwargs),
+    'cutmix': lambda **kwargs: v2.CutMix(**kwargs),
+}
 
 def draw_mix(
-    mixer:v2.Transform, # torchvision's `MixUp` or `CutMix`
+    mixer:'v2.Transform', # torchvision's `MixUp` or `CutMix`
     x:torch.Tensor, # Images, shape (images, channels, height, width)
 )->dict: # torchvision's parameters, such as `lam`
     "Draw the parameters of a batch with torchvision, from a seed that NumPy draws"
@@ -36,7 +39,7 @@ def draw_mix(
         return mixer.make_params([x])
 
 def mix_batch(
-    mixer:v2.Transform, # torchvision's `MixUp` or `CutMix`
+    mixer:'v2.Transform', # torchvision's `MixUp` or `CutMix`
     params:dict, # From `draw_mix`
     x:torch.Tensor, # Images, floating point, shape (images, channels, height, width)
     y:torch.Tensor, # Class indices, shape (images,)
