@@ -247,4 +247,6 @@ def _fuse_all(model, norms):
     fed = {n: m for n,m in norms.items() if getattr(m, 'running_var', None) is not None}
     convs = _feeding_convolutions(model, fed)
     for n,conv in convs.items(): _fuse(model.get_submodule(conv), fed[n])
+    for m in model.modules(): # the input of a removed norm may be used elsewhere, and the activation now gets it itself
+        if getattr(m, 'inplace', False): m.inplace = False
     return {n: f'fused into {convs[n]}' if n in convs else 'removed' for n in norms}

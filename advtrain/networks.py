@@ -193,7 +193,7 @@ class Archs(dict):
 
     def __missing__(self, name):
         if _library(str(name)) is None:
-            check_choice('network', name, list(self), ', or torchvision/NAME or timm/NAME')
+            check_choice('arch', name, list(self), ', or torchvision/NAME or timm/NAME')
         _check_name(name)
         return partial(library_network, name)
 

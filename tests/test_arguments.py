@@ -19,7 +19,7 @@ def of_rate(extra=()): return [-1, 'fnd', math.nan, [.1,-1], slice(.1,'2'), {}, 
 
 TABLE = { # function of a learner and an argument -> argument -> nonsense
     'resnet_learner': (lambda learn, **a: resnet_learner(**dict(dls=learn.dls, width=4) | a), dict(
-        dls=[None, [1], 'data', object], arch=['resnet18', 18, None], norm=['leyer', 5, None],
+        dls=[None, [1], 'data', object], arch=['resnet81', 18, None], norm=['leyer', 5, None],
         lr=of_rate(), mom=SHARE, wd=AT_LEAST_0, patience=WHOLE, factor=[1, .1, *NONE], min_delta=SHARE,
         precision=['fp8', 16, None],
         nesterov=FLAG, wd_norm_bias=FLAG, label_smoothing=SHARE,

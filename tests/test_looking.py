@@ -76,7 +76,7 @@ class Target:
 
 NUMBERS = 'three',-1,math.nan,2.5,[2],torch.ones(2)
 FLAGS = 'no',None,torch.ones(2)
-LAYERS = None,3,[],[None],[['layer4']],'layer9',np.zeros(2)
+LAYERS = None,3,[],[None],[['layer4']],'layer9',np.zeros(2) # only methods of an interpretation take None
 ROWS = None,'three',[.5],[math.nan],[-1],[10**6],[],[[1],[2,3]],[True],pd.DataFrame(dict(loss=[1])),slice('a')
 SIZES = 3,'big',(0,1),(math.nan,1),(1e6,1),(1,2,3),[],np.zeros(2),(None,1)
 TARGETS = 'Purse',99,-1,1.5,math.nan,None,[0,1,2],Target(),True
@@ -147,7 +147,7 @@ WRONG = { # (function, argument) -> values that it refuses
     ('plot_confusion_matrix', 'colour'): ('red',),
     ('plot_confusion_matrix', 'title'): TITLES,
     ('gradcam', 'rows'): ROWS[:3],
-    ('gradcam', 'layers'): LAYERS,
+    ('gradcam', 'layers'): LAYERS[1:],
     ('gradcam', 'method'): METHODS,
     ('gradcam', 'targets'): TARGETS,
     ('gradcam', 'raw'): FLAGS,
@@ -158,7 +158,7 @@ WRONG = { # (function, argument) -> values that it refuses
     ('compare_methods', 'methods'): (None,[],'gradcam+',[3]),
     ('compare_methods', 'rows'): ROWS[1:4],
     ('plot_gradcam', 'rows'): ROWS[:3],
-    ('plot_gradcam', 'layers'): (*LAYERS,['layer1']*99),
+    ('plot_gradcam', 'layers'): (*LAYERS[1:],['layer1']*99),
     ('plot_gradcam', 'against'): ('Purse',99,1.5,Target()),
     ('plot_gradcam', 'areas'): FLAGS,
     ('plot_gradcam', 'ncols'): (0,*NUMBERS[:2]),
