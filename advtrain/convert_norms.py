@@ -145,20 +145,28 @@ def _sequence(parts):
 # %% ../nbs/convert_norms.ipynb #a1b42d2e
 class _Tracer(fx.Tracer):
     "Trace a model down to convolutions and norms"
-    def is_leaf_module(self, m, name): return super().is_leaf_module(m, name) or name in self.norms
+    def __init__(self,
+        norms, # Names of norms
+    ):
+        super().__init__()
+        self.norms = norms
+
+    def is_leaf_module(self,
+        m:nn.Module, # Module
+        name:str, # Its name
+    )->bool: # `False` to look inside
+        return super().is_leaf_module(m, name) or name in self.norms
 
 def _feeding_convolutions(model, norms):
     "Find the convolution whose output only a norm uses: name of the norm -> name of the convolution"
-    tracer = _Tracer()
-    tracer.norms = set(norms)
-    try: nodes = tracer.trace(model).nodes
+    try: nodes = _Tracer(norms).trace(model).nodes
     except Exception: return {} # control flow that depends on tensors, or anything else in foreign code
     calls = [o.target for o in nodes if o.op=='call_module']
     res = {}
     for o in nodes:
         if o.op!='call_module' or o.target not in norms or calls.count(o.target)>1: continue
-        before, = o.all_input_nodes or [None]
-        if before is None or before.op!='call_module' or len(before.users)>1 or calls.count(before.target)>1: continue
+        before = o.all_input_nodes[0]
+        if before.op!='call_module' or len(before.users)>1 or calls.count(before.target)>1: continue
         if _is_plain(model.get_submodule(before.target)): res[o.target] = before.target
     return res
 

@@ -186,13 +186,14 @@ def run_hooked(
     x:torch.Tensor, # Images, shape (images, channels, height, width)
     hook, # Function of a module's name, the module and its output
 ):
-    "Run a forward pass in evaluation mode, and call `hook` after each module"
+    "Run a forward pass in evaluation mode, and call `hook` after each module, except those that compute weights"
     def _hook(name): return lambda m, args, out: hook(name, m, out)
     modes = [(m, m.training) for m in model.modules()]
     like = next(model.parameters(), x)
     x = x.as_subclass(torch.Tensor).to(like.device, like.dtype)
     with ExitStack() as stack, no_random(), torch.no_grad():
         for n,m in model.named_modules():
+            if 'parametrizations' in n.split('.'): continue
             handle = m.register_forward_hook(_hook(n))
             stack.callback(handle.remove)
         try: model.eval()(x)

@@ -88,11 +88,11 @@ def _failure(model, x):
 
 # %% ../nbs/networks.ipynb #54532b29
 def _strided_modules(model, x):
-    "List the first convolution, then all convolutions and poolings with a stride, in the order of the forward pass"
+    "List the first convolution, then all convolutions and poolings with a stride, as far as the forward pass goes"
     steps = []
     def _note(name, m, out):
         if (isinstance(m, nn.Conv2d) and not steps) or _stride(m)>1: steps.append((name, m))
-    with suppress(Exception): run_hooked(model, x.new_zeros(1, x.shape[1], 256, 256), _note) # some take one size only
+    with suppress(Exception): run_hooked(model, x[:1], _note) # with its stem, the images may be too small
     return steps
 
 def small_stem(
@@ -123,8 +123,8 @@ def _build(name, n_out, norm, weight_std, stem, c_in, size):
     except Exception as e: return None,False,e # it can't be made for this size
     model,_ = convert_norms(model, norm, weight_std=weight_std)
     x = torch.zeros(2, c_in, size, size)
-    changed = stem=='small' and size<=SMALL and small_stem(model, x)
-    return model,changed,_failure(model, x)
+    if stem=='small' and size<=SMALL and small_stem(model, x): return model,True,None
+    return model,False,_failure(model, x)
 
 _SIZES = 8,16,32,64,96,128,224,256,384,512 # pixels
 
@@ -189,21 +189,22 @@ class Archs(dict):
         try: return library is not None and name in library_names(library)
         except ImportError: return True # it can't be checked, and a run made elsewhere can be read
 
-    def get(self, name, default=None): return self[name] if name in self else default
+    def get(self,
+        name:str, # A name
+        default=None, # What to return for an unknown name
+    ): # Function from `n_out` and options to a network
+        return self[name] if name in self else default
 
     def __missing__(self, name):
         if _library(str(name)) is None:
             check_choice('arch', name, list(self), ', or torchvision/NAME or timm/NAME')
-        _check_name(name)
-        return partial(library_network, name)
+        return partial(library_network, name) # it checks the name
 
     def check(self,
         name:str, # A name
     ):
-        "Refuse an unknown network of a library that is installed"
-        if super().__contains__(name): return
-        try: _check_name(name)
-        except ImportError: pass # a run made elsewhere can be read
+        "Refuse an unknown network of a library, and suggest similar names"
+        if name not in self: _check_name(name)
 
 # %% ../nbs/networks.ipynb #c8decfd3
 ARCHS = Archs(resnet18=resnet18, resnet34=resnet34) # name -> function from `n_out` and options to a network

@@ -84,7 +84,8 @@ def test_a_run_can_be_read_without_the_library(monkeypatch):
     networks.library_names.cache_clear()
     assert Experiment(arch='timm/somewhere').arch=='timm/somewhere'
     with pytest.raises(ImportError, match=re.escape("timm is not installed: run pip install '.[timm]'")):
-        ARCHS['timm/somewhere']
+        ARCHS['timm/somewhere']()
+    assert Experiment(arch='timm/somewhere').unused_choices()['width']=='timm/somewhere' # as on a page
 
 @pytest.mark.parametrize('how, says', [
     (dict(arch='timm/convnext_ato'), 'timm has no network .*did you mean timm/convnext_atto'),

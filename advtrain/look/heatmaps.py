@@ -41,8 +41,10 @@ def _target_classes(interp, rows, targets):
 # %% ../../nbs/look/heatmaps.ipynb #950b3d40
 @patch
 def map_layers(self:ImageInterpretation)->list: # Up to four names, the last layer last; empty if no layer has maps
-    "Find layers of the network for heat maps"
-    return layers_with_maps(self.learn.model, self.inputs(self.table[:1]))
+    "Find layers of the network for heat maps, once"
+    if '_map_layers' not in vars(self):
+        self._map_layers = layers_with_maps(self.learn.model, self.inputs(self.table[:1]))
+    return self._map_layers
 
 def _layers(interp, layers):
     "Turn layers into a list; `None` becomes the last with maps"

@@ -77,9 +77,7 @@ def map_layers(
     "Find layers for heat maps"
     model = unwrapped(model)
     outputs = {}
-    def _note(name, m, out):
-        # standardised weights have four dimensions too
-        if 'parametrizations' not in name.split('.'): outputs[name] = out
+    def _note(name, m, out): outputs[name] = out
     run_hooked(model, x[:1], _note)
     stages = ['layer1','layer2','layer3','layer4']
     if all(getattr(outputs.get(o), 'ndim', 0)==4 for o in stages): return stages

@@ -45,12 +45,16 @@ class _Frame:
         self.low = low-pad
         self.high = high+pad
 
-    def x(self, epoch):
+    def x(self,
+        epoch:int, # Epoch, from 1
+    )->float: # Pixels
         "Place an epoch from left to right"
         share = (epoch-1)/(self.n_epochs-1) if self.n_epochs>1 else .5
         return _LEFT+8+(_RIGHT-_LEFT-16)*share
 
-    def y(self, v):
+    def y(self,
+        v:float, # Value
+    )->float: # Pixels
         "Place a value from top to bottom"
         y = _BOTTOM-(_BOTTOM-_TOP)*(v-self.low)/(self.high-self.low)
         return min(max(y, -999), 999)
