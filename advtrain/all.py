@@ -16,6 +16,7 @@ from .files.run_lock import *
 from .files.make_once import *
 from .files.own_files import *
 from .files.tensors import *
+from .data.image_list import *
 from .data.images import *
 from .data.folders import *
 from .data.label_noise import *
