@@ -3,6 +3,7 @@ from .lazy_imports import * # first: it defers imports of other packages
 from .checks import *
 from .narrow_convolutions import *
 from .devices import *
+from .memory import *
 from .console import *
 from .dist import *
 from .stats import *
@@ -21,6 +22,7 @@ from .data.images import *
 from .data.folders import *
 from .data.label_noise import *
 from .data.sources import *
+from .data.image_map import *
 from .data.cache import *
 from .data.augment import *
 from .data.image_seeds import *

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..checks import short_repr
 
-# %% ../../nbs/data/image_list.ipynb #6c684ada
+# %% ../../nbs/data/image_list.ipynb #6b2181d1
 def _decoded(name): return name.decode(errors='surrogateescape')
 
 class FileNames:
@@ -58,11 +58,17 @@ class FileNames:
             self._rows[folder] = dict(zip(self._names(rows), rows.tolist())) if len(rows) else {}
         return self._rows[folder].get(name)
 
+    def group(self,
+        rows:np.ndarray, # Row numbers
+    )->np.ndarray: # A number for each folder
+        "Number the folders of `rows`"
+        return self.folder[rows]
+
     def root(self)->str: # Path of a folder
         "Find the folder that contains all files"
         return os.path.commonpath(self.folders)
 
-# %% ../../nbs/data/image_list.ipynb #cfb0267b
+# %% ../../nbs/data/image_list.ipynb #93e583cc
 class RowNames:
     "Paths of rows, such as train.parquet#1234: the files, and the number of rows in each"
     def __init__(self,
@@ -80,7 +86,7 @@ class RowNames:
     )->list: # Paths as text
         "Get the paths of `rows`"
         names = [f'{os.path.basename(o) if short else o}#' for o in self.files]
-        file = np.searchsorted(self.starts, rows, 'right')-1
+        file = self.group(rows)
         return [f'{names[k]}{i}' for k,i in zip(file.tolist(), (rows-self.starts[file]).tolist())]
 
     def find(self,
@@ -99,6 +105,12 @@ class RowNames:
         "Find the file of a row"
         k = bisect_right(self.starts, row)-1
         return self.files[k],int(row-self.starts[k])
+
+    def group(self,
+        rows:np.ndarray, # Row numbers, counted over all files
+    )->np.ndarray: # A number for each file
+        "Number the files of `rows`"
+        return np.searchsorted(self.starts, rows, 'right')-1
 
     def root(self)->str: # Path of a folder, or of the only file
         "Find the folder that contains all files"

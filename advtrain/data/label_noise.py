@@ -12,34 +12,36 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .image_list import ImageList
+
 # %% ../../nbs/data/label_noise.ipynb #fc50ec9d
 def draw_flips(
-    files:list, # Image files, the parent folder is the class
-    splits:dict, # 'train', 'valid' and 'test' -> indices into `files`
-    vocab:list, # Class names
+    images:ImageList, # Images with their labels
+    train:np.ndarray, # Indices of the training images
     fraction:float, # Fraction of the training images to flip, from 0 to below 1
     seed:int, # Seed of the choice
-)->dict: # Path of each flipped image -> its new class, in the order of `files`
+)->tuple: # Indices of the flipped images, in their order, and their new class indices
     "Draw which training images get another class, and which class"
-    train = splits['train']
     n = len(train)
-    if not fraction: return {}
-    if not round(fraction*n):
+    if fraction and not round(fraction*n):
         raise ValueError(f'flip_labels={fraction:g} changes none of {n} training labels: the smallest fraction that '
                          f'changes one is {1/n:.2g}')
     rng = np.random.default_rng([seed, 1]) # not the splits' generator
     order = rng.permutation(n)
-    steps = rng.integers(1, len(vocab), n) # how many classes further in the list
-    place = {c: k for k,c in enumerate(vocab)}
-    own = [(files[train[j]], steps[j]) for j in sorted(order[:round(fraction*n)])]
-    return {str(f): vocab[(place[f.parent.name]+step) % len(vocab)] for f,step in own}
+    steps = rng.integers(1, len(images.classes), n) # how many classes further in the list
+    own = np.sort(order[:round(fraction*n)])
+    flipped = train[own]
+    return flipped,(images.labels[flipped]+steps[own]) % len(images.classes)
 
 # %% ../../nbs/data/label_noise.ipynb #3a7d6b4b
 def flips_table(
-    flips:dict, # Path -> new class, as `draw_flips` returns it
-    source:Path, # Folder of the images
+    images:ImageList|None=None, # Images with their own labels; `None` for an empty table
+    flipped:np.ndarray=(), # Indices of the flipped images
+    new:np.ndarray=(), # Their new class indices
+    source:Path='.', # Folder of the images
 )->pd.DataFrame: # Columns `path`, relative to `source`, `folder`, the image's class, and `label`, its new one
     "List flipped labels"
-    rows = [(os.path.relpath(f, source).replace(os.sep, '/'), os.path.basename(os.path.dirname(f)), c)
-            for f,c in flips.items()]
-    return pd.DataFrame(rows, columns=['path','folder','label'])
+    if not len(flipped): return pd.DataFrame(columns=['path','folder','label'])
+    names = np.array(images.classes, dtype=object)
+    paths = [os.path.relpath(o, source).replace(os.sep, '/') for o in images[flipped].texts()]
+    return pd.DataFrame(dict(path=paths, folder=names[images.labels[flipped]], label=names[new]))

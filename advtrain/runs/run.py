@@ -94,7 +94,7 @@ class Run:
         return table.assign(**{k: unescape_formulas(table[k]) for k in NAME_COLUMNS})
     @cached_property
     def flipped_labels(self):
-        if not self.experiment.flip_labels: return flips_table({}, self.folder)
+        if not self.experiment.flip_labels: return flips_table()
         return self._csv('flipped_labels.csv', dtype=str).apply(unescape_formulas)
     @cached_property
     def interpretation(self):
