@@ -421,9 +421,10 @@ HOLE = dict(hole=NUMBERS+[0], fill=SHARES[:5]+[256,True], p_hole=SHARES[:5]+[1.1
 SIZES = NUMBERS+[0]
 WRONG = dict( # function -> argument -> values that it cannot have
     image_dls=SPLITTER | dict(path=PATHS, augs=NO_AUGS+AUGS_THAT_FAIL, size=SIZES, bs=SIZES, device=DEVICES,
-        flip_labels=SHARES[:5]+SHARES[6:]+[1], num_workers=NUMBERS[1:], fast=FLAGS, on_error=WORDS),
-    image_block=SPLITTER | dict(augs=NO_AUGS+AUGS_THAT_FAIL, size=SIZES, stats=STATS, on_error=WORDS, vocab=VOCABS),
-    empty_dls=dict(vocab=VOCABS, stats=STATS, size=SIZES, bs=ANY_SIZE+[0], device=DEVICES),
+        flip_labels=SHARES[:5]+SHARES[6:]+[1], num_workers=NUMBERS[1:], fast=FLAGS, on_error=WORDS, fit=WORDS),
+    image_block=SPLITTER | dict(augs=NO_AUGS+AUGS_THAT_FAIL, size=SIZES, stats=STATS, on_error=WORDS, vocab=VOCABS,
+        fit=WORDS),
+    empty_dls=dict(vocab=VOCABS, stats=STATS, size=SIZES, bs=ANY_SIZE+[0], device=DEVICES, fit=WORDS),
     FolderSplitter=SPLITTER,
     class_files=dict(path=PATHS),
     data_folder=dict(source=PATHS),
@@ -431,10 +432,10 @@ WRONG = dict( # function -> argument -> values that it cannot have
     unpack_once=dict(archive=PATHS),
     fashion_sample=dict(few=FLAGS),
     open_rgb=dict(file=PATHS),
-    fit_square=dict(size=SIZES),
-    FitSquare=dict(size=SIZES),
-    decode_images=dict(files=FILES, size=SIZES),
-    scan_images=dict(files=FILES, size=SIZES),
+    fit_square=dict(size=SIZES, fit=WORDS),
+    FitSquare=dict(size=SIZES, fit=WORDS),
+    decode_images=dict(files=FILES, size=SIZES, fit=WORDS),
+    scan_images=dict(files=FILES, size=SIZES, fit=WORDS),
     show_classes=SHOWN | dict(augmented=FLAGS),
     show_augmented=SHOWN | dict(index=NUMBERS),
     show_transforms=SHOWN | dict(index=NUMBERS),
@@ -457,7 +458,8 @@ def test_wrong_argument(folder, name, parameter, monkeypatch):
     f,kwargs = getattr(advtrain.all, name),{}
     if name=='image_dls': kwargs = dict(path=folder, size=8, bs=4, device='cpu')
     elif name=='empty_dls': kwargs = dict(vocab=['a','b'], stats=((0,0,0),(1,1,1)), size=8, bs=4, device='cpu')
-    elif name=='fit_square': kwargs = dict(image=Image.new('RGB', (9,8)))
+    elif name=='fit_square': kwargs = dict(image=Image.new('RGB', (9,8)), size=8)
+    elif name=='FitSquare': kwargs = dict(size=8)
     elif name.startswith('show'): kwargs = dict(dls=loaders(folder, augs=A.HorizontalFlip()))
     elif name in ('decode_images','scan_images'): kwargs = dict(files=class_files(folder))
     elif name=='augmented_pixels': kwargs = dict(aug=A.HorizontalFlip())

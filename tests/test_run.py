@@ -12,7 +12,7 @@ from processes import Started
 from advtrain.all import (
     CIFAR10_STATS,Checkpoint,EXPERIMENTS,Experiment,FIGURES,Run,cifar10,class_files,image_dls,image_stats,
     make_learner,run_experiment,scan_images)
-from advtrain.cli.commands import advtrain_compare,advtrain_run
+from advtrain.cli.commands import advtrain_compare,advtrain_predict,advtrain_run
 from advtrain.runs.checksums import CHECKSUMS
 
 DRAWN = FIGURES.keys()-{'lr_find'} # figures of a run whose learning rate is a number
@@ -88,6 +88,29 @@ def test_run_goes_on_with_its_learner(tiny_run, some):
         assert alone.interpret(files).table.predicted.tolist()==run.predictions.predicted[:5].tolist()
     with learn.no_bar(): learn.fit(1)
     assert len(learn.history)==1
+
+def test_a_run_keeps_its_fit(tmp_path, capsys):
+    "Its learner without data and the shell prepare images that aren't square as the run did"
+    for i in range(24): # bright at the ends, which a crop loses
+        file = tmp_path/'data'/'ab'[i%2]/f'{i}.png'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        noise = Image.effect_noise((48,16), 40)
+        noise.paste([0,255][i%2], (0,0,12,16))
+        noise.save(file)
+    exp = tiny(fit='pad', bs=8, valid_pct=.3, precision='fp32')
+    with little_drawn(): run = run_experiment(exp, tmp_path/'data', tmp_path/'runs')
+    assert 'fit = "pad"' in (run.folder/'experiment.toml').read_text()
+    files = [tmp_path/'data'/o for o in run.predictions.path]
+    with (alone := run.learner()).no_bar(): table = alone.interpret(files).table
+    np.testing.assert_allclose(table.p_predicted, run.predictions.p_predicted, atol=1e-3)
+    capsys.readouterr()
+    assert advtrain_predict([str(run.folder), *map(str, files), '--no-maps', '--json'])==0
+    told = json.loads(capsys.readouterr().out)
+    np.testing.assert_allclose([o['probability'] for o in told], run.predictions.p_predicted, atol=1e-3)
+
+def test_runs_from_before_a_choice_take_its_default():
+    text = '\n'.join(o for o in Experiment().to_toml().splitlines() if not o.startswith('fit'))
+    assert 'fit =' not in text and Experiment.from_toml(text)==Experiment() and Experiment().fit=='crop'
 
 def test_other_data_are_refused(tiny_run, some, tmp_path):
     shutil.copytree(some, moved := tmp_path/'moved')

@@ -23,7 +23,7 @@ import torch
 from ..checks import BELOW_1,check_choice,check_flag,check_number,check_whole,error_line,printable_path,short_repr
 from ..devices import is_gpu
 from ..dist import own_device,print_rank0
-from .images import FitSquare,FolderLabel,RGBImage,check_size
+from .images import FITS,FitSquare,FolderLabel,RGBImage,check_size
 from .folders import FolderSplitter,SPLITS,class_files
 from .label_noise import draw_flips,flips_table
 from .sources import CIFAR10_CLASSES,CIFAR10_STATS,data_folder
@@ -67,10 +67,11 @@ def _block(
     batch_augs=None, # The same for whole batches
     get_items=None, # Function from the source to files; `None` if files are the source
     given:dict|None=None, # Path -> class, for images with another class than their folder's
+    fit:str='crop', # How images that aren't square become so, see `fit_square`
 )->DataBlock:
     "Make a block from checked arguments"
     images = TransformBlock(type_tfms=RGBImage.create, batch_tfms=IntToFloatTensor, dl_type=FileDL)
-    item_tfms = [FitSquare(size), AlbumentationsTransform(augs)]
+    item_tfms = [FitSquare(size, fit), AlbumentationsTransform(augs)]
     batch_tfms = [] if batch_augs is None else [BatchAlbumentations(batch_augs)]
     if stats is not None: batch_tfms.append(NormalizeInPlace.from_stats(*stats))
     return DataBlock((images, CategoryBlock(vocab)), get_items=get_items, get_y=FolderLabel(given),
@@ -87,9 +88,11 @@ def image_block(
     on_error:str='raise', # What to do with unreadable images: 'raise' or 'skip'
     vocab:list|None=None, # Class names; `None` takes those of the training images
     fraction:float=1., # Fraction of each class's training images to use, above 0, up to 1
+    fit:str='crop', # How images that aren't square become so: 'crop', 'pad' with black or 'squash'
 )->DataBlock: # Takes a folder of classes as its source
     "Make a fastai `DataBlock` for a folder of classes, to compose yourself"
     check_choice('on_error', on_error, ('raise','skip'))
+    check_choice('fit', fit, FITS)
     size = check_size(size)
     if augs is not None: augmented_pixels(augs, size)
     if stats is not None: _check_stats(stats)
@@ -97,9 +100,9 @@ def image_block(
     splitter = FolderSplitter(valid_pct, watch, seed, fraction)
     def _get_items(path):
         files = class_files(path)
-        ok = readable_files(files, scan_images(files, size), on_error)
+        ok = readable_files(files, scan_images(files, size, fit), on_error)
         return [f for f,o in zip(files, ok) if o]
-    return _block(splitter, size, stats, vocab, augs, get_items=_get_items)
+    return _block(splitter, size, stats, vocab, augs, get_items=_get_items, fit=fit)
 
 # %% ../../nbs/data/image_dls.ipynb #ab3d3a8d
 def _why_one_by_one(
@@ -176,13 +179,13 @@ class _Readable(NamedTuple):
     skipped:list # Unreadable files
     images:DecodedImages|None # Decoded images; `None` goes file by file
 
-def _open_images(source, augs, size, fast, on_error):
+def _open_images(source, augs, size, fast, on_error, fit='crop'):
     "Find and open every image under `source`"
     files = class_files(source)
     if fast and (why := _why_one_by_one(augs, len(files), size)):
         print_rank0(f'images are loaded and augmented one by one, because {why}')
         fast = False
-    pixels,sums,checksums = load_or_decode(files, size, with_pixels=fast)
+    pixels,sums,checksums = load_or_decode(files, size, fast, fit)
     images = DecodedImages(files, pixels, sums, checksums) if fast else None
     ok = readable_files(files, sums, on_error)
     skipped = [Path(printable_path(f)) for f,o in zip(files, ok) if not o]
@@ -214,11 +217,11 @@ def _flip_labels(files, splits, vocab, flip_labels, seed):
     return flips
 
 # %% ../../nbs/data/image_dls.ipynb #9d529962
-def _split_block(found, splits, augs, size, stats, vocab, given):
+def _split_block(found, splits, augs, size, stats, vocab, given, fit):
     "Make a block that splits the files in `found` as `splits` says"
     def _split(files): return list(splits.values())
     how = dict(augs=augs) if found.images is None else dict(batch_augs=augs)
-    return _block(_split, size, stats, vocab, given=given, **how)
+    return _block(_split, size, stats, vocab, given=given, fit=fit, **how)
 
 def _loader_options(found, size, device, num_workers):
     "Choose the options of loaders that gather decoded images, or open files"
@@ -266,6 +269,7 @@ def image_dls(
     augs=None, # Transform or `Compose` for training images, of albumentations or of `torchvision.transforms.v2`
     *,
     size:int=32, # Side of the images, pixels
+    fit:str='crop', # How images that aren't square become so: 'crop', 'pad' with black or 'squash'
     bs:int=128, # Batch size
     valid_pct:float=0.1, # Fraction of each class's training images held out for a split without a folder
     watch:str='valid', # What training watches: 'valid', or 'test', whose results are too good
@@ -279,6 +283,7 @@ def image_dls(
 )->ImageDataLoaders: # `train`, `valid` and `test`
     "Make loaders for training, validation and testing from a folder of classes"
     check_choice('on_error', on_error, ('raise','skip'))
+    check_choice('fit', fit, FITS)
     size = check_size(size)
     bs = check_whole('bs', bs)
     splitter = FolderSplitter(valid_pct, watch, seed, fraction)
@@ -288,13 +293,13 @@ def image_dls(
     if augs is not None: augmented_pixels(augs, size)
     check_flag('fast', fast)
     source = data_folder(path)
-    found = _open_images(source, augs, size, fast, on_error)
+    found = _open_images(source, augs, size, fast, on_error, fit)
     splits = dict(zip(SPLITS, splitter(found.files)))
     vocab = _checked_vocab(found.files, splits, bs)
     _print_leaks(found.files, splits, _find_leaks(found.sums, found.checksums, splits))
     flips = _flip_labels(found.files, splits, vocab, flip_labels, seed)
     stats = CIFAR10_STATS if vocab==CIFAR10_CLASSES else image_stats(found.sums[splits['train']])
-    block = _split_block(found, splits, augs, size, stats, vocab, flips)
+    block = _split_block(found, splits, augs, size, stats, vocab, flips, fit)
     options = _loader_options(found, size, device, num_workers)
     dls = block.dataloaders(found.files, bs=bs, device=device, drop_last=False, **options)
     return ImageDataLoaders(*dls.loaders, device=device, watch=watch, source=source, stats=stats,
@@ -308,14 +313,16 @@ def empty_dls(
     size:int=32, # Side of the images, pixels
     bs:int=128, # Batch size
     device=None, # Device of the batches; `None` is fastai's default device
+    fit:str='crop', # How images that aren't square become so: 'crop', 'pad' with black or 'squash'
 )->ImageDataLoaders: # Two empty loaders
     "Make empty loaders whose `test_dl` prepares images for a network trained elsewhere"
     _check_vocab(vocab)
+    check_choice('fit', fit, FITS)
     size = check_size(size)
     if stats is not None: _check_stats(stats)
     bs = check_whole('bs', bs, 1)
     device = _usable_device(device)
-    block = _block(lambda files: ([0],[0]), size, stats, vocab)
+    block = _block(lambda files: ([0],[0]), size, stats, vocab, fit=fit)
     with tempfile.TemporaryDirectory() as tmp: # fastai sets up its transforms with an image
         file = Path(tmp)/str(vocab[0])/'placeholder.png'
         file.parent.mkdir()

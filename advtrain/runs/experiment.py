@@ -129,6 +129,8 @@ class Experiment:
     stem:str = choice('small', names=('small','original'),
         meaning='Stem of networks of torchvision and timm: small gives up to 64 pixels stride 1 and no pooling')
     size:int = choice(32, 'Side of the square images, in pixels', low=1)
+    fit:str = choice('crop', names=('crop','pad','squash'),
+        meaning="How images that aren't square become so: crop the middle, pad with black, or squash")
     valid_pct:float = choice(.1, 'Fraction of the training images to hold out for validation', ABOVE_0, BELOW_1)
     fraction:float = choice(1., 'Fraction of the training images to use, the same for each class', ABOVE_0, 1)
     flip_labels:float = choice(0., 'Fraction of the training images that get a wrong label, on purpose', 0, BELOW_1)

@@ -109,7 +109,9 @@ def learner(self:Run,
     "Make the run's learner"
     about = self.environment['data']
     exp = self.experiment
-    if data is None: learn = _learner(exp, empty_dls(self.metrics['classes'], about['stats'], exp.size, exp.bs))
+    if data is None:
+        dls = empty_dls(self.metrics['classes'], about['stats'], exp.size, exp.bs, fit=exp.fit)
+        learn = _learner(exp, dls)
     else: learn = self.check_data(make_learner(exp, data, on_error='skip' if about['skipped'] else 'raise'))
     weights = self.read('weights.safetensors', load_tensors)[0]
     learn.model.load_state_dict(weights)

@@ -86,11 +86,11 @@ def _from_pixels(self:Run):
 def _about_network(self:Run):
     "Collect the metadata of the file, name -> text"
     mean,std = self.environment['data']['stats']
-    size = self.experiment.size
-    accuracy = self.metrics['test_accuracy']
-    about = dict(classes=self.metrics['classes'], mean=mean, std=std, size=size, test_accuracy=accuracy)
+    exp = self.experiment
+    m = self.metrics
+    about = dict(classes=m['classes'], mean=mean, std=std, size=exp.size, fit=exp.fit, test_accuracy=m['test_accuracy'])
     about = {k: json.dumps(v, ensure_ascii=False) for k,v in about.items()}
-    return about | dict(experiment=self.experiment.to_toml(), advtrain=advtrain.__version__)
+    return about | dict(experiment=exp.to_toml(), advtrain=advtrain.__version__)
 
 # %% ../../nbs/runs/onnx.ipynb #c3db6df0
 @patch
