@@ -23,7 +23,9 @@ from .data.folders import *
 from .data.label_noise import *
 from .data.sources import *
 from .data.image_map import *
+from .data.block_order import *
 from .data.cache import *
+from .data.same_images import *
 from .data.augment import *
 from .data.image_seeds import *
 from .data.torchvision_transforms import *

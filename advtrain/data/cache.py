@@ -154,6 +154,12 @@ class DecodedImages:
             self._on[device] = self.pixels.to(device) if fits else self.pixels
         return self._on[device]
 
+    def read_ahead(self,
+        blocks, # Numbers of blocks of the file
+    ):
+        "Let the system read blocks that will soon be used"
+        if self.is_large: self.image_map.read_ahead(blocks)
+
     def ready(self,
         rows:torch.Tensor, # Rows of images that are about to be used, on the CPU
     ):

@@ -116,7 +116,7 @@ class RowNames:
         "Find the folder that contains all files"
         return os.path.commonpath(self.files)
 
-# %% ../../nbs/data/image_list.ipynb #22ad7471
+# %% ../../nbs/data/image_list.ipynb #165ba901
 SPLITS = 'train','valid','test'
 
 class ImageList(Sequence):
@@ -132,7 +132,8 @@ class ImageList(Sequence):
         self.names,self.classes,self.stamp = names,classes,stamp
         self.labels = np.asarray(labels, np.int32)
         self.splits = np.asarray(splits, np.int8)
-        self.rows = np.arange(len(names)) if rows is None else np.asarray(rows, np.int64)
+        self.rows = np.arange(len(names)) if rows is None else np.ascontiguousarray(rows, np.int64)
+        self._sorted = None # positions in the order of `rows`, made when `find` needs them
 
     def __len__(self): return len(self.rows)
     def __iter__(self): return map(Path, self.texts())
@@ -154,6 +155,17 @@ class ImageList(Sequence):
     )->list: # Paths as text
         "Get all paths as text"
         return self.names.texts(self.rows, short)
+
+    def find(self,
+        path:str|Path, # Path of an image
+    )->int|None: # Position in this list; `None` if it isn't here
+        "Find an image"
+        row = self.names.find(str(path))
+        if row is None: row = self.names.find(os.path.abspath(path))
+        if row is None: return None
+        if self._sorted is None: self._sorted = np.argsort(self.rows, kind='stable')
+        at = np.searchsorted(self.rows, row, sorter=self._sorted)
+        return int(self._sorted[at]) if at<len(self) and self.rows[self._sorted[at]]==row else None
 
     def with_labels(self,
         labels:np.ndarray, # Class index of each image, shape (images,)

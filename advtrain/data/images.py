@@ -17,6 +17,7 @@ from PIL import Image,ImageOps,UnidentifiedImageError
 import torch
 
 import advtrain.narrow_convolutions # noqa: F401 fixes the gradients of narrow convolutions
+from .image_list import ImageList
 from ..checks import check_choice,check_path,check_whole,error_line,is_utf8,printable_path,short_repr
 
 # %% ../../nbs/data/images.ipynb #55992f40
@@ -172,25 +173,21 @@ class RGBImage(PILImage):
 
 # %% ../../nbs/data/images.ipynb #667c00e2
 class FolderLabel(Transform):
-    "Label an image with the name of its folder, or with the class given to it"
+    "Label an image with its class in a list of images, or else with the name of its folder"
     input_types = (object,) # tells fastai where new items enter the pipeline
     def __init__(self,
-        given:dict|None=None, # Path -> class, for images with another class than their folder's
+        images:ImageList|None=None, # Images with their classes
     ):
         super().__init__()
-        self.given = {os.path.abspath(k): v for k,v in (given or {}).items()}
+        self.images = images
 
     def encodes(self,
-        x, # Image file
+        x, # Path of an image
     )->str: # Name of its class
-        if isinstance(x, (str,Path)): return self.given_to(x) or Path(x).parent.name
-        raise TypeError(f"an image's label is the name of its folder, and {short_repr(x)} has no folder")
-
-    def given_to(self,
-        file:str|Path, # Image file
-    )->str|None: # `None` if its class is that of its folder
-        "Get the class given to an image"
-        return self.given.get(os.path.abspath(file)) if self.given else None
+        if not isinstance(x, (str,Path)):
+            raise TypeError(f"an image's label is the name of its folder, and {short_repr(x)} has no folder")
+        at = self.images.find(x) if self.images else None
+        return Path(x).parent.name if at is None else self.images.classes[self.images.labels[at]]
 
 # %% ../../nbs/data/images.ipynb #8dafd442
 def to_pixels(

@@ -6,7 +6,7 @@
 __all__ = ['CachedDL']
 
 # %% ../../nbs/data/loaders.ipynb #619c3544
-import copy,os
+import copy
 from itertools import islice
 from typing import NamedTuple
 
@@ -15,10 +15,13 @@ from fastai.torch_core import cast,no_random
 from fastai.vision.augment import RandTransform
 from fastai.vision.core import TensorImage
 from fastcore.basics import chunked,patch
+import numpy as np
 import torch
 
 from ..devices import device_put
+from .image_list import ImageList
 from .images import FolderLabel
+from .block_order import BlockOrder
 from .cache import DecodedImages
 from .image_seeds import kept_generators,seed_generators
 from .transforms import AlbumentationsTransform,check_same_size
@@ -41,16 +44,23 @@ class FileDL(TfmdDL):
             raise type(e)(line.partition(': ')[2]) from None
 
 # %% ../../nbs/data/loaders.ipynb #d3fa987e
-def _targets(tl):
-    "Get all targets; if they are names of folders, look up one per folder, and one per class given to images"
-    label = tl.tfms.fs[0]
-    if not isinstance(label, FolderLabel): return [tl[i] for i in range(len(tl))]
-    names = [label.given_to(o) or o.rpartition(os.sep)[0] for o in map(str, tl.items)]
-    last = {o: i for i,o in enumerate(names)}
-    of_name = {o: tl[i] for o,i in last.items()}
-    return [of_name[o] for o in names]
-
 def _stacked(items): return cast(torch.stack(items), type(items[0]))
+
+def _of_classes(tl, names, numbers):
+    "Look up the target of each class, and repeat it for its images"
+    first = {int(o): i for o,i in zip(*np.unique(numbers, return_index=True))}
+    targets = _stacked([tl[i] for i in first.values()])
+    place = np.zeros(len(names), int)
+    place[[*first]] = np.arange(len(first))
+    return cast(targets[torch.from_numpy(place[numbers])], type(targets))
+
+def _targets(tl):
+    "Get all targets as a tensor; if they are classes of images, look up one per class"
+    label = tl.tfms.fs[0]
+    if not isinstance(label, FolderLabel): return _stacked([tl[i] for i in range(len(tl))])
+    if isinstance(tl.items, ImageList): return _of_classes(tl, tl.items.classes, tl.items.labels)
+    names,numbers = np.unique([label.encodes(o) for o in tl.items], return_inverse=True)
+    return _of_classes(tl, names, numbers)
 
 class _Source(NamedTuple):
     "Where a loader finds its batches"
@@ -76,10 +86,12 @@ class CachedDL(TfmdDL):
         images:DecodedImages|None=None, # Their pixels; `None` decodes them at the first batch
         at_once:int=1, # Number of images that go through the batch transforms together, if more than a batch
         part:BatchShare=_ALONE, # Which share of each batch to load
+        order:BlockOrder|None=None, # How to shuffle; `None` shuffles all images
         num_workers:int=0, # Ignored: batches are gathered in the main process
         **kwargs, # Passed on to `TfmdDL`
     ):
-        self.images,self.at_once,self.part = images,at_once,part
+        self.images,self.at_once,self.part,self.order = images,at_once,part,order
+        self._groups = [] # groups of blocks that aren't read yet, see `BlockOrder`
         self._source = None # found at the first batch
         self._sizes = [] # sizes of the batches that last went through the batch transforms together
         super().__init__(dataset, num_workers=0, **kwargs)
@@ -90,14 +102,15 @@ class CachedDL(TfmdDL):
         **kwargs, # Passed on to `TfmdDL.new`
     ):
         if cls is not None and not issubclass(cls, CachedDL): return super().new(dataset, cls, **kwargs)
-        res = super().new(dataset, cls, **dict(images=self.images, at_once=self.at_once) | kwargs)
+        res = super().new(dataset, cls, **dict(images=self.images, at_once=self.at_once, order=self.order) | kwargs)
         if self._source and self._source.items and res._labelled()==self._source.items: res._source = self._source
         return res
 
     def _labelled(self):
         "List what rows and targets depend on: images, items and classes; `None` without decoded images"
         if not self.images: return None
-        return self.images,[(o, list(o.items), list(getattr(o, 'vocab', ()))) for o in self.dataset.tls]
+        def _items(tl): return tl.items if isinstance(tl.items, ImageList) else list(tl.items)
+        return self.images,[(o, _items(o), list(getattr(o, 'vocab', ()))) for o in self.dataset.tls]
 
     def __getstate__(self): return self.__dict__ | dict(images=None, _source=None)
 
@@ -117,7 +130,7 @@ def _find_source(self:CachedDL):
                          '`BatchAlbumentations` as a batch transform')
     rows = self.images.rows(self.items) if self.images else None
     if rows is not None:
-        return _Source(self.images, rows, [_stacked(_targets(o)) for o in self.dataset.tls[1:]], self._labelled())
+        return _Source(self.images, rows, [_targets(o) for o in self.dataset.tls[1:]], self._labelled())
     x,*targets = map(_stacked, zip(*[self.after_item(o) for o in self.dataset]))
     pixels = x.permute(0,2,3,1).contiguous().as_subclass(torch.Tensor)
     return _Source(DecodedImages([], pixels, None), torch.arange(len(x)), targets, self._labelled())
@@ -136,17 +149,40 @@ def create_batch(self:CachedDL,
     pixels = self._source.images.on(self.device) # on the loader's device if they fit there
     self._source = self._source.to(pixels.device)
     idxs = device_put([i or 0 for i in idxs], pixels.device)
-    batch = [pixels.index_select(0, self._source.rows[idxs])]
+    rows = self._source.rows[idxs]
+    self._source.images.ready(rows)
+    batch = [pixels.index_select(0, rows)]
     batch += [cast(t[idxs], type(t)) for t in self._source.targets]
     if self.device is not None: batch = [device_put(o, self.device) for o in batch]
     return TensorImage(batch[0].permute(0,3,1,2)),*batch[1:]
+
+# %% ../../nbs/data/loaders.ipynb #c2306c75
+@patch
+def shuffle_fn(self:CachedDL,
+    idxs:list, # Indices into the dataset
+)->list: # The same, shuffled
+    "Shuffle indices, in blocks if there's an `order`"
+    if self.order is None: return super(CachedDL, self).shuffle_fn(idxs)
+    if self._source is None: self._source = self._find_source()
+    order,groups = self.order(self._source.rows.cpu().numpy()[idxs], self.rng.getrandbits(63))
+    half = self.order.rows_per_block*self.order.blocks_at_once//2
+    self._groups = [(start-half, blocks) for start,blocks in groups]
+    return np.asarray(idxs)[order].tolist()
+
+@patch
+def _read_ahead(self:CachedDL, seen):
+    "Let the system read the next group of blocks, half a group early"
+    while self._groups and self._groups[0][0]<=seen: self._source.images.read_ahead(self._groups.pop(0)[1])
 
 # %% ../../nbs/data/loaders.ipynb #29c06172
 @patch
 def create_batches(self:CachedDL,
     idxs, # Indices into the dataset
 ): # Yields the images of several batches
+    seen = 0
     for chunk in chunked(idxs, self.bs*max(1, self.at_once//self.bs)):
+        self._read_ahead(seen)
+        seen += len(chunk)
         starts = range(0, len(chunk), self.bs)
         sizes = batch_sizes(len(chunk), self.bs, self.drop_last)
         own = [[start+i for i in self.part(n)] for start,n in zip(starts, sizes)]
@@ -158,7 +194,7 @@ def create_batches(self:CachedDL,
 @patch
 def labels(self:FileDL|CachedDL)->torch.Tensor: # Class index of each image, in the order of the dataset
     "Get the labels of all images, without opening one"
-    return torch.stack(_targets(self.dataset.tls[1])).as_subclass(torch.Tensor)
+    return _targets(self.dataset.tls[1]).as_subclass(torch.Tensor)
 
 @patch
 def __iter__(self:CachedDL):

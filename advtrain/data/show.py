@@ -124,10 +124,10 @@ def show_transforms(
     return fig
 
 # %% ../../nbs/data/show.ipynb #f55b9b44
-def _label_function(dls):
-    "Find the function that labels training images; labels may be wrong on purpose"
-    tls = getattr(dls.train.dataset, 'tls', [])
-    return next((f for tl in tls[1:] for f in tl.tfms.fs if isinstance(f, FolderLabel)), FolderLabel())
+def _label_names(dl):
+    "Get the class names of a loader's images; labels may be wrong on purpose"
+    if hasattr(dl, 'labels'): return np.array([str(o) for o in dl.vocab])[dl.labels()]
+    return np.array([*map(FolderLabel().encodes, dl.items)])
 
 def show_classes(
     dls:DataLoaders, # Loaders
@@ -139,7 +139,7 @@ def show_classes(
     "Show augmented training images of every class, or random images as they are"
     n,seed,figsize = _check_options(dls, n, seed, figsize)
     rng = np.random.default_rng(seed)
-    labels = np.array([*map(_label_function(dls), dls.train.items)])
+    labels = _label_names(dls.train)
     if check_flag('augmented', augmented): return _show_rows(dls, labels, n, seed, rng, figsize)
     return _show_random(dls, labels, n, rng, figsize)
 

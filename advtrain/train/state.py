@@ -20,6 +20,8 @@ import torch
 from torch import nn
 
 from ..checks import check_flag,check_whole
+from ..data.block_order import BlockOrder
+from ..data.loaders import CachedDL
 from .callbacks import RunCallback,is_passive,memory_of,set_training_modes,training_modes
 
 # %% ../../nbs/train/state.ipynb #e32de064
@@ -133,6 +135,15 @@ def _generator_states(dl):
 def _set_generator_states(dl, states):
     for o,s in zip(_generators(dl), states): o.setstate(s) if isinstance(o, random.Random) else o.set_state(s)
 
+def _order(dl):
+    "Get how a loader shuffles in blocks; `None` if it doesn't"
+    order = getattr(getattr(dl, 'whole', dl), 'order', None)
+    return None if order is None else list(order)
+
+def _set_order(dl, order):
+    "Let a loader shuffle as in the run, whatever the memory of this machine"
+    if isinstance(dl, CachedDL): dl.order = None if order is None else BlockOrder(*order)
+
 def _pending_gradients(model):
     "Get gradients that wait for a step, by name; empty if all are zero"
     res = {k: p.grad for k,p in model.named_parameters() if p.grad is not None}
@@ -166,7 +177,8 @@ def run_state(
         smooth_loss=dict(vars(learn.recorder.smooth_loss)),
         train_iter=getattr(learn, 'train_iter', 0),
         rng=rng_state(),
-        loaders=[_generator_states(dl) for dl in learn.dls.loaders])
+        loaders=[_generator_states(dl) for dl in learn.dls.loaders],
+        orders=[_order(dl) for dl in learn.dls.loaders])
 
 # %% ../../nbs/train/state.ipynb #9fb00170
 def set_run_state(
@@ -183,6 +195,7 @@ def set_run_state(
     vars(learn.recorder.smooth_loss).update(state['smooth_loss'])
     learn.train_iter = state['train_iter']
     for dl,states in zip(learn.dls.loaders, state['loaders']): _set_generator_states(dl, states)
+    for dl,order in zip(learn.dls.loaders, state.get('orders', ())): _set_order(dl, order)
     set_rng_state(state['rng'])
 
 def _set_memories(learn, memories):
