@@ -14,7 +14,7 @@ from ..checks import is_utf8,printable_path,short_repr
 from ..dist import print_rank0
 from .image_list import SPLITS,ImageList
 
-# %% ../../nbs/data/labels.ipynb #8fd6aad6
+# %% ../../nbs/data/labels.ipynb #39a7697e
 def order_numbers(
     values:np.ndarray, # Label of each image, whole numbers
 )->tuple: # Class index of each image, names of the classes
@@ -27,7 +27,7 @@ def order_texts(
     texts:list, # All labels there are
 )->tuple: # Class index of each image, names of the classes
     "Sort classes that are texts, by value if all of them are whole numbers"
-    numbers = all(re.fullmatch('-?(0|[1-9][0-9]{0,17})', o) for o in texts)
+    numbers = all(re.fullmatch('0|[1-9][0-9]{0,17}', o) for o in texts)
     order = sorted(range(len(texts)), key=lambda i: int(texts[i]) if numbers else texts[i])
     index = np.empty(len(texts), np.int64)
     index[order] = np.arange(len(texts))
@@ -73,7 +73,7 @@ def split_tables(
         f"{printable_path(files[0])}. Give a training file the word 'train' in its name")
     return files,splits
 
-# %% ../../nbs/data/labels.ipynb #ddacbbd1
+# %% ../../nbs/data/labels.ipynb #ee2d27af
 def check_labels(
     names, # Paths of all images, `FileNames` or `RowNames`
     labels:np.ndarray, # Class index of each image
@@ -95,6 +95,8 @@ def _and_more(rows): return f' (and {len(rows)-1:,} more images)' if len(rows)>1
 def _check_names(names, labels, classes):
     "Raise an error if two classes share a name, or a name isn't usable text"
     for o in classes:
+        if isinstance(o, str) and re.fullmatch('-[0-9]+', o):
+            check_labels(names, np.where(labels==classes.index(o), int(o), 0))
         if isinstance(o, str) and o.strip() and is_utf8(o) and o.isprintable(): continue
         rows = np.flatnonzero(labels==classes.index(o))
         where = f', of {_row_text(names, rows)},' if rows.size else ''

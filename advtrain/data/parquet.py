@@ -98,20 +98,18 @@ def _join_texts(columns):
     if isinstance(coded, pa.ChunkedArray): coded = coded.chunk(0)
     return coded.indices.to_numpy(zero_copy_only=False),coded.dictionary.to_pylist()
 
-# %% ../../nbs/data/parquet.ipynb #35dfe0c7
+# %% ../../nbs/data/parquet.ipynb #57ec6da7
 def _read_all(files):
     "Read the labels of all files; they must agree on column, type and classes"
-    columns = []
-    for o in files:
-        labels,about = _read_labels(o)
-        if columns and about!=first:
-            a,b = [f"{k} in column {c!r}{f', {len(n)} classes' if n else ''}" for c,k,n in (first,about)]
-            differ = f'{a}, and {b}' if a!=b else 'but other classes'
-            raise ValueError(f"the labels of {printable_path(files[0])} and {printable_path(o)} don't agree: {differ}. "
-                'They belong to different datasets: move one of them away')
-        columns.append(labels)
-        first = about
-    return columns,first
+    found = [_read_labels(o) for o in files]
+    first = found[0][1]
+    for o,(_,about) in zip(files, found):
+        if about==first: continue
+        a,b = [f"{k} in column {c!r}{f', {len(n)} classes' if n else ''}" for c,k,n in (first,about)]
+        differ = f'{a}, and {b}' if a!=b else 'they name other classes'
+        raise ValueError(f"the labels of {printable_path(files[0])} and {printable_path(o)} don't agree: {differ}. "
+            'They belong to different datasets: move one of them away')
+    return [labels for labels,_ in found],first
 
 def list_parquet(
     files:list, # Paths of Parquet files, as text, in the order of their images
