@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/data/arrays.ipynb #a1ab2cef
+# %% ../../nbs/data/arrays.ipynb #c0b8b2d3
 import hashlib,os,re,zipfile
 from pathlib import Path
 
 import numpy as np
 
-from ..checks import error_line,printable_path,short_repr
+from ..checks import check_choice,error_line,printable_path,short_repr
 from ..dist import print_rank0
 from .image_list import SPLITS,ImageList,RowNames
 from .labels import SPLIT_WORDS,check_labels,checked_list,order_numbers,order_texts,stamp_of
 from ..files.make_once import file_lock,write_cache,writable_home
 
-# %% ../../nbs/data/arrays.ipynb #5edf711a
+# %% ../../nbs/data/arrays.ipynb #3015ffbe
 def _role(key):
     "Get the split of an array, and whether it has images or labels; `None` for others"
     words = key.lower().split('_')
@@ -40,9 +40,10 @@ def array_names(
     there = f"its arrays are {', '.join(map(repr, keys))}"
     for s,(images,labels) in res.items():
         if (images is None)!=(labels is None):
-            raise ValueError(f"{where} has {images or labels!r} without its {'labels' if images else 'images'}: {there}")
+            part = 'labels' if images else 'images'
+            raise ValueError(f'{where} has {images or labels!r} without its {part}: {there}')
     if not res['train'][0]:
-        raise ValueError(f"{where} has no training set: call it images and labels, or train_images and train_labels; {there}")
+        raise ValueError(f'{where} has no training set, such as train_images and train_labels: {there}')
     return {s: o for s,o in res.items() if o[0]}
 
 # %% ../../nbs/data/arrays.ipynb #713cd038
@@ -68,7 +69,7 @@ def _check_labels_of(labels, images, name):
     raise ValueError(f'{name} must have one whole number or text for each of the {len(images):,} images, '
         f'not {labels.dtype} of shape {labels.shape}')
 
-# %% ../../nbs/data/arrays.ipynb #5031fdbd
+# %% ../../nbs/data/arrays.ipynb #4a4e8660
 def _read_start(file, info):
     "Find where the data of a zip's member begin"
     file.seek(info.header_offset)
@@ -94,7 +95,8 @@ def read_npz(
     try:
         with zipfile.ZipFile(path) as z: members = [o for o in z.infolist() if o.filename.endswith('.npy')]
         with np.load(path, allow_pickle=False) as whole:
-            return {o.filename[:-4]: whole[o.filename[:-4]] if o.compress_type else _map_array(path, o) for o in members}
+            names = [o.filename[:-4] for o in members]
+            return {k: whole[k] if o.compress_type else _map_array(path, o) for k,o in zip(names, members)}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as e:
         if isinstance(e, FileNotFoundError): raise
         raise ValueError(f"{printable_path(path)} isn't a readable .npz file: {error_line(e)}") from e
@@ -128,7 +130,7 @@ def _digest(arrays):
         digest.update(np.ascontiguousarray(o).view(np.uint8).data)
     return digest.hexdigest()[:16]
 
-# %% ../../nbs/data/arrays.ipynb #68224264
+# %% ../../nbs/data/arrays.ipynb #97017460
 def _as_array(value, name):
     "Get a NumPy array from an array, a tensor or a list"
     if hasattr(value, 'detach'): value = value.detach().cpu()
@@ -152,7 +154,7 @@ def save_arrays(
     classes = parts.pop('classes', None)
     arrays = {}
     for k,pair in parts.items():
-        if k not in SPLIT_WORDS: raise ValueError(f"unknown split {short_repr(k)}: choose from {', '.join(SPLIT_WORDS)}")
+        check_choice('split', k, SPLIT_WORDS)
         if not isinstance(pair, (tuple,list)) or len(pair)!=2:
             raise TypeError(f'{k} must be a pair of arrays, images and labels, not {short_repr(pair)}')
         for part,o in zip(('images','labels'), pair): arrays[f'{k}_{part}'] = _as_array(o, f'the {part} of {k}')

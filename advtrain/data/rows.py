@@ -34,7 +34,7 @@ def is_row(
     path = str(path)
     return '#' in path and split_row(path) is not None and not os.path.lexists(path)
 
-# %% ../../nbs/data/rows.ipynb #99bb040c
+# %% ../../nbs/data/rows.ipynb #e7eeb761
 _local = threading.local() # of each thread: its process, its readers, the file read last
 
 def _state_of(file):
@@ -65,10 +65,10 @@ def _reader(file):
 def _read(file, rows):
     "Read rows of a table; each must have an image"
     reader = _reader(file)
-    if (bad := [i for i in rows if i>=len(reader)]): raise ValueError(f'row {bad[0]} is beyond the {len(reader):,} rows')
+    if max(rows)>=len(reader): raise ValueError(f'row {max(rows)} is beyond the {len(reader):,} rows')
     images = reader.read(rows)
     for i,o in zip(rows, images):
-        if o is None: raise ValueError(f"row {i} has no bytes: its image was empty, or only linked to, when it was written")
+        if o is None: raise ValueError(f'row {i} has no bytes: the image is missing, or the row only has a link to it')
     return images
 
 # %% ../../nbs/data/rows.ipynb #ca9e270b

@@ -16,15 +16,16 @@ from .image_list import SPLITS,ImageList,RowNames
 from .labels import checked_list,order_texts,stamp_of
 from ..files.make_once import data_home,write_cache
 
-# %% ../../nbs/data/shards.ipynb #a50f5052
+# %% ../../nbs/data/shards.ipynb #f429a886
 def _number(field):
     "Read a number: octal digits, or big-endian bytes after a set bit"
     if field[0]&128: return int.from_bytes(field, 'big') & ((1<<8*len(field)-1)-1)
     return int(field.strip(b' \0') or b'0', 8)
 
 def _records(data):
-    "Read the records of a POSIX entry"
+    "Read the records of a POSIX entry that matter here"
     res = {}
+    if b' path=' not in data and b' size=' not in data: return res
     while data.strip(b'\0'):
         n = int(data.split(b' ', 1)[0])
         key,_,value = data[:n-1].split(b' ', 1)[1].partition(b'=')
@@ -34,9 +35,9 @@ def _records(data):
 
 def _member(head, more):
     "Get the name and size of a file from its header, and from the entries before it"
-    name = head[:100].split(b'\0', 1)[0]
-    folder = head[345:500].split(b'\0', 1)[0] if head[257:263]==b'ustar\0' else b''
-    if folder: name = folder+b'/'+name
+    name = head[:100].partition(b'\0')[0]
+    if head[345] and head[257:263]==b'ustar\0': name = head[345:500].partition(b'\0')[0]+b'/'+name
+    if not more: return name,_number(head[124:136])
     return more.get(b'path', name),int(more[b'size']) if b'size' in more else _number(head[124:136])
 
 # %% ../../nbs/data/shards.ipynb #b1f4fe63
@@ -93,14 +94,15 @@ def _text(data, place):
     try: return data[start:start+size].decode()
     except UnicodeDecodeError: raise ValueError("its label isn't UTF-8") from None
 
-# %% ../../nbs/data/shards.ipynb #308872d3
+# %% ../../nbs/data/shards.ipynb #9e8d7029
 def _samples(data):
     "Group the files of a shard by their keys"
     key = None
     files = {} # suffix -> start and size
     for name,start,size in tar_files(data):
         k,suffix = _split_name(name)
-        if not suffix or k[-1:] in b'/' or re.match(b'__[^/]*__($|/)', name): continue # WebDataset ignores these
+        if not suffix or k[-1:] in b'/': continue # WebDataset ignores these, too
+        if name[:2]==b'__' and re.match(b'__[^/]*__($|/)', name): continue
         if k!=key and files:
             yield key,files
             files = {}
@@ -124,16 +126,16 @@ def is_shard(
     except (ValueError, OSError): pass
     return False
 
-# %% ../../nbs/data/shards.ipynb #663f6fe8
+# %% ../../nbs/data/shards.ipynb #8a42f388
 def _shown(key): return printable_path(key.decode(errors='surrogateescape'))
 
 def _sample(key, files, data):
     "Get start and size of a sample's image, and the label"
     try:
         found = [o for o in files if o in _IMAGES]
+        if len(found)==1: return *files[found[0]],_label(files, data)
         suffixes = ', '.join(f'.{_shown(o)}' for o in files)
-        if len(found)!=1: raise ValueError(f"it has {'several images' if found else 'no image'}, only {suffixes}")
-        return *files[found[0]],_label(files, data)
+        raise ValueError(f"it has {'several images' if found else 'no image'}, only {suffixes}")
     except ValueError as e: raise ValueError(f'in sample {_shown(key)}, {e}') from None
 
 def _scan(file):
