@@ -217,7 +217,9 @@ def open_page(tabs):
         taken.append((page, scripts, clock))
         page.set_viewport_size(dict(width=width, height=900))
         page.emulate_media(media='screen', color_scheme=color_scheme)
-        if clock: page.clock.install()
+        if clock: # stands still unless a test lets time pass
+            page.clock.install(time=0)
+            page.clock.pause_at(1000)
         if not look or page.shows!=file:
             page.mouse.move(0, 0)
             page.goto('about:blank') # going to another fragment alone would not load the page
