@@ -17,7 +17,7 @@ import torch
 from keep import keep,over,with_save
 from advtrain.launch import runner
 from advtrain.runs.presets import EXPERIMENTS
-from advtrain.data.sources import cifar10,data_folder
+from advtrain.data.sources import cifar10,data_source
 from advtrain.launch.runner import run_experiment
 from advtrain.pages.report import write_report
 from advtrain.runs.run import Run
@@ -64,7 +64,7 @@ def main():
     print(f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, '
           f'PyTorch {torch.__version__}, {args.rounds} rounds')
     with tempfile.TemporaryDirectory() as tmp:
-        data = some_images(data_folder(args.data) if args.data else cifar10(), Path(tmp)/'data', args.train)
+        data = some_images(data_source(args.data) if args.data else cifar10(), Path(tmp)/'data', args.train)
         train,trained_at = runner.Runner.train,[]
         def _train(runner, *args, **kwargs):
             train(runner, *args, **kwargs)

@@ -28,7 +28,7 @@ from fastai.vision.data import ImageBlock
 from keep import keep,over,with_save
 
 from advtrain.all import (
-    A,AlbumentationsTransform,CIFAR10_STATS,Precision,class_files,cutout_augs,data_folder,fashion_sample,image_dls,
+    A,AlbumentationsTransform,CIFAR10_STATS,Precision,class_files,cutout_augs,data_source,fashion_sample,image_dls,
     resnet18,resnet_learner,set_seed)
 
 BS = 128
@@ -158,7 +158,7 @@ def main():
     p.add_argument('--profile', action='store_true', help='print where the time of a step goes, and stop')
     p.add_argument('--only', choices=list(PEERS), help=argparse.SUPPRESS)
     o = with_save(p).parse_args()
-    path = data_folder(o.data) if o.data else fashion_sample()
+    path = data_source(o.data) if o.data else fashion_sample()
     if o.only: return serve(o.only, path, o.steps, bs=o.bs, width=o.width)
     device = (torch.cuda.get_device_name() if torch.cuda.is_available() else
         f'{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads')

@@ -427,7 +427,7 @@ WRONG = dict( # function -> argument -> values that it cannot have
     empty_dls=dict(vocab=VOCABS, stats=STATS, size=SIZES, bs=ANY_SIZE+[0], device=DEVICES, fit=WORDS),
     FolderSplitter=SPLITTER,
     class_files=dict(path=PATHS),
-    data_folder=dict(source=PATHS),
+    data_source=dict(source=PATHS),
     cifar10=dict(source=PATHS[1:]),
     unpack_once=dict(archive=PATHS),
     fashion_sample=dict(few=FLAGS),

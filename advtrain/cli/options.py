@@ -219,8 +219,8 @@ def find_data(
     args, # Parsed arguments, with `preset` and `data`
 ): # A folder
     "Find the folder of the data"
-    from advtrain.data.sources import cifar10,data_folder,fashion_sample
-    if args.data: return data_folder(args.data)
+    from advtrain.data.sources import cifar10,data_source,fashion_sample
+    if args.data: return data_source(args.data)
     about = Path(args.preset).with_name('environment.json')
     if args.preset.endswith('.toml') and about.is_file():
         return json.loads(about.read_text(encoding='utf-8'))['data']['folder']

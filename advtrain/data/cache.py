@@ -7,6 +7,7 @@ __all__ = ['DecodedImages', 'scan_images', 'image_stats', 'decode_images']
 
 # %% ../../nbs/data/cache.ipynb #9778cd01
 import functools,hashlib,os,sys,zlib
+from contextlib import suppress
 from pathlib import Path
 
 from fastcore.imports import IN_NOTEBOOK
@@ -19,8 +20,9 @@ from ..devices import is_gpu
 from ..dist import print_rank0
 from ..memory import free_memory,memory_limit
 from ..files.make_once import data_home,file_lock
-from .image_list import ImageList
-from .images import check_size,fit_square,open_listed,why_unreadable
+from .image_list import ImageList,RowNames
+from .rows import read_block
+from .images import check_size,fit_square,open_image,open_listed,why_unreadable
 from .folders import files_stamp,listed
 from .image_map import ImageMap,rows_per_block
 
@@ -35,6 +37,12 @@ def _sums(
     sums = np.concatenate([x.sum(-1, dtype=whole)/255, squares.sum(-1, dtype=whole)/255**2])/x.shape[2]
     return np.ascontiguousarray(sums.T)
 
+def _contents(images):
+    "Get what each image is opened from: the bytes or pixels of a row, or else its path"
+    if isinstance(images.names, RowNames):
+        with suppress(Exception): return read_block(images.names, images.rows)
+    return images.texts() # if a row can't be read, each one is opened by itself
+
 def _decode(
     images:ImageList, # Images
     size:int, # Side they are scaled to, pixels
@@ -43,8 +51,8 @@ def _decode(
     "Decode images; zeros and NaN for unreadable ones"
     pixels = np.zeros((len(images),size,size,3), np.uint8)
     unreadable = []
-    for i,file in enumerate(images.texts()):
-        try: pixels[i] = fit_square(open_listed(file), size, fit)
+    for i,o in enumerate(_contents(images)):
+        try: pixels[i] = fit_square(open_listed(o) if isinstance(o, str) else open_image(o), size, fit)
         except Exception: unreadable.append(i) # Pillow raises many kinds of exception
     sums = _sums(pixels)
     sums[unreadable] = np.nan
@@ -293,7 +301,7 @@ def readable_files(
     "Find the readable files; raise an error with the names of the others, or print them"
     ok = ~np.isnan(sums).any(1)
     if ok.all(): return ok
-    gone = [f for f,o in zip(files, ok) if not o]
+    gone = listed(files)[~ok]
     names = '; '.join(map(why_unreadable, gone[:5])) + (f' and {len(gone)-5} more' if len(gone)>5 else '')
     if on_error=='raise':
         raise ValueError(f'{len(gone)} of {len(files)} images cannot be read: {names}. Repair them, or leave '

@@ -179,6 +179,7 @@ def image_roots(
     path:Path, # Folder of classes, or of splits
 )->list: # Folders of classes
     "Find the folders that hold the classes"
+    if not path.is_dir(): return [] # a table
     folders = _class_folders(path, defaultdict(list))
     return list(_split_folders(folders, defaultdict(list)).values()) or [path]
 

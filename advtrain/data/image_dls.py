@@ -25,9 +25,9 @@ from ..dist import own_device,print_rank0
 from ..memory import memory_limit
 from .images import FITS,FitSquare,FolderLabel,RGBImage,check_size
 from .image_list import ImageList,SPLITS
-from .folders import FolderSplitter,class_files,folder_images
+from .folders import FolderSplitter,class_files
 from .label_noise import draw_flips,flips_table
-from .sources import CIFAR10_CLASSES,CIFAR10_STATS,data_folder
+from .sources import CIFAR10_CLASSES,CIFAR10_STATS,data_source,list_images
 from .cache import DecodedImages,NoRoom,image_stats,load_or_decode,readable_files,scan_images
 from .block_order import BlockOrder
 from .same_images import find_leaks,fingerprints,print_leaks
@@ -154,7 +154,7 @@ def _open_images(images, augs, size, fast, on_error, fit='crop'):
     ok = readable_files(images, opened.sums, on_error)
     skipped = [Path(printable_path(o)) for o in images[~ok]]
     decoded = opened if opened.pixels.numel() else None
-    return _Readable(images[ok], opened.sums[ok], opened.checksums[ok], skipped, decoded)
+    return _Readable(images[ok].with_used_classes(), opened.sums[ok], opened.checksums[ok], skipped, decoded)
 
 # %% ../../nbs/data/image_dls.ipynb #769dce9c
 def _check_splits(images, splits, bs):
@@ -236,7 +236,7 @@ class ImageDataLoaders(fastai.vision.data.ImageDataLoaders):
 
 # %% ../../nbs/data/image_dls.ipynb #5e89f2cf
 def image_dls(
-    path:str|Path, # Folder of classes, or of splits, or a tar archive of one
+    path, # Folder of classes or splits, tar archive of one, table, folder of tables, arrays, or `DataFrame` of paths
     augs=None, # Transform or `Compose` for training images, of albumentations or of `torchvision.transforms.v2`
     *,
     size:int=32, # Side of the images, pixels
@@ -253,7 +253,7 @@ def image_dls(
     flip_labels:float=0., # Fraction of the training images that get a wrong label, from 0 to below 1
     order:str='auto', # How to shuffle: 'shuffled', in 'blocks', or 'auto': in blocks if images don't fit into memory
 )->ImageDataLoaders: # `train`, `valid` and `test`
-    "Make loaders for training, validation and testing from a folder of classes"
+    "Make loaders for training, validation and testing"
     check_choice('on_error', on_error, ('raise','skip'))
     check_choice('fit', fit, FITS)
     size = check_size(size)
@@ -265,8 +265,8 @@ def image_dls(
     if augs is not None: augmented_pixels(augs, size)
     check_flag('fast', fast)
     check_choice('order', order, ('auto','shuffled','blocks'))
-    source = data_folder(path)
-    found = _open_images(folder_images(source), augs, size, fast, on_error, fit)
+    source = data_source(path)
+    found = _open_images(list_images(source), augs, size, fast, on_error, fit)
     splits = dict(zip(SPLITS, splitter(found.images)))
     _check_splits(found.images, splits, bs)
     print_leaks(found.images, splits, find_leaks(found.sums, found.checksums, splits))
@@ -275,7 +275,7 @@ def image_dls(
     stats = CIFAR10_STATS if is_cifar10 else image_stats(found.sums[splits['train']])
     items,ranges = _in_splits(images, splits)
     how = dict(augs=augs) if found.decoded is None else dict(batch_augs=augs)
-    labelled = images if flip_labels else None
+    labelled = None if images.in_class_folders and not flip_labels else images
     block = _block(lambda items: ranges, size, stats, images.classes, labelled=labelled, fit=fit, **how)
     options = _loader_options(found.decoded, size, device, num_workers, order)
     dls = block.dataloaders(items, bs=bs, device=device, drop_last=False, **options)

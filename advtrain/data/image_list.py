@@ -116,7 +116,7 @@ class RowNames:
         "Find the folder that contains all files"
         return os.path.commonpath(self.files)
 
-# %% ../../nbs/data/image_list.ipynb #165ba901
+# %% ../../nbs/data/image_list.ipynb #adbddf93
 SPLITS = 'train','valid','test'
 
 class ImageList(Sequence):
@@ -146,6 +146,12 @@ class ImageList(Sequence):
             if not which.size: which = which.astype(int)
         return ImageList(self.names, self.labels[which], self.classes, self.splits[which], self.stamp, self.rows[which])
 
+    @property
+    def in_class_folders(self): # is each image in a folder named after its class?
+        if not isinstance(self.names, FileNames): return False
+        names = np.array([os.path.basename(o) for o in self.names.folders], dtype=object)
+        return bool((names[self.names.folder[self.rows]]==np.array(self.classes, dtype=object)[self.labels]).all())
+
     # fastai takes items by position like pandas, and so leaves the list as it is
     iloc = property(lambda self: self)
     itertuples = __iter__
@@ -166,6 +172,13 @@ class ImageList(Sequence):
         if self._sorted is None: self._sorted = np.argsort(self.rows, kind='stable')
         at = np.searchsorted(self.rows, row, sorter=self._sorted)
         return int(self._sorted[at]) if at<len(self) and self.rows[self._sorted[at]]==row else None
+
+    def with_used_classes(self)->'ImageList':
+        "Get the same images with only the classes that they have"
+        used,labels = np.unique(self.labels, return_inverse=True)
+        if len(used)==len(self.classes): return self
+        classes = [self.classes[i] for i in used]
+        return ImageList(self.names, labels, classes, self.splits, self.stamp, self.rows)
 
     def with_labels(self,
         labels:np.ndarray, # Class index of each image, shape (images,)

@@ -68,6 +68,13 @@ def _list_folder(root):
     files,splits = split_tables(root, parquet or tars)
     return list_parquet(files, splits) if parquet else list_shards(files, splits)
 
+def is_table(
+    path:str|Path, # File
+)->bool: # `False` for an archive of a folder
+    "Recognise a file with images in its rows"
+    suffix = os.path.splitext(path)[1].lower()
+    return suffix in ('.parquet','.npz','.csv') or suffix=='.tar' and is_shard(str(path))
+
 def list_tables(
     path:str|Path, # File or folder
 )->ImageList|None: # `None` for a folder of classes, and for an archive of one

@@ -19,8 +19,7 @@ from ..checks import check_flag,check_path,refuse
 from ..dist import check_not_launched
 from ..files.atomic import HOME
 from ..files.own_files import OwnFiles
-from ..data.folders import class_files
-from ..data.sources import data_folder
+from ..data.sources import data_source,list_images
 from ..data.image_dls import image_dls
 from ..runs.experiment import Experiment
 from ..runs.checksums import CHECKSUMS,PAGES
@@ -50,7 +49,7 @@ def _check_experiments(experiments):
 # %% ../../nbs/launch/many.ipynb #ca35b17d
 def _check_inputs(experiments, data, out, log):
     "Raise an error for data, a folder or a log that no run can work with"
-    class_files(data)
+    list_images(data)
     check_run_folder(out, data)
     OwnFiles(out, 'index').check('index.html')
     for exp in experiments:
@@ -206,7 +205,7 @@ def run_many(
     if not isinstance(jobs, int) or jobs<1: raise ValueError(f'jobs must be a whole number from 1, not {jobs!r}')
     experiments = _check_experiments(experiments)
     if jobs>1: pack_entries(experiments) # an entry that can't be sent is an error now
-    data = data_folder(data)
+    data = data_source(data)
     out = check_path('out', out)
     _check_inputs(experiments, data, out, log)
     todo = [exp for exp in experiments if not _is_over(exp, out/exp.name, data, retry_failed)]

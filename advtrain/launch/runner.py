@@ -21,7 +21,7 @@ from ..dist import is_rank0,on_rank0,print_rank0,ranks_together
 from ..files.run_lock import run_lock
 from ..files.own_files import OwnFiles
 from ..data.folders import image_roots
-from ..data.sources import data_folder
+from ..data.sources import data_source
 from ..data.image_dls import image_dls
 from ..train.callbacks import ORDER,RunCallback
 from ..train.checkpoint import Checkpoint,checkpoints
@@ -42,7 +42,7 @@ def check_run_folder(
     data:str|Path, # Folder of classes
 ):
     "Raise a `ValueError` for a folder among the images, where it would become a class"
-    data = data_folder(data)
+    data = data_source(data)
     if any(Path(out).resolve().is_relative_to(Path(o).resolve()) for o in image_roots(data)):
         raise ValueError(f'{out} is among the images of {data}: choose a folder elsewhere')
 
@@ -76,7 +76,7 @@ def _same_run(exp, out):
 # %% ../../nbs/launch/runner.ipynb #0d62c383
 def _check_same_data(exp, out, data):
     "Raise a `ValueError` if a finished run used other data; data in the same folder aren't read again"
-    here = str(data_folder(data).resolve())
+    here = str(data_source(data).resolve())
     with suppress(OSError, ValueError): # a damaged file is rebuilt
         about = json.loads((out/'environment.json').read_text(encoding='utf-8'))
         if about['data']['folder']==here: return

@@ -46,8 +46,8 @@ def run_part(module, options):
 
 def path(o):
     "Get the folder of images"
-    from advtrain.all import data_folder,fashion_sample
-    return data_folder(o.data) if o.data else fashion_sample()
+    from advtrain.all import data_source,fashion_sample
+    return data_source(o.data) if o.data else fashion_sample()
 
 def width(o): return 4 if o.tiny else 64
 
