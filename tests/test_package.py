@@ -41,7 +41,7 @@ def imported():
 def test_importing_everything_needs_no_nbdev(imported):
     assert 'advtrain.train.resnet_learner' in imported and 'nbdev' not in imported
 
-@pytest.mark.parametrize('package', ['tensorboard','wandb','onnx','onnxscript','onnxruntime','optuna','accelerate','pyarrow'])
+@pytest.mark.parametrize('package', ['tensorboard','wandb','onnx','onnxscript','onnxruntime','optuna','accelerate'])
 def test_no_extra_is_imported_before_it_is_used(imported, package): assert package not in imported
 
 def test_requirements_do_not_pull_nbdev():

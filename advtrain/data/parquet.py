@@ -15,13 +15,15 @@ from .image_list import SPLITS,ImageList,RowNames
 from .labels import check_labels,checked_list,order_numbers,order_texts,stamp_of
 from ..lazy_imports import import_extra
 
-# %% ../../nbs/data/parquet.ipynb #3e7d2720
+# %% ../../nbs/data/parquet.ipynb #6e322a8b
 IMAGE_COLUMNS = 'image img images picture photo jpg jpeg png webp'.split()
 LABEL_COLUMNS = 'label labels fine_label class classes class_id category target targets cls y'.split()
 
 def _is_bytes(kind):
     types = import_extra('pyarrow', 'parquet').types
-    if types.is_struct(kind): return any(o.name=='bytes' and _is_bytes(o.type) for o in kind.fields)
+    if types.is_struct(kind):
+        fields = map(kind.field, range(kind.num_fields))
+        return any(o.name=='bytes' and _is_bytes(o.type) for o in fields)
     return types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
 
 def _is_text(kind):
