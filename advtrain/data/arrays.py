@@ -17,7 +17,7 @@ from .image_list import SPLITS,ImageList,RowNames
 from .labels import SPLIT_WORDS,check_labels,checked_list,order_numbers,order_texts,stamp_of
 from ..files.make_once import file_lock,write_cache,writable_home
 
-# %% ../../nbs/data/arrays.ipynb #3015ffbe
+# %% ../../nbs/data/arrays.ipynb #50541755
 def _role(key):
     "Get the split of an array, and whether it has images or labels; `None` for others"
     words = key.lower().split('_')
@@ -38,7 +38,7 @@ def array_names(
         if role: found[role] = o
     res = {s: (found.get((s,'images')),found.get((s,'labels'))) for s in SPLITS}
     there = f"its arrays are {', '.join(map(repr, keys))}"
-    for s,(images,labels) in res.items():
+    for images,labels in res.values():
         if (images is None)!=(labels is None):
             part = 'labels' if images else 'images'
             raise ValueError(f'{where} has {images or labels!r} without its {part}: {there}')

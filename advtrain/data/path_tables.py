@@ -18,7 +18,7 @@ from .image_list import SPLITS,FileNames,ImageList
 from .labels import SPLIT_WORDS,checked_list,order_texts,print_unused,stamp_of
 from .parquet import LABEL_COLUMNS,pick_column
 
-# %% ../../nbs/data/path_tables.ipynb #83cf1b06
+# %% ../../nbs/data/path_tables.ipynb #62b5291d
 PATH_COLUMNS = 'path paths file files filename file_name filepath file_path image images image_path img fname'.split()
 
 def _columns(table, where):
@@ -31,22 +31,35 @@ def _columns(table, where):
     splits = [o for o in names if o.lower()=='split']
     return path,label,splits[0] if splits else None
 
-def _texts(table, column, where):
-    "Get a column as texts, none of them empty"
-    values = table[column]
-    texts = values.astype(str) if values.dtype.kind in 'iu' else values.astype(object)
-    bad = np.flatnonzero(~texts.map(lambda o: isinstance(o, str) and o.strip()!='').to_numpy(bool))
-    if not len(bad): return texts
-    value = texts.iloc[bad[0]]
+def _check_texts(values, bad, column, where):
+    "Raise an error if there are `bad` positions among the values of a column"
+    if not len(bad): return
+    value = values[bad[0]]
     what = 'is empty' if isinstance(value, str) or pd.isna(value) else f"isn't text: {short_repr(value)}"
     more = f' (and {len(bad)-1:,} more)' if len(bad)>1 else ''
     raise ValueError(f'{where}: {column!r} of row {bad[0]} {what}{more}')
 
-# %% ../../nbs/data/path_tables.ipynb #9b35a235
+def _path_texts(table, column, where):
+    "Get a column of paths as a list of texts, none of them empty"
+    values = table[column].tolist()
+    texts = [str(o) if isinstance(o, Path) else o for o in values]
+    _check_texts(texts, [i for i,o in enumerate(texts) if not isinstance(o, str) or not o or o.isspace()], column, where)
+    return texts
+
+def _coded(table, column, where):
+    "Get a column of texts or whole numbers, as codes and the texts they stand for"
+    codes,found = pd.factorize(table[column])
+    texts = [str(o) if isinstance(o, (int,np.integer)) and not isinstance(o, bool) else o for o in found.tolist()]
+    empty = [i for i,o in enumerate(texts) if not isinstance(o, str) or not o.strip()]
+    bad = np.flatnonzero(np.isin(codes, [-1,*empty]))
+    if len(bad): _check_texts(table[column].tolist(), bad, column, where)
+    return codes,texts
+
+# %% ../../nbs/data/path_tables.ipynb #858f7437
 def _codes_of_splits(table, column, where):
     "Get the split of each image, an index into `SPLITS`"
     if column is None: return np.zeros(len(table), np.int8)
-    codes,found = pd.factorize(_texts(table, column, where))
+    codes,found = _coded(table, column, where)
     for o in found:
         if o.lower() not in SPLIT_WORDS: raise ValueError(
             f"{where} has the split {short_repr(o)}: splits are called {', '.join(SPLIT_WORDS)}")
@@ -54,9 +67,9 @@ def _codes_of_splits(table, column, where):
 
 def _drop_repeated(paths, labels, splits, where):
     "Choose the rows to use: one for each path"
+    if len(set(paths))==len(paths): return np.arange(len(paths))
     rows = pd.DataFrame({'path': paths, 'label': labels, 'split': splits})
     again = rows.duplicated('path').to_numpy()
-    if not again.any(): return np.arange(len(rows))
     differ = again & ~rows.duplicated().to_numpy()
     if differ.any():
         path = paths[differ.argmax()]
@@ -74,11 +87,15 @@ def _full_paths(texts, folder):
 
 def _file_names(paths):
     "Split paths into folders and names"
-    cut = [o.rpartition('/') for o in paths]
-    codes,folders = pd.factorize(np.array([o[0] for o in cut], object))
-    return FileNames([o or '/' for o in folders], codes, [o[2] for o in cut])
+    folders = {} # folder -> its number
+    folder,names = [],[]
+    for o in paths:
+        start,_,name = o.rpartition('/')
+        folder.append(folders.setdefault(start, len(folders)))
+        names.append(name)
+    return FileNames([o or '/' for o in folders], folder, names)
 
-# %% ../../nbs/data/path_tables.ipynb #bfa334a9
+# %% ../../nbs/data/path_tables.ipynb #2ff808a4
 def _stamp(file, paths):
     "Digest the names, sizes and times of the table and all images"
     digest = hashlib.sha256(stamp_of([file]).encode())
@@ -104,29 +121,29 @@ def list_paths(
     table = _read_csv(file)
     where = printable_path(file)
     path,label,split = _columns(table, where)
-    paths = _full_paths(_texts(table, path, where), os.path.dirname(file))
+    if not len(table): raise ValueError(f'{where} has no images, only a line with the names of columns')
+    paths = _full_paths(_path_texts(table, path, where), os.path.dirname(file))
     if odd := [o for o in paths if '\0' in o or o[-1]=='/']:
         raise ValueError(f"{where} names {printable_path(odd[0])}, which can't be a file")
-    codes,texts = pd.factorize(_texts(table, label, where).to_numpy())
+    codes,texts = _coded(table, label, where)
     splits = _codes_of_splits(table, split, where)
     rows = _drop_repeated(paths, codes, splits, where)
     rows = rows[np.argsort(splits[rows], kind='stable')]
     paths = [paths[i] for i in rows]
-    labels,classes = order_texts(codes[rows], list(texts))
+    labels,classes = order_texts(codes[rows], texts)
     return checked_list(_file_names(paths), labels, classes, splits[rows], _stamp(file, paths))
 
-# %% ../../nbs/data/path_tables.ipynb #3d5e4c70
+# %% ../../nbs/data/path_tables.ipynb #6822ecc4
 def save_table(
     table:pd.DataFrame, # Columns of paths and labels, maybe of splits
 )->Path: # A CSV file
     "Save a table of paths, once"
     path,label,split = _columns(table, 'the DataFrame')
-    cleaned = {path: _full_paths(_texts(_as_texts(table, path), path, 'the DataFrame'), os.getcwd())}
-    for o in filter(None, (label,split)): cleaned[o] = list(_texts(table, o, 'the DataFrame'))
+    cleaned = {path: _full_paths(_path_texts(table, path, 'the DataFrame'), os.getcwd())}
+    for o in filter(None, (label,split)):
+        codes,texts = _coded(table, o, 'the DataFrame')
+        cleaned[o] = np.array(texts, object)[codes]
     text = pd.DataFrame(cleaned).to_csv(index=False, lineterminator='\n')
     if not is_utf8(text): raise ValueError("the DataFrame has texts that aren't UTF-8: rename these files")
     name = f'{hashlib.sha256(text.encode()).hexdigest()[:16]}.csv'
     return save_once(name, lambda aside: Path(aside).write_text(text, encoding='utf-8', newline=''))
-
-def _as_texts(table, column): # `Path`s are welcome, too
-    return table.assign(**{column: [os.fspath(o) if isinstance(o, os.PathLike) else o for o in table[column]]})
