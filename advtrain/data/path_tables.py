@@ -18,7 +18,7 @@ from .image_list import SPLITS,FileNames,ImageList
 from .labels import SPLIT_WORDS,checked_list,order_texts,print_unused,stamp_of
 from .parquet import LABEL_COLUMNS,pick_column
 
-# %% ../../nbs/data/path_tables.ipynb #62b5291d
+# %% ../../nbs/data/path_tables.ipynb #5106fb85
 PATH_COLUMNS = 'path paths file files filename file_name filepath file_path image images image_path img fname'.split()
 
 def _columns(table, where):
@@ -43,7 +43,8 @@ def _path_texts(table, column, where):
     "Get a column of paths as a list of texts, none of them empty"
     values = table[column].tolist()
     texts = [str(o) if isinstance(o, Path) else o for o in values]
-    _check_texts(texts, [i for i,o in enumerate(texts) if not isinstance(o, str) or not o or o.isspace()], column, where)
+    bad = [i for i,o in enumerate(texts) if not isinstance(o, str) or not o or o.isspace()]
+    _check_texts(texts, bad, column, where)
     return texts
 
 def _coded(table, column, where):
