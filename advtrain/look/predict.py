@@ -74,10 +74,10 @@ def image_files(
             if os.path.isfile(file) and not file.name.startswith('.'): files.append(file)
             else: left_out.append(file)
     _warn_left_out(printable(folder), len(files), left_out, twice)
-    return sorted(files)
+    return sorted(files, key=lambda o: o.parts)
 
 # %% ../../nbs/look/predict.ipynb #f7b24d30
-def _is_table(items): return hasattr(items, 'iloc')
+def _is_table(items): return isinstance(items, pd.DataFrame)
 
 def _find_file(item, steps):
     "Return `item`, or the result of the first of `steps`, if it is a file"
@@ -89,8 +89,9 @@ def _find_file(item, steps):
 def item_files(
     items, # Items of a learner: files, rows of a DataFrame, or anything else
     dl, # fastai loader of these items
-)->list: # One file per item; `None` for an item without a file
+)->list: # One file per item; `None` for an item without a file. An `ImageList` is its own list of files
     "Find the file of each item"
+    if hasattr(items, 'texts'): return items
     tls = getattr(getattr(dl, 'dataset', None), 'tls', None)
     steps = list(tls[0].tfms.fs) if tls else []
     if _is_table(items): items = map(items.iloc.__getitem__, range(len(items)))
@@ -102,7 +103,7 @@ def select_items(
     idxs:list, # Indices of items
 ): # Same type as `items`
     "Select the items at `idxs`"
-    return items.iloc[idxs] if _is_table(items) else L(items[i] for i in idxs)
+    return items.iloc[idxs] if hasattr(items, 'iloc') else L(items[i] for i in idxs)
 
 # %% ../../nbs/look/predict.ipynb #bdacbff0
 def _check_classes(files, vocab):
@@ -138,6 +139,7 @@ def find_items(
         if os.path.isdir(ds): return _folder_files(Path(ds), labelled, learn.dls.vocab)
         raise ValueError(f"{short_repr(str(ds))} is neither a split nor a folder: choose from {', '.join(names)}, "
                          'or give a folder of images')
+    if hasattr(ds, 'texts') and len(ds): return ds,bool(labelled) # an `ImageList`
     if isinstance(ds, Iterator): ds = list(ds) # an iterator can be read only once
     if isinstance(ds, pd.DataFrame) or not hasattr(ds, '__iter__') or not all(isinstance(o, (str,Path)) for o in ds):
         raise TypeError("give 'train', 'valid' or 'test', a folder of images, or a list of image files, "
@@ -182,6 +184,15 @@ def _is_training(learn):
         if frame.f_code.co_name=='_do_fit' and frame.f_locals.get('self') is learn: return True
     return False
 
+# %% ../../nbs/look/predict.ipynb #a39a3714
+def row_blocks(
+    logits, # Tensor or array, one row per image
+    values:int=4_000_000, # Most values in a block
+): # Yields slices of rows
+    "Split rows into blocks"
+    step = max(1, values//max(1, logits.shape[1]))
+    yield from (slice(i, i+step) for i in range(0, len(logits), step))
+
 # %% ../../nbs/look/predict.ipynb #18d0be21
 def _check_output(learn, logits):
     "Raise a `ValueError` unless `logits` has one logit per class"
@@ -198,8 +209,7 @@ def _check_predictions(learn, logits, targs, losses):
         raise ValueError(f'{_WANTED}: the labels are {short_repr(targs)}')
     if losses is not None and losses.shape!=shape[:1]:
         raise ValueError(f'the loss function returns {short_repr(losses)}, not one loss for each of {shape[0]} images')
-    if not logits.isfinite().all():
-        n = (~logits.isfinite().all(1)).sum()
+    if n := sum(int((~logits[o].isfinite().all(1)).sum()) for o in row_blocks(logits)):
         raise ValueError(f'the model returns NaN or infinite logits for {n} of {shape[0]} images: training diverged')
 
 # %% ../../nbs/look/predict.ipynb #15b13b62
@@ -215,20 +225,47 @@ class _LikeModel(Callback):
         self.seen = self.pred
         if torch.is_tensor(self.pred): self.learn.pred = self.pred.float().to(self.dls.device)
 
+class _Logits(Callback):
+    "Write the logits of each batch into one tensor, in the order of the items"
+    def before_validate(self):
+        idxs = torch.as_tensor(list(self.dl.get_idxs()), dtype=torch.int64)
+        self.places = idxs.argsort().argsort()
+        self.n_seen = 0
+        self.logits = None
+    def after_batch(self):
+        _check_output(self.learn, self.pred)
+        places = self.places[self.n_seen:self.n_seen+len(self.pred)]
+        self.n_seen += len(self.pred)
+        if self.n_seen>len(self.places): return # `all` says so
+        if self.logits is None: self.logits = torch.empty(len(self.places), self.pred.shape[1])
+        self.logits.index_copy_(0, places, _as_plain(self.pred.detach()).cpu())
+
+    def all(self):
+        "Return the logits; raise a `ValueError` unless there is one row per image"
+        if self.n_seen==len(self.places): return self.logits
+        raise ValueError(f'{_WANTED}: the model returns {self.n_seen} rows of logits for {len(self.places)} images')
+
 def _as_plain(t): return t.as_subclass(torch.Tensor) if torch.is_tensor(t) else t
 
 def _predict_part(learn, dl, labelled):
     "Predict a loader: logits, targets and losses; the last two are `None` without labels"
     like = _LikeModel()
-    with fastai_alone(),learn.added_cbs(like),cleanup_on_error(learn),loss_of_each(learn):
-        try: logits,targs,*losses = learn.get_preds(dl=dl, with_loss=labelled, act=lambda x: x)
+    kept = _Logits()
+    with fastai_alone(),learn.added_cbs([like,kept]),cleanup_on_error(learn),loss_of_each(learn):
+        try: _,targs,*losses = learn.get_preds(dl=dl, with_loss=labelled, with_preds=False)
         except Exception:
             _check_output(learn, like.seen) # a wrong shape makes the loss function fail
             raise
-    if not labelled: return _as_plain(logits),None,None
-    return _as_plain(logits),_as_plain(targs),_as_plain(losses[0])
+    if not labelled: return kept.all(),None,None
+    return kept.all(),_as_plain(targs),_as_plain(losses[0])
 
 # %% ../../nbs/look/predict.ipynb #21807126
+def _interleaved(parts):
+    "Join tensors that have the rows of a whole in turn"
+    whole = parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
+    for r,part in enumerate(parts): whole[r::len(parts)] = part
+    return whole
+
 def _predict_together(learn, dl):
     "Predict one part per process; all processes get the full result"
     labelled = dl.n_inp<len(dl.one_batch())
@@ -237,8 +274,7 @@ def _predict_together(learn, dl):
     own = [i for i in range(rank(), dl.n, n)]
     part = dl.new(n=len(own), get_idxs=lambda: own)
     parts = all_gather(_predict_part(learn, part, labelled) if own else None)
-    order = torch.cat([torch.arange(r, dl.n, n) for r in range(n)]).argsort()
-    return [None if o[0] is None else torch.cat(o)[order] for o in zip(*filter(None, parts))]
+    return [None if o[0] is None else _interleaved(o) for o in zip(*filter(None, parts))]
 
 def predict(
     learn:Learner, # Learner to predict with
