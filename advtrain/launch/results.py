@@ -13,6 +13,7 @@ import advtrain.look.heatmaps # noqa: F401 adds maps to interpretations
 import advtrain.look.scores # noqa: F401 adds accuracies
 from ..figures import png_bytes
 from ..files.tensors import load_tensors
+from ..look.saved_paths import relative_paths
 from ..train.callbacks import callback_of
 from ..train.record import best_row,watched_title
 from ..train.early_stopping import EarlyStopping
@@ -74,8 +75,8 @@ def predictions_csv(
     root:Path, # Folder of the data
 )->str:
     "Format the predictions as CSV"
-    paths = [Path(o).relative_to(root).as_posix() for o in interp.items]
-    table = interp.table.assign(path=paths)
+    paths = relative_paths(interp.table.path, root) if root else None
+    table = interp.table.assign(path=paths or interp.table.path) # images elsewhere keep their whole path
     table = table.assign(**{k: escape_formulas(table[k]) for k in NAME_COLUMNS})
     return table.to_csv(index_label='index', quoting=csv.QUOTE_NONNUMERIC)
 

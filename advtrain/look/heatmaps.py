@@ -30,7 +30,7 @@ def _target_classes(interp, rows, targets):
     def _index(o):
         return interp.class_index(o) if isinstance(o, str) else check_whole('a target', o, 0, len(interp.vocab)-1)
     places = rows.index.tolist()
-    if isinstance(targets, str) and targets=='predicted': return interp.logits.argmax(1)[places]
+    if isinstance(targets, str) and targets=='predicted': return interp.predicted[places]
     if isinstance(targets, str) and targets=='actual': return interp.class_indices()[places]
     try: many = None if isinstance(targets, str) else list(targets)
     except TypeError: many = None # one number

@@ -20,14 +20,34 @@ import torch
 
 from ..checks import check_path,check_whole,printable,short_repr
 from ..figures import MOST_IMAGES,image_grid,short
-from ..files.atomic import is_inside
 from ..files.tensors import load_tensors,save_tensors
 from ..data.images import to_pixels
+from .saved_paths import SavedPaths,data_folder,outside_paths,pack_paths,relative_paths,unpack_paths
 from .predict import check_classifier,find_items,item_files
-from .predict import predict,select_items,unreadable_error,weights_id
+from .predict import predict,row_blocks,select_items,unreadable_error,weights_id
 import fastai.vision.learner # noqa: F401 it registers how fastai shows images and their losses
 
+# %% ../../nbs/look/interpret.ipynb #59fff43e
+def text_column(
+    texts, # Texts, some perhaps not UTF-8
+)->pd.Series: # In Arrow's memory, if pyarrow is installed and they are UTF-8
+    "Make a column of texts"
+    texts = list(texts)
+    try: return pd.Series(texts)
+    except UnicodeEncodeError: return pd.Series(texts, dtype=object)
+
 # %% ../../nbs/look/interpret.ipynb #997b72c5
+def _class_probs(logits, targs):
+    "Find the predicted class of each image, its probability, and the actual class's"
+    predicted = torch.empty(len(logits), dtype=torch.int64)
+    p_predicted,p_actual = logits.new_empty(2, len(logits))
+    for o in row_blocks(logits):
+        probs = logits[o].softmax(1)
+        predicted[o] = logits[o].argmax(1)
+        p_predicted[o] = probs.gather(1, predicted[o,None])[:,0]
+        if targs is not None: p_actual[o] = probs.gather(1, targs[o,None])[:,0]
+    return predicted,p_predicted,p_actual
+
 class ImageInterpretation(ClassificationInterpretation):
     "Results of one pass over a data set: logits, losses, and a table with one row per image"
     with_mirrored = False # do the predictions include mirror images?
@@ -51,23 +71,30 @@ class ImageInterpretation(ClassificationInterpretation):
     def _know(self, logits, targs=None, losses=None):
         "Keep the predictions, and make the table"
         self.logits,self.targs,self.losses = logits,targs,losses
-        self.probs = logits.softmax(1)
         self.act = None # fastai reads it
-        self.table = self._make_table()
+        self.predicted,*probs = _class_probs(logits, targs)
+        self.table = self._make_table(*probs)
 
-    def _make_table(self):
+    def _paths(self):
+        "List the paths as text"
+        if hasattr(self.files, 'texts'): return self.files.texts()
+        return [f'item {i}' if o is None else str(o) for i,o in enumerate(self.files)]
+
+    def _make_table(self, p_predicted, p_actual):
         "Make the table, one row per image"
-        names = np.array(list(map(str, self.vocab)), dtype=object)
-        rows = torch.arange(len(self.logits))
-        pred = self.logits.argmax(1)
-        paths = [f'item {i}' if o is None else str(o) for i,o in enumerate(self.files)]
-        columns = dict(path=paths, predicted=names[pred.numpy()], p_predicted=self.probs[rows,pred].numpy())
+        names = text_column(map(str, self.vocab))
+        def _named(idxs): return names.iloc[idxs].reset_index(drop=True)
+        columns = dict(path=text_column(self._paths()), predicted=_named(self.predicted), p_predicted=p_predicted.numpy())
         if self.targs is None: return pd.DataFrame(columns)
-        actual = names[self.targs.numpy()]
-        columns |= dict(actual=actual, p_actual=self.probs[rows,self.targs].numpy(), loss=self.losses.numpy())
+        columns |= dict(actual=_named(self.targs), p_actual=p_actual.numpy(), loss=self.losses.numpy())
         return pd.DataFrame({c: columns[c] for c in 'path actual predicted p_actual p_predicted loss'.split()})
 
 # %% ../../nbs/look/interpret.ipynb #bae13848
+@patch(as_prop=True)
+def probs(self:ImageInterpretation):
+    "The probabilities of all classes, computed from the logits at each call"
+    return self.logits.softmax(1)
+
 @patch
 def class_indices(self:ImageInterpretation):
     "Return the class indices; raise a `ValueError` without labels"
@@ -111,8 +138,9 @@ def learn(self:ImageInterpretation):
 def dl(self:ImageInterpretation):
     "The loader of these images, without augmentation"
     if self._dl is None:
-        self._check_places(self.files)
-        self._dl = self.learn.dls.test_dl(self.items, with_labels=self.targs is not None)
+        self._check_places(self.table.path)
+        items = list(self.items) if isinstance(self.items, SavedPaths) else self.items
+        self._dl = self.learn.dls.test_dl(items, with_labels=self.targs is not None)
     return self._dl
 
 @patch
@@ -247,13 +275,21 @@ def _data_folder(dls):
     return vars(dls).get('source')
 
 @patch
-def _check_places(self:ImageInterpretation, files):
+def _are_own(self:ImageInterpretation, paths):
+    "Check which paths are the learner's own images"
+    own = [item_files(dl.items, dl) for dl in self.learn.dls.loaders]
+    lists = [o for o in own if hasattr(o, 'texts')] # each an `ImageList`
+    if not hasattr(self, '_own'): self._own = {str(o) for k in own if not hasattr(k, 'texts') for o in k}
+    return [o in self._own or any(k.find(o) is not None for k in lists) for o in paths]
+
+@patch
+def _check_places(self:ImageInterpretation, paths):
     "Raise a `PermissionError` for a saved path outside the folders that may be opened"
     if not self._loaded: return
-    if not hasattr(self, '_own'):
-        self._own = {str(f) for dl in self.learn.dls.loaders for f in item_files(dl.items, dl)}
     root = self._root or _data_folder(self.learn.dls)
-    odd = [o for o in files if str(o) not in self._own and not (root and is_inside(o, root))]
+    paths = list(map(str, paths))
+    odd = outside_paths(paths, root) if root else paths
+    odd = [o for o,own in zip(odd, self._are_own(odd)) if not own] if odd else []
     if odd:
         where = f'outside the data folder {printable(root)}' if root else 'outside any known data folder'
         raise PermissionError(f'{printable(odd[0])} comes from a saved file and is {where}: it was not opened. '
@@ -264,7 +300,7 @@ def _check_places(self:ImageInterpretation, files):
 def _loader(self:ImageInterpretation, rows):
     "Make a loader with one batch, the images of `rows`"
     idxs = self.rows(rows).index
-    self._check_places([self.files[i] for i in idxs])
+    self._check_places(self.table.path.loc[idxs])
     return self.learn.dls.test_dl(select_items(self.items, idxs), bs=len(idxs))
 
 @patch
@@ -335,15 +371,17 @@ def with_flip(self:ImageInterpretation)->ImageInterpretation: # Interpretation o
     if self.with_mirrored: raise ValueError('these predictions already include mirror images')
     self.check_weights()
     with self.learn.added_cbs(_Mirrored()): mirrored = predict(self.learn, self.dl)[0]
-    logits = torch.stack([self.logits, mirrored]).log_softmax(-1).logsumexp(0) - math.log(2)
-    losses = None if self.targs is None else _losses(self.learn, logits, self.targs)
-    both = ImageInterpretation(self.learn, self.dl, logits, self.targs, losses)
+    for o in row_blocks(mirrored):
+        mirrored[o] = torch.stack([self.logits[o], mirrored[o]]).log_softmax(-1).logsumexp(0) - math.log(2)
+    losses = None if self.targs is None else _losses(self.learn, mirrored, self.targs)
+    both = ImageInterpretation(self.learn, self.dl, mirrored, self.targs, losses)
     both.with_mirrored = True
     return both
 
 def _losses(learn, logits, targs):
     "Compute the loss of each image"
-    with learn.loss_not_reduced(): return torch.as_tensor(learn.loss_func(logits, targs)).as_subclass(torch.Tensor)
+    def _of(o): return torch.as_tensor(learn.loss_func(logits[o], targs[o])).as_subclass(torch.Tensor)
+    with learn.loss_not_reduced(): return torch.cat([_of(o) for o in row_blocks(logits)])
 
 # %% ../../nbs/look/interpret.ipynb #7280cb66
 @patch
@@ -355,10 +393,11 @@ def save(self:ImageInterpretation,
     known = {k: v for k,v in dict(logits=self.logits, targs=self.targs, losses=self.losses).items() if v is not None}
     files = self.table.path.tolist()
     root = _data_folder(self.learn.dls)
-    if root and not all(Path(o).is_relative_to(root) for o in files): root = None
-    paths = [Path(o).relative_to(root).as_posix() if root else os.path.abspath(o) for o in files]
-    about = dict(root=root and str(root), paths=paths, vocab=[str(o) for o in self.vocab], weights=self.weights)
-    save_tensors(known, check_path('file', file).absolute(), about | dict(with_mirrored=self.with_mirrored), what)
+    paths = relative_paths(files, root) if root else None
+    about = dict(root=paths and str(data_folder(root)), vocab=[str(o) for o in self.vocab], weights=self.weights)
+    tensors,listed = pack_paths(paths or list(map(os.path.abspath, files)))
+    about |= listed | dict(with_mirrored=self.with_mirrored)
+    save_tensors(known | tensors, check_path('file', file).absolute(), about, what)
 
 # %% ../../nbs/look/interpret.ipynb #ef5f579d
 def _is_list(o, n): return isinstance(o, list) and len(o)==n
@@ -392,6 +431,7 @@ def load(cls:ImageInterpretation,
         raise TypeError(f'expected a Learner, or a function that returns one, not {short_repr(learn)}')
     if not os.path.isfile(check_path('file', file)): raise FileNotFoundError(f'no such file: {printable(file)}')
     known,about = load_tensors(file)
+    about = unpack_paths(known, about)
     _check_saved(file, known, about)
     self = cls.__new__(cls)
     self._learn = learn
@@ -402,8 +442,8 @@ def load(cls:ImageInterpretation,
     self.weights = about.get('weights')
     self.with_mirrored = about.get('with_mirrored', False)
     of_learner = _data_folder(learn.dls) if isinstance(learn, Learner) else None
-    folder = Path(root or of_learner or about.get('root') or '')
-    self.items = self.files = [folder/o for o in about['paths']]
+    folder = data_folder(root or of_learner or about.get('root') or '')
+    self.items = self.files = SavedPaths(folder, about['paths'])
     self._know(*(known.get(o) for o in ('logits','targs','losses')))
     if isinstance(learn, Learner): self._adopt(learn)
     return self

@@ -23,23 +23,22 @@ from ..lazy_imports import sklearn_metrics
 from ..stats import wilson
 from ..figures import check_cmap,check_figsize,new_figure,short
 from .predict import select_items
-from .interpret import ImageInterpretation
+from .interpret import ImageInterpretation,text_column
 
 # %% ../../nbs/look/scores.ipynb #4e30e9e7
 @patch
 def per_class(self:ImageInterpretation)->pd.DataFrame: # One row per class, the interval as `low` and `high`
     "Compute accuracy with its 95 % interval, precision, recall and counts of each class"
-    self.class_indices()
-    t = self.table
-    names = [str(o) for o in self.vocab]
-    def _count(column): return column.value_counts().reindex(names, fill_value=0)
-    n = _count(t.actual)
-    predicted = _count(t.predicted)
-    correct = _count(t[t.actual==t.predicted].actual)
+    actual = self.class_indices()
+    names = pd.Index(text_column(map(str, self.vocab)), name='class')
+    def _count(idxs): return pd.Series(torch.bincount(idxs, minlength=len(names)).numpy(), names)
+    n = _count(actual)
+    predicted = _count(self.predicted)
+    correct = _count(actual[actual==self.predicted])
     low,high = zip(*[wilson(*o) for o in zip(correct, n)])
     counts = dict(images=n, predicted=predicted, correct=correct)
     shares = dict(accuracy=correct/n, low=low, high=high, precision=correct/predicted, recall=correct/n)
-    return pd.DataFrame(counts | shares).rename_axis('class')
+    return pd.DataFrame(counts | shares)
 
 # %% ../../nbs/look/scores.ipynb #c6d52217
 _MOST_CLASSES = 100 # most bars in a figure
@@ -124,7 +123,7 @@ def __getitem__(self:ImageInterpretation,
     self.class_indices()
     idxs = self.rows(idxs).index.tolist()
     x = self.inputs(idxs).cpu().as_subclass(TensorImage)
-    probs = self.probs[idxs]
+    probs = self.logits[idxs].softmax(1)
     return x,probs,self.targs[idxs],probs.argmax(1),self.losses[idxs]
 
 # %% ../../nbs/look/scores.ipynb #9aa46cad
@@ -148,7 +147,7 @@ def _counts(self:ImageInterpretation, step):
     "Count the confusion matrix in blocks of `step` classes"
     n = -(-len(self.vocab)//step)
     actual = self.class_indices()//step
-    predicted = self.logits.argmax(1)//step
+    predicted = self.predicted//step
     return torch.bincount(actual*n + predicted, minlength=n*n).view(n, n).numpy()
 
 @patch
@@ -162,14 +161,24 @@ def most_confused(self:ImageInterpretation,
     min_val:int=1, # Least number of images per pair
 )->list: # Tuples of actual class, predicted class and number of images, the largest first
     "List the most confused pairs of classes"
-    return ClassificationInterpretation.most_confused(self, check_whole('min_val', min_val))
+    return [(self.vocab[i],self.vocab[j],n) for i,j,n in self._confused(check_whole('min_val', min_val))]
+
+@patch
+def _confused(self:ImageInterpretation, least):
+    "Return the indices of confused classes and their number of images, the largest first"
+    cm = self.confusion_matrix()
+    np.fill_diagonal(cm, 0)
+    pairs = np.argwhere(cm>=least)
+    n = cm[tuple(pairs.T)]
+    order = (-n).argsort(kind='stable')
+    return zip(*pairs[order].T.tolist(), n[order])
 
 @patch
 def print_classification_report(self:ImageInterpretation):
     "Print scikit-learn's classification report"
     names = [printable(o) for o in self.vocab]
     how = dict(labels=range(len(names)), target_names=names, zero_division=0)
-    print(sklearn_metrics.classification_report(self.class_indices(), self.logits.argmax(1), **how))
+    print(sklearn_metrics.classification_report(self.class_indices(), self.predicted, **how))
 
 # %% ../../nbs/look/scores.ipynb #3090f76c
 @patch
@@ -216,10 +225,9 @@ def _write_numbers(ax, cm, form, size):
 @patch
 def _worst_pairs(self:ImageInterpretation, n=5):
     "Write the most confused pairs as text"
-    t = self.table[self.table.actual!=self.table.predicted]
-    if not len(t): return 'no classes are confused'
-    pairs = t.groupby(['actual','predicted']).size().nlargest(n)
-    return 'most confused: ' + ', '.join(f'{short(a)} → {short(p)} ({k})' for (a,p),k in pairs.items())
+    pairs = self.most_confused()[:n]
+    if not pairs: return 'no classes are confused'
+    return 'most confused: ' + ', '.join(f'{short(a)} → {short(p)} ({k})' for a,p,k in pairs)
 
 # %% ../../nbs/look/scores.ipynb #9d152040
 @patch
