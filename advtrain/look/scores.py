@@ -26,6 +26,13 @@ from .predict import select_items
 from .interpret import ImageInterpretation,text_column
 
 # %% ../../nbs/look/scores.ipynb #4e30e9e7
+def _intervals(correct, n):
+    "Compute the intervals of many classes at once, each as `wilson` does"
+    z = 1.959963984540054 # for 95 %
+    half = z*np.sqrt(correct*(n-correct)/n.clip(1) + z*z/4)
+    low,high = ((correct + z*z/2 + o)/(n + z*z) for o in (-half,half))
+    return np.where(correct==0, 0, low),np.where(correct==n, 1, high)
+
 @patch
 def per_class(self:ImageInterpretation)->pd.DataFrame: # One row per class, the interval as `low` and `high`
     "Compute accuracy with its 95 % interval, precision, recall and counts of each class"
@@ -35,7 +42,7 @@ def per_class(self:ImageInterpretation)->pd.DataFrame: # One row per class, the 
     n = _count(actual)
     predicted = _count(self.predicted)
     correct = _count(actual[actual==self.predicted])
-    low,high = zip(*[wilson(*o) for o in zip(correct, n)])
+    low,high = _intervals(correct.to_numpy(), n.to_numpy())
     counts = dict(images=n, predicted=predicted, correct=correct)
     shares = dict(accuracy=correct/n, low=low, high=high, precision=correct/predicted, recall=correct/n)
     return pd.DataFrame(counts | shares)
