@@ -316,7 +316,8 @@ def test_sizes_of_panels(report):
 def sprite(url): return np.array(Image.open(io.BytesIO(base64.b64decode(url.split(',')[1]))).convert('L')).astype(int)
 def tile(g, grey, number):
     y,x = divmod(number, g['maps']['columns'])
-    return grey[y*g['side']:(y+1)*g['side'], x*g['side']:(x+1)*g['side']]
+    side = g['maps']['side']
+    return grey[y*side:(y+1)*side, x*side:(x+1)*side]
 def pixels(canvas):
     return np.array(
         canvas.evaluate('o => [...o.getContext("2d").getImageData(0, 0, o.width, o.height).data]')

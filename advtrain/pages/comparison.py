@@ -7,9 +7,10 @@ __all__ = ['write_comparison']
 
 # %% ../../nbs/pages/comparison.ipynb #8e9a296e
 import io
-from itertools import combinations,zip_longest
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 import advtrain.runs.make_learner # noqa: F401 it gives runs their learner
@@ -20,9 +21,25 @@ from ..files.own_files import OwnFiles
 from ..runs.folder import choice_text
 from ..runs.compare import CHANGES,Comparison,compare_runs
 from .html import html_table,image_url,render_with_gallery
+from .choice import Choice
 from .gallery import gallery_data
 
 # %% ../../nbs/pages/comparison.ipynb #ed3cb1f3
+def _in_turn(lists):
+    "Take the first item of each list, then the second, and so on; each item once"
+    items = np.concatenate(lists)
+    turns = np.concatenate([np.arange(len(o)) for o in lists])
+    items = items[np.argsort(turns, kind='stable')]
+    _,first = np.unique(items, return_index=True)
+    return items[np.sort(first)]
+
+def _kinds(c):
+    "Mark the images that every run got right, that some got wrong, and that every run got wrong"
+    n_right = np.sum(c.right, 0)
+    every = n_right==len(c.runs)
+    return {'{n} {images} that every run got right': every, '{n} {images} that some runs got wrong': (n_right>0) & ~every,
+            '{n} {images} that every run got wrong': n_right==0}
+
 def comparison_gallery(
     comparison:Comparison, # Runs on the same data
     room:int=4_000_000, # Size of the whole gallery, in bytes
@@ -30,11 +47,10 @@ def comparison_gallery(
 )->dict: # Data for the page's script
     "Build a gallery of the images that at least one run got wrong, the largest changes of loss first"
     c = comparison
-    pairs = combinations(range(len(c.runs)), 2)
-    kinds = [c.flipped(a, b, change).index for a,b in pairs for change in CHANGES[1:]]
-    in_turn = [int(i) for level in zip_longest(*kinds) for i in level if i is not None]
-    idxs = list(dict.fromkeys(in_turn)) # each image once
-    return gallery_data('comparison', c.runs, c.names, idxs, idxs[:n_maps], 20, room)
+    changed = [c.flipped(a, b) for a,b in combinations(range(len(c.runs)), 2)]
+    idxs = _in_turn([t.index[t.change==change].to_numpy() for t in changed for change in CHANGES[1:]])
+    about = dict(kind='comparison', step=20)
+    return gallery_data(about, c.runs, c.names, Choice(idxs, idxs, _kinds(c)), room, n_maps)
 
 # %% ../../nbs/pages/comparison.ipynb #172a6333
 def _runs_table(c):

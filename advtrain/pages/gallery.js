@@ -1,13 +1,12 @@
 // The gallery of images and heat maps, and the confusion matrix that filters it
-'use strict';
 
 const byId = id => document.getElementById(id);
 const data = JSON.parse(byId('gallery-data').textContent);
 const report = data.kind === 'report', indices = Array.from(data.file.keys());
 const form = byId('tools'), field = form.elements, gallery = byId('gallery'), cards = byId('cards'), more = byId('more');
-const cells = [...document.querySelectorAll('#confusion button')];
+const cells = [...document.querySelectorAll('.cells button')]; // of the confusion matrix, or of its most confused pairs
 const counts = {};
-let state = {}, found = [], sprites = {};
+let state = {}, found = [], sprites = {}, matrix = null;
 
 // The choices. In a report, A and B are the same run
 
@@ -62,17 +61,16 @@ function colourTable(stops) { // 256 colours, linear between the stops
 const IMPORTANCE = colourTable(INFERNO), DIFFERENCE = colourTable(BLUE_RED);
 
 const mapsOf = runs => data.targets.length * runs.reduce((n, run) => n + run.layers.length, 0);
-const scratch = element('canvas', {width: data.side, height: data.side}).getContext('2d', {willReadFrequently: true});
+const scratch = element('canvas', {width: data.maps.side, height: data.maps.side}).getContext('2d', {willReadFrequently: true});
 
-function drawTile(context, sprite, columns, tile) {
-  const side = data.side;
+function drawTile(context, sprite, {columns, side}, tile) {
   context.drawImage(sprite, tile % columns * side, Math.floor(tile / columns) * side, side, side, 0, 0, side, side);
 }
 
 function greyTile(i, run, layer, target) {
   const within = mapsOf(data.runs.slice(0, run)) + data.targets.indexOf(target) * data.runs[run].layers.length + layer;
-  drawTile(scratch, sprites.maps, data.maps.columns, data.map[i] * mapsOf(data.runs) + within);
-  return scratch.getImageData(0, 0, data.side, data.side);
+  drawTile(scratch, sprites.maps, data.maps, data.map[i] * mapsOf(data.runs) + within);
+  return scratch.getImageData(0, 0, data.maps.side, data.maps.side);
 }
 
 function drawMap(context, i, run, layer) {
@@ -84,11 +82,11 @@ function drawMap(context, i, run, layer) {
 
 // Cards
 
-const hasPicture = i => Boolean(sprites.images) && i < data.images.n;
+const hasPicture = i => Boolean(sprites.images) && data.image[i] >= 0;
 const hasMap = i => Boolean(sprites.maps) && data.map[i] >= 0;
 
-function canvas(className, draw) {
-  const node = element('canvas', {class: className, width: data.side, height: data.side});
+function canvas(className, side, draw) {
+  const node = element('canvas', {class: className, width: side, height: side});
   draw(node.getContext('2d'));
   return node;
 }
@@ -101,10 +99,10 @@ function panel(label, caption, ...canvases) {
 function panels(i, run) {
   const actual = `actual class ${data.classes[data.actual[i]]}`, predicted = `predicted class ${data.classes[data.predictions[run].predicted[i]]}`;
   const whose = {actual, predicted, difference: `${predicted} minus the ${actual}`}[state.maps];
-  const picture = () => hasPicture(i) ? [canvas('picture', c => drawTile(c, sprites.images, data.images.columns, i))] : [];
+  const picture = () => hasPicture(i) ? [canvas('picture', data.images.side, c => drawTile(c, sprites.images, data.images, data.image[i]))] : [];
   const plain = picture().map(o => panel(`Image ${data.file[i]}, ${actual}`, 'image', o));
   const maps = hasMap(i) ? data.runs[run].layers.map((layer, l) => panel(`Heat map at ${layer} for the ${whose}, image ${data.file[i]}, run ${data.runs[run].name}`,
-    layer, ...picture(), canvas('map', c => drawMap(c, i, run, l)))) : [];
+    layer, ...picture(), canvas('map', data.maps.side, c => drawMap(c, i, run, l)))) : [];
   return element('div', {class: 'panels'}, ...plain, ...maps);
 }
 
@@ -138,22 +136,38 @@ function showMore() {
 // The controls, and the images that they choose
 
 function matches(i) {
-  return KINDS[state.kind](i) && (state.actual === '' || data.actual[i] === +state.actual) &&
+  return KINDS[state.kind](i) && !state.problem && (state.actual === '' || data.actual[i] === +state.actual) &&
     (state.predicted === '' || data.predictions[state.b].predicted[i] === +state.predicted) &&
     data.file[i].toLowerCase().includes(state.text.toLowerCase());
 }
 
 function statusText() {
   const what = state.kind === 'all' ? 'image' : `${state.kind.replace(' ', '-')} image`, all = indices.filter(KINDS[state.kind]).length;
+  const plain = sprites.images ? found.filter(i => !hasPicture(i)).length : 0;
   const bare = sprites.maps ? found.filter(i => !hasMap(i)).length : 0;
+  if (state.problem) return `${state.problem} No image is shown.`;
   if (!all) return `No ${what}s.`;
-  if (!found.length) return `No match among ${count(all, what)}. Change a filter or press Reset.`;
+  if (!found.length) return `No match among ${count(all, what)}. ${missingOfPair()}Change a filter or press Reset.`;
   return (found.length < all ? `${number(found.length)} of ` : '') + count(all, what) +
     (more.hidden ? '. ' : `, showing the first ${number(cards.children.length)}. `) +
     (sprites.images ? '' : 'This page was written without its images. ') +
     (data.runs.some(run => run.layers.length) ? '' : 'No layer has maps, so there are no heat maps. ') +
+    (plain ? `${number(plain)} without a picture: this page has room for ${number(data.images.n)}. ` : '') +
     (bare ? `${number(bare)} without heat maps: this page has them for ${count(indices.filter(hasMap).length, 'image')}. ` : '') +
+    missingOfPair() +
     (data.unlisted && (data.cut || state.kind === 'all') ? `Not on this page: ${data.unlisted}.` : '');
+}
+
+function missingOfPair() { // Images of a cell of the matrix that this page leaves out
+  if (!data.cut || !report || state.kind !== 'all' || state.actual === '' || state.predicted === '') return '';
+  const left = pairCount(+state.actual, +state.predicted) - indices.filter(i => data.actual[i] === +state.actual && data.predictions[0].predicted[i] === +state.predicted).length;
+  return left > 0 ? `${count(left, 'image')} of these two classes ${left === 1 ? "isn't" : "aren't"} on this page. ` : '';
+}
+
+function pairCount(actual, predicted) {
+  const cell = cells.find(o => +o.dataset.actual === actual && +o.dataset.predicted === predicted);
+  if (cell) return +cell.dataset.n;
+  return matrix ? matrix.count({row: matrix.classes.indexOf(actual), column: matrix.classes.indexOf(predicted)}) : 0;
 }
 
 function showLegend() {
@@ -170,10 +184,13 @@ function showPair() {
 function look() { // Changes that need no new cards
   gallery.style.setProperty('--blend', field.blend.value / 100);
   gallery.style.setProperty('--size', `${field.size.value}px`);
+  gallery.style.setProperty('--rendering', data.images.side < field.size.value ? 'pixelated' : 'auto');
 }
 
 function update() {
-  state = {a: 0, b: 0, ...Object.fromEntries(new FormData(form))};
+  const classes = ['actual', 'predicted'].map(o => [o, chosenClass(field[o])]);
+  state = {a: 0, b: 0, ...Object.fromEntries(new FormData(form)), ...Object.fromEntries(classes.map(([o, {chosen}]) => [o, chosen]))};
+  state.problem = classes.map(([, {problem}]) => problem).find(Boolean);
   found = indices.filter(matches).sort(SORTS[state.sort]);
   for (const kind in KINDS) counts[kind].textContent = number(indices.filter(KINDS[kind]).length);
   if (!report) showPair();
@@ -191,10 +208,57 @@ function changed({target}) {
   update();
 }
 
+// Choosing a class. With many, you type the beginning of its name
+
+const MANY = 30, SUGGESTED = 50;
+const lower = data.classes.map(o => o.toLowerCase());
+
+function typedClass(select) { // Replace a list of many classes by a field for text
+  const input = element('input', {type: 'text', name: select.name, list: 'class-names', placeholder: 'any, or type', autocomplete: 'off', spellcheck: 'false'});
+  input.addEventListener('input', () => suggest(input));
+  input.addEventListener('focus', () => suggest(input));
+  select.replaceWith(input);
+}
+
+function suggest(input) {
+  const text = input.value.trim().toLowerCase(), starts = [], contains = [];
+  for (const [i, name] of lower.entries()) {
+    if (name.startsWith(text)) starts.push(i);
+    else if (name.includes(text)) contains.push(i);
+    if (starts.length >= SUGGESTED) break;
+  }
+  byId('class-names').replaceChildren(...[...starts, ...contains].slice(0, SUGGESTED).map(i => new Option('', data.classes[i])));
+}
+
+function chosenClass(node) { // The number of a class as text, '' for any, and what's wrong with what was typed
+  if (node.tagName === 'SELECT') return {chosen: node.value};
+  const text = node.value.trim(), small = text.toLowerCase(), numbers = [...lower.keys()];
+  const given = node.dataset.chosen, exact = data.classes.indexOf(text);
+  if (text === '') return typed(node, '');
+  if (given !== undefined && data.classes[given] === node.value) return typed(node, given);
+  if (exact >= 0) return typed(node, exact);
+  for (const fits of [i => lower[i] === small, i => lower[i].startsWith(small)]) {
+    const some = numbers.filter(fits);
+    if (some.length === 1) return typed(node, some[0]);
+    if (some.length) return typed(node, '', `“${text}” is the beginning of ${number(some.length)} classes: type more.`);
+  }
+  return typed(node, '', `No class begins with “${text}”.`);
+}
+
+function typed(node, chosen, problem) {
+  node.setAttribute('aria-invalid', Boolean(problem));
+  return {chosen: String(chosen), problem};
+}
+
+function setClass(node, chosen) {
+  node.value = node.tagName === 'SELECT' ? chosen : data.classes[chosen];
+  node.dataset.chosen = chosen;
+}
+
 function fillControls() {
   const fill = (select, texts, chosen) => select.append(...texts.map((text, i) => new Option(text, i, i === chosen, i === chosen)));
-  fill(field.actual, data.classes);
-  fill(field.predicted, data.classes);
+  for (const o of ['actual', 'predicted']) data.classes.length > MANY ? typedClass(field[o]) : fill(field[o], data.classes);
+  if (data.images.side > 64) field.size.defaultValue = Math.min(data.images.side, 128);
   for (const [chosen, select] of [field.a, field.b].filter(Boolean).entries()) {
     fill(select, data.runs.map(run => run.name), chosen);
     select.parentNode.hidden = data.runs.length === 2;
@@ -214,6 +278,7 @@ function fillControls() {
 
 function markCell() {
   const exact = state.kind === 'all' && state.text === '';
+  matrix?.mark(...['actual', 'predicted'].map(o => exact && state[o] !== '' ? +state[o] : null));
   for (const o of cells) o.setAttribute('aria-pressed', exact && o.dataset.actual === state.actual && o.dataset.predicted === state.predicted);
 }
 
@@ -223,7 +288,13 @@ function enterCell(cell) {
 
 function showCell(cell) {
   enterCell(cell);
-  [field.actual.value, field.predicted.value, field.kind.value, field.text.value] = [cell.dataset.actual, cell.dataset.predicted, 'all', ''];
+  showPairOf(cell.dataset.actual, cell.dataset.predicted);
+}
+
+function showPairOf(actual, predicted) {
+  setClass(field.actual, actual);
+  setClass(field.predicted, predicted);
+  [field.kind.value, field.text.value] = ['all', ''];
   update();
   byId('gallery-title').focus({preventScroll: true});
   gallery.scrollIntoView();
@@ -255,12 +326,22 @@ async function decoded(url) {
   const image = new Image();
   image.src = url;
   await image.decode();
-  return createImageBitmap(image);
+  return createImageBitmap(image, {colorSpaceConversion: 'none'});
+}
+
+async function showMatrix() { // The picture of many classes, if there is one
+  const node = byId('matrix');
+  if (!node) return;
+  const picture = await decoded(node.dataset.url), some = JSON.parse(node.dataset.classes);
+  matrix = new Matrix(byId('matrix-picture'), picture, some ?? [...data.classes.keys()], +node.dataset.least, showPairOf);
+  for (const button of node.querySelectorAll('[data-zoom]')) button.addEventListener('click', () => matrix.zoomBy(+button.dataset.zoom));
+  node.hidden = false;
 }
 
 async function start() {
   const [images, maps] = await Promise.all([data.images.url, data.maps.url].map(decoded));
   sprites = {images, maps};
+  await showMatrix();
   fillControls();
   form.addEventListener('input', changed);
   form.addEventListener('submit', event => event.preventDefault());
@@ -269,6 +350,8 @@ async function start() {
   for (const cell of cells) cell.addEventListener('click', () => showCell(cell));
   for (const cell of cells) cell.addEventListener('keydown', moveInMatrix);
   if (cells.length) enterCell(cells[0]);
+  byId('chosen').textContent = data.chosen;
+  byId('chosen').hidden = !data.chosen;
   form.hidden = false;
   update();
 }

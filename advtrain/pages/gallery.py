@@ -6,24 +6,34 @@
 __all__ = []
 
 # %% ../../nbs/pages/gallery.ipynb #b87f8185
-import json,warnings
+import warnings
 
 import numpy as np
 from PIL import Image
 import torch
 import torch.nn.functional as F
 
+from ..figures import short
 from ..look.gradcam import on_one_scale
-from .html import webp_bytes,webp_url
+from .html import json_size,webp_bytes,webp_url
+from .choice import Choice
 
 # %% ../../nbs/pages/gallery.ipynb #24291b9e
-COLUMNS = 100 # tiles per row of a sprite
+_COLUMNS = 100 # most tiles per row of a sprite
+_LONGEST = 16_383 # largest side of a WebP, in pixels
+
+def columns_of(
+    n:int, # Number of tiles
+    side:int, # Width and height of a tile, in pixels
+)->int: # At least 1
+    "Count the tiles per row of a sprite"
+    return max(1, min(n, _COLUMNS, _LONGEST//side))
 
 def _tile(tiles):
     "Arrange tiles, shape (n, side, side, …), in one picture"
     n,side = tiles.shape[:2]
-    rows = -(-n//COLUMNS)
-    columns = min(n, COLUMNS)
+    columns = columns_of(n, side)
+    rows = -(-n//columns)
     full = np.zeros((rows*columns, *tiles.shape[1:]), np.uint8)
     full[:n] = tiles
     grid = full.reshape(rows, columns, side, side, *tiles.shape[3:]).swapaxes(1, 2)
@@ -37,36 +47,57 @@ def sprite(
     most:int=2_400_000, # Largest size, in bytes
 )->tuple: # A `data:` URL, `None` if no tile fits; the number of tiles in it
     "Pack small pictures into one; if they don't all fit, keep the first ones"
-    tiles = tiles[:COLUMNS*(16383//tiles.shape[1])] # the largest side of a WebP is 16,383 pixels
+    side = tiles.shape[1]
+    tiles = tiles[:columns_of(len(tiles), side)*(_LONGEST//side)]
     while len(tiles) and most>0:
         picture = Image.fromarray(_tile(tiles))
         ways = _WEBP_WAYS[1:] if tiles.size>8*most else _WEBP_WAYS # too large to fit without loss
         for how in ways:
             data = webp_bytes(picture, **how)
             if len(data)<=most: return webp_url(data),len(tiles)
-        tiles = tiles[:len(tiles)//2]
+        tiles = tiles[:min(int(.95*len(tiles)*most/len(data)), len(tiles)*9//10)]
     return None,0
 
 # %% ../../nbs/pages/gallery.ipynb #73ab1456
-_MOST_SIDE = 64 # pixels
+_SIDES = 224,192,160,128,96,64 # of tiles, in pixels
+_ENOUGH = 500,1500 # least and most images that should fit, depending on the number of classes
 
 def _to_bytes(x, side):
     "Convert pictures, shape (n, channels, height, width), values in [0, 1], to bytes, `side` pixels wide and high"
     if x.shape[-1]!=side: x = F.interpolate(x, (side,side), mode='area' if x.shape[-1]>side else 'bilinear')
     return (x.clamp(0, 1)*255).round().byte().numpy()
 
-def _image_tiles(interp, idxs, side):
-    "Load the images at `idxs`, shape (n, side, side, 3)"
-    pixels = (interp.pixels(idxs[i:i+1024]) for i in range(0, len(idxs), 1024))
+def _parts(idxs, size):
+    "Split indices of images with a side of `size`, so that few enough are open at a time"
+    n = max(16, min(1024, 4_000_000//size**2))
+    return [idxs[i:i+n] for i in range(0, len(idxs), n)]
+
+def _image_tiles(interp, idxs, size, side):
+    "Load the images at `idxs`, whose side is `size`, as tiles, shape (n, side, side, 3)"
+    pixels = (interp.pixels(o) for o in _parts(idxs, size))
     parts = [_to_bytes(torch.from_numpy(o).permute(0,3,1,2), side) for o in pixels]
     return np.concatenate(parts).transpose(0,2,3,1) if parts else np.zeros((0,side,side,3), np.uint8)
 
+def _best_side(interp, idxs, size, most):
+    "Choose the side of tiles, and estimate how many of them fit into `most` bytes"
+    if size<=_SIDES[-1] or not len(idxs): return size,len(idxs)
+    enough = min(len(idxs), int(np.clip(1.5*len(interp.vocab), *_ENOUGH)))
+    some = idxs[::-(-len(idxs)//32)]
+    tiles = _image_tiles(interp, some, size, min(size, _SIDES[0]))
+    for side in [tiles.shape[1]] + [o for o in _SIDES if o<size]:
+        scaled = _to_bytes(torch.from_numpy(tiles/255).permute(0,3,1,2), side).transpose(0,2,3,1)
+        one = len(webp_bytes(Image.fromarray(_tile(scaled)), quality=70))/len(some)
+        if one*enough <= most: break
+    return side,min(len(idxs), max(enough, int(most/one)))
+
 # %% ../../nbs/pages/gallery.ipynb #bd0a3157
+_MOST_MAP_SIDE = 64 # pixels
+
 def _map_tiles(interp, idxs, layers, side):
     "Compute maps for the predicted and the actual class on one scale, shape (n, 2, layers, side, side)"
     if not layers: return np.zeros((len(idxs),2,0,side,side), np.uint8)
     idxs = torch.as_tensor(idxs)
-    right = (interp.logits.argmax(1)==interp.targs)[idxs]
+    right = (interp.predicted==interp.targs)[idxs]
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='.*maps are constant')
         predicted = interp.gradcam(idxs, layers, raw=True)
@@ -75,80 +106,108 @@ def _map_tiles(interp, idxs, layers, side):
     both = torch.stack(on_one_scale(predicted, actual)).permute(2,0,1,3,4) # (n, targets, layers, height, width)
     return _to_bytes(both.flatten(0, 1), side).reshape(len(idxs), 2, len(layers), side, side)
 
-def _all_map_tiles(interps, idxs, layers, side):
+def _all_map_tiles(interps, idxs, layers, size):
     "Compute the maps of all runs, shape (n, runs × 2 × layers, side, side)"
-    if not idxs: return np.zeros((0,1,side,side), np.uint8)
-    maps = [_map_tiles(o, idxs, names, side) for o,names in zip(interps, layers)]
-    return np.concatenate([o.reshape(len(idxs), -1, side, side) for o in maps], 1)
+    side = min(size, _MOST_MAP_SIDE)
+    def _of(part):
+        maps = [_map_tiles(o, part, names, side) for o,names in zip(interps, layers)]
+        return np.concatenate([o.reshape(len(part), -1, side, side) for o in maps], 1)
+    parts = list(map(_of, _parts(idxs, size)))
+    return np.concatenate(parts) if parts else np.zeros((0,1,side,side), np.uint8)
 
 # %% ../../nbs/pages/gallery.ipynb #3d79bfaf
 def _predictions_of(interp, idxs):
     "Collect one run's predictions for the images at `idxs`, in columns"
     t = interp.table.iloc[idxs]
     return dict(
-        predicted=interp.logits.argmax(1)[idxs].tolist(),
+        predicted=interp.predicted[idxs].tolist(),
         p=[round(o, 4) for o in t.p_predicted.tolist()],
         p_actual=[round(o, 4) for o in t.p_actual.tolist()],
         loss=[float(f'{o:.4g}') for o in t.loss])
 
-def _sprites(interps, layers, idxs, mapped, side, room):
-    "Pack images and maps into sprites, and note which image has which maps"
-    url,n = sprite(_image_tiles(interps[0], idxs, side), int(.78*room*.75)) # base64 turns 3 bytes into 4
-    kept = set(idxs[:n])
-    mapped = [i for i in mapped if i in kept]
-    maps = _all_map_tiles(interps, mapped, layers, side)
-    maps_url,n_maps = sprite(maps.reshape(-1, side, side), int((room-len(url or ''))*.75))
-    numbers = {i: k for k,i in enumerate(mapped[:n_maps//maps.shape[1]])}
-    return dict(
-        side=side,
-        images=dict(url=url, columns=min(COLUMNS, max(1, n)), n=n),
-        maps=dict(url=maps_url, columns=min(COLUMNS, max(1, n_maps))),
-        map=[numbers.get(i, -1) for i in idxs])
+_NONE = dict(url=None, columns=1, side=1, n=0) # no sprite
+
+def _image_sprite(interp, idxs, size, most):
+    "Pack the images at `idxs` into a sprite, as far as they fit"
+    side,n = _best_side(interp, idxs, size, most)
+    url,n = sprite(_image_tiles(interp, idxs[:n], size, side), most)
+    return dict(url=url, columns=columns_of(n, side), side=side, n=n)
+
+def _map_sprite(interps, layers, idxs, size, most):
+    "Pack the maps of the images at `idxs` into a sprite, as far as they fit; `n` counts images"
+    maps = _all_map_tiles(interps, idxs, layers, size)
+    per_image,side = maps.shape[1:3]
+    url,n = sprite(maps.reshape(-1, side, side), most)
+    return dict(url=url, columns=columns_of(n, side), side=side, n=n//per_image)
 
 # %% ../../nbs/pages/gallery.ipynb #f179444b
 MAX_IMAGES = 10_000 # most images on a page
 MAX_MAPS = 600 # most images with heat maps on a page
+_MOST_LARGE = 2000 # most images above 64 pixels, if some are left out
 
-def _most_images(paths, n_runs, room):
-    "Count the images whose text fits into a third of `room`"
-    name = paths.map(lambda o: len(json.dumps(o))).mean()
-    return min(MAX_IMAGES, int(max(room, 0)/3/(60*n_runs + 1 + name)))
+def _text_sizes(paths, idxs, n_runs):
+    "Bound the bytes of text up to each image: its file name, its numbers, and those of each run"
+    names = np.array([json_size(o) for o in paths.iloc[idxs[:MAX_IMAGES]]], np.int64)
+    return np.cumsum(names + 20 + 40*n_runs)
 
-def _unlisted(n_right, n_cut):
-    "Say which images the page leaves out"
-    def _images(n): return f"{n:,} {'image' if n==1 else 'images'}"
-    words = []
-    if n_right: words.append(f'{_images(n_right)} that every run got right')
-    if n_cut: words.append(f"{_images(n_cut)} that didn't fit")
-    return ' and '.join(words)
+def _fitting_names(names, most):
+    "Cut long names so that all fit into `most` bytes, if they can"
+    for length in (200,100,60,40,24,12):
+        if json_size(names)<=most: break
+        names = [short(o, length) for o in names]
+    return names
 
 # %% ../../nbs/pages/gallery.ipynb #86fb22c2
-def gallery_data(
-    kind:str, # 'report' or 'comparison'
+def _images_or_none(interp, idxs, size, most):
+    "Pack images into a sprite; without the run's images, predictions are enough"
+    try: return _image_sprite(interp, idxs, size, most)
+    except (FileNotFoundError,PermissionError) as e:
+        warnings.warn(f'the page shows no images: {e}', stacklevel=5)
+        return _NONE
+
+def _shares(runs, choice, room):
+    "Return how many images the text has room for, whether that cuts some, and the bytes for pictures"
+    sizes = _text_sizes(runs[0].predictions.path, choice.worth, len(runs))
+    n = int(np.searchsorted(sizes, max(room, 0)/3, 'right'))
+    cut = n<len(choice.worth)
+    if cut and runs[0].experiment.size>_SIDES[-1]: n = min(n, _MOST_LARGE)
+    text = sizes[n-1] if n else 0
+    return n,cut,int(.75*.78*(room-text)) # base64 turns 3 bytes into 4
+
+def _numbers(idxs, n, shown):
+    "Return the place of each image of `shown` among the first `n` of `idxs`, or -1"
+    places = {i: k for k,i in enumerate(idxs[:n].tolist())}
+    return [places.get(i, -1) for i in shown.tolist()]
+
+def _columns(runs, choice, n, cut):
+    "Collect names and predictions of the `n` images most worth a look, and say which are left out"
+    shown = choice.shown(n)
+    interps = [o.interpretation for o in runs]
+    return shown,dict(
+        unlisted=choice.left_out(shown), chosen=choice.about(shown) if cut else '', cut=cut,
+        file=runs[0].predictions.path.iloc[shown].tolist(), actual=interps[0].targs[shown].tolist(),
+        predictions=[_predictions_of(o, shown) for o in interps])
+
+def gallery_data( # noqa: PLR0913
+    about:dict, # kind: 'report' or 'comparison'; step: images to show at first, and with each "Show more"
     runs:list, # Finished runs on the same data
     names:list, # Names of the runs on the page
-    idxs:list, # Indices of the images, in the order of the page
-    mapped:list, # Indices of the images that get heat maps, as far as they fit
-    step:int, # Images to show at first, and to add with each "Show more"
+    choice:Choice, # Which images
     room:int, # Size of the whole gallery, in bytes
+    n_maps:int=MAX_MAPS, # Most images with heat maps
 )->dict: # Data for the page's script
     "Build a gallery of test images in `room` bytes"
     interps = [o.interpretation for o in runs]
     layers = [o.layers for o in runs]
-    if not any(layers): mapped = []
-    paths = runs[0].predictions.path
-    shown = idxs[:_most_images(paths, len(runs), room)]
-    n_cut = len(idxs)-len(shown)
-    n_right = len(paths)-len(idxs) # a comparison leaves out images that every run got right
-    data = dict(
-        kind=kind, classes=list(map(str, interps[0].vocab)), step=step, targets=['predicted','actual'],
-        runs=[dict(name=a, layers=b) for a,b in zip(names, layers)],
-        unlisted=_unlisted(n_right, n_cut), cut=bool(n_cut),
-        file=paths.iloc[shown].tolist(), actual=interps[0].targs[shown].tolist(),
-        predictions=[_predictions_of(o, shown) for o in interps])
-    side = min(runs[0].experiment.size, _MOST_SIDE)
-    try: return data | _sprites(interps, layers, shown, mapped, side, room-len(json.dumps(data)))
-    except (FileNotFoundError,PermissionError) as e: # without the run's images, predictions are enough
-        warnings.warn(f'the page shows no images: {e}', stacklevel=4)
-        no_images = dict(url=None, columns=1, n=0)
-        return data | dict(side=1, images=no_images, maps=dict(url=None, columns=1), map=[-1]*len(shown))
+    size = runs[0].experiment.size
+    classes = _fitting_names(list(map(str, interps[0].vocab)), room//10)
+    about = about | dict(classes=classes, targets=['predicted','actual'],
+        runs=[dict(name=a, layers=b) for a,b in zip(names, layers)])
+    n,cut,most = _shares(runs, choice, room-json_size(about))
+    images = _images_or_none(interps[0], choice.worth[:n], size, most)
+    if cut and images['n']: n = images['n']
+    shown,columns = _columns(runs, choice, n, cut)
+    data = about | columns | dict(images=images, image=_numbers(choice.worth, images['n'], shown))
+    mapped = choice.worth[:min(n_maps, images['n']) if any(layers) else 0]
+    maps = _map_sprite(interps, layers, mapped, size, int(.75*(room-json_size(data)-6*n-100)))
+    return data | dict(maps=maps, map=_numbers(mapped, maps['n'], shown))

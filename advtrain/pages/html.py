@@ -9,6 +9,7 @@ __all__ = []
 import base64,hashlib,io
 
 from jinja2 import Environment,PackageLoader,StrictUndefined
+from jinja2.utils import htmlsafe_json_dumps
 from PIL import Image
 
 # %% ../../nbs/pages/html.ipynb #5e49360d
@@ -38,15 +39,25 @@ def image_url(
     return webp_url(min(ways, key=len))
 
 # %% ../../nbs/pages/html.ipynb #838f5186
+_JSON = dict(separators=(',',':'))
+
+def json_size(
+    obj, # Object that JSON can hold
+)->int: # Bytes
+    "Count the bytes of an object in a page"
+    return len(htmlsafe_json_dumps(obj, **_JSON))
+
 def render(
     template:str, # Name of a template in `advtrain/pages`
-    script:str='gallery.js', # Name of the page's script
+    scripts:tuple=('matrix.js','gallery.js'), # Names of the page's scripts
     **values, # Values for the template
 )->str: # The page, as HTML
     "Fill a template, and escape every value"
     loader = PackageLoader('advtrain', 'pages')
     env = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    css,code = (env.loader.get_source(env, o)[0] for o in ('page.css',script))
+    env.policies['json.dumps_kwargs'] = _JSON
+    css,*parts = (env.loader.get_source(env, o)[0] for o in ('page.css',*scripts))
+    code = '\n'.join(parts)
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     return env.get_template(template).render(css=css, script=code, script_hash=digest, **values)
 

@@ -185,6 +185,6 @@ def write_index(
         live='running' in states or 'waiting' in states, chosen_on_test=_chosen_on_test(runs),
         columns=table_columns(runs), lines=_lines(runs), configurations=_configurations(runs), states=STATES,
         charts=curve_charts(runs), stopped=_stopped(runs), pictures=_pictures_beside(runs.folder))
-    page = render('index.html.j2', 'index.js', **values)
+    page = render('index.html.j2', ('index.js',), **values)
     data = page.encode('utf-8', 'replace') # a name that isn't UTF-8 still gets a page
     return OwnFiles(runs.folder, 'index').write('index.html', data)

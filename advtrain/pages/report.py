@@ -6,8 +6,10 @@
 __all__ = ['result_line', 'write_report']
 
 # %% ../../nbs/pages/report.ipynb #e164db3a
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 import advtrain.look.heatmaps # noqa: F401 it gives interpretations their maps
@@ -19,6 +21,8 @@ from ..runs.experiment import FIELDS
 from ..runs.checksums import CHECKSUMS,PAGES
 from ..runs.run import Run
 from .html import html_table,image_url,render_with_gallery
+from .matrix import confusion_values
+from .choice import Choice,most_worth_a_look
 from .gallery import MAX_MAPS,gallery_data
 
 # %% ../../nbs/pages/report.ipynb #7c28c6ae
@@ -100,26 +104,42 @@ def _history(run):
     numbers = dict.fromkeys(('train_loss','train_acc','valid_loss','valid_acc'), '{:.4f}'.format)
     return html_table(run.history, **numbers, lr='{:.2g}'.format, seconds='{:.1f}'.format)
 
+_MOST_ROWS = 200 # most classes in the table
+
 def _per_class_table(interp):
-    "Format the table of classes for the page, the worst class first"
-    table = interp.per_class().reset_index().sort_values('accuracy', kind='stable')
+    "Format the table of classes for the page, the worst class first; at most 200"
+    table = interp.per_class().reset_index().sort_values('accuracy', kind='stable')[:_MOST_ROWS]
     table = table.rename(columns=dict(low='95 % low', high='95 % high'))
     def _share(v): return '–' if v!=v else f'{v:.1%}'
     return html_table(table, **dict.fromkeys(('accuracy','95 % low','95 % high','precision','recall'), _share))
 
 # %% ../../nbs/pages/report.ipynb #a07604ef
+def _about_choice(actual, predicted, shown):
+    "Say how the images of a page were chosen"
+    def _count(cells):
+        wrong = actual!=predicted
+        some = wrong[shown]
+        return f'{len(np.unique(cells[shown][some])):,} of {len(np.unique(cells[wrong])):,}'
+    pairs = actual*(1 + int(predicted.max(initial=0))) + predicted
+    return ('This page has the images that are most worth a look: the mistakes with the highest loss, mistakes of '
+        f'{_count(actual)} classes that have some, and of {_count(pairs)} confused pairs of classes. '
+        'For every five mistakes, it has one right prediction: the surest, and those that were nearly wrong.')
+
 def report_gallery(
     run:Run, # A finished run
     room:int=4_000_000, # Size of the whole gallery, in bytes
-    n_maps:int=MAX_MAPS, # Most images with heat maps; five out of six are misclassified ones
+    n_maps:int=MAX_MAPS, # Most images with heat maps
 )->dict: # Data for the page's script
     "Build a gallery of the test set: misclassified images by falling loss, then right ones by rising loss"
     interp = run.interpretation
-    wrong = interp.misclassified().index.tolist()
-    right = interp.correct().index.tolist()
-    wrong_mapped = wrong[:max(5*n_maps//6, n_maps-len(right))]
-    mapped = wrong_mapped + right[:n_maps-len(wrong_mapped)]
-    return gallery_data('report', [run], [run.experiment.name], wrong+right, mapped, run.experiment.n_images, room)
+    actual,predicted = interp.class_indices().numpy(),interp.predicted.numpy()
+    order = np.concatenate([interp.misclassified().index, interp.correct().index])
+    choice = Choice(
+        order, most_worth_a_look(interp.losses.numpy(), actual, predicted),
+        {'{n} misclassified {images}': actual!=predicted, '{n} correct {images}': actual==predicted},
+        partial(_about_choice, actual, predicted))
+    about = dict(kind='report', step=run.experiment.n_images)
+    return gallery_data(about, [run], [run.experiment.name], choice, room, n_maps)
 
 # %% ../../nbs/pages/report.ipynb #5f8411f0
 def _drawn_sections(run, titles):
@@ -147,8 +167,7 @@ def _page(run):
         title=run.experiment.name, line=result_line(run), headline=_headline(run),
         data_line=f'{_data_line(run)} {_stop_line(run)}'.strip(),
         before=_drawn_sections(run, BEFORE_GALLERY), after=_drawn_sections(run, AFTER_GALLERY),
-        confusion=dict(classes=list(map(str, interp.vocab)), counts=interp.confusion_matrix().tolist()),
-        per_class=_per_class_table(interp), history=_history(run),
+        confusion=confusion_values(interp), per_class=_per_class_table(interp), n_classes=len(interp.vocab), history=_history(run),
         model=html_table(run.model, parameters='{:,}'.format), sizes=sizes,
         choices=html_table(_choices(run.experiment)), environment=html_table(_environment(run)))
     return render_with_gallery('report.html.j2', lambda room: report_gallery(run, room), values)
