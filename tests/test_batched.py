@@ -10,6 +10,8 @@ from hypothesis import HealthCheck,given,settings,strategies as st
 from scipy.stats import binomtest,ks_2samp
 
 from advtrain.lazy_imports import A
+from advtrain.data import batch_opencv,batch_transforms
+from advtrain.data.augment import cutout_augs,shift_gray_augs
 from advtrain.data.batch_transforms import apply_params,draw_params
 from advtrain.data.transforms import augment_batch,batch_lacks
 
@@ -81,6 +83,52 @@ def test_pads(x, data):
     divisors = dict(min_height=None, min_width=None,
         pad_height_divisor=data.draw(st.integers(1, 30)), pad_width_divisor=data.draw(st.integers(1, 30)))
     assert np.array_equal(*both(A.PadIfNeeded(**divisors, position=data.draw(st.sampled_from(POSITIONS)), **more), x))
+
+LARGER = (64,64),(96,96),(128,128),(224,224),(150,90)
+
+def of_presets(h, w):
+    "The transforms of our presets, for images of this height and width, each applied to every image"
+    leaves = [*cutout_augs(h, flip=True).transforms, *shift_gray_augs(h).transforms[2:4]]
+    sized = [A.PadIfNeeded(h+8, w+8, border_mode=0), A.RandomCrop(h-3, w-5)]
+    reflected = A.Affine(scale=(.5,1.5), rotate=(-90,90), border_mode=cv2.BORDER_REFLECT_101)
+    hole = A.CoarseDropout((1,1), (h//2,h//2), (w//2,w//2), fill=(255,128,0))
+    leaves = [*sized, *leaves[2:], hole, A.RandomBrightnessContrast(.4, .4), reflected]
+    for t in leaves: t.p = 1
+    return leaves
+
+@pytest.mark.parametrize('size', LARGER, ids=lambda o: '×'.join(map(str, o)))
+def test_larger_images(size):
+    "albumentations' pixels; OpenCV before version 5 interpolates with rounded coordinates"
+    x = torch.randint(0, 256, (3,*size,3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for t in of_presets(*size):
+        theirs,ours = both(t, x)
+        rounded = isinstance(t, (A.Rotate,A.Affine)) and not batch_opencv.OPENCV_5
+        if rounded: assert abs(theirs-ours)[:,1:-1,1:-1].mean()<=2, t
+        else: assert np.array_equal(theirs, ours), t
+
+@pytest.mark.parametrize('size', [(32,32),(60,97)], ids=lambda o: '×'.join(map(str, o)))
+def test_opencv_and_tensor_operations_agree(size, monkeypatch):
+    "So a GPU gives the pixels of a CPU; where they are interpolated, a few are a level off"
+    x = torch.randint(0, 256, (8,*size,3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for t in of_presets(*size):
+        params = draw_params(t, x, np.random.default_rng(0))
+        with_opencv = apply_params(t, x, params)
+        with monkeypatch.context() as m:
+            for o in batch_opencv,batch_transforms: m.setattr(o, 'opencv_takes', lambda x: False)
+            with_tensors = apply_params(t, x, params)
+        difference = (with_opencv.int()-with_tensors.int()).abs()
+        interpolated = isinstance(t, (A.Rotate,A.Affine))
+        assert (difference>0).float().mean()<=.01*interpolated and difference.max()<=interpolated, t
+
+@pytest.mark.parametrize('strides', ['channels first','every other image','sideways'])
+def test_images_in_any_layout(strides):
+    x = torch.randint(0, 256, (8,20,30,3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    y = {'channels first': x.permute(0,3,1,2).contiguous().permute(0,2,3,1), 'every other image': x[::2],
+         'sideways': x.transpose(1, 2)}[strides]
+    assert not y.is_contiguous()
+    for t in of_presets(*y.shape[1:3]):
+        params = draw_params(t, y, np.random.default_rng(0))
+        assert torch.equal(apply_params(t, y, params), apply_params(t, y.contiguous(), params)), t
 
 def ranges(lo, hi): return st.tuples(*[st.floats(lo, hi)]*2).map(lambda o: tuple(sorted(o)))
 

@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import grid_sample
 
 from ..devices import device_put
+from .batch_opencv import OPENCV_5,luma,mirrored,opencv_takes,paint_each,scale_each,warp_each
 
 # %% ../../nbs/data/batch_transforms.ipynb #4c287c8a
 def class_name(
@@ -67,7 +68,7 @@ def apply_params(
 @apply_params.register('NoOp')
 def _no_op(transform, x, params): return x
 @apply_params.register('HorizontalFlip')
-def _flip_horizontally(transform, x, params): return x.flip(2)
+def _flip_horizontally(transform, x, params): return mirrored(x)
 @apply_params.register('VerticalFlip')
 def _flip_vertically(transform, x, params): return x.flip(1)
 
@@ -338,7 +339,9 @@ def _draw_affine(transform, x, rng):
     return dict(matrix=_matrices(x, rotate, scale['x'], scale['y'], shear['x'], shear['y'], move['x'], move['y']))
 
 @apply_params.register('Rotate','Affine','ShiftScaleRotate')
-def _apply_warp(transform, x, params): return _warp(x, params['matrix'], transform.border_mode, transform.fill)
+def _apply_warp(transform, x, params):
+    warp = warp_each if opencv_takes(x) and OPENCV_5 else _warp
+    return warp(x, params['matrix'], transform.border_mode, transform.fill)
 
 # %% ../../nbs/data/batch_transforms.ipynb #82bc7205
 def _draw_hole_sizes(transform, x, shape, rng):
@@ -373,30 +376,25 @@ def _draw_holes(transform, x, rng):
 def _hole_mask(
     x:torch.Tensor, # Batch, shape (images, height, width, channels)
     holes:np.ndarray, # Left, top, right and bottom edges, pixels, shape (images, holes, 4)
-)->torch.Tensor: # 1 in a hole, 0 elsewhere, uint8, shape (images, height, width*channels)
+)->torch.Tensor: # Which pixels are in a hole, shape (images, height, width, 1)
     "Mark the holes"
-    n,h,w,c = x.shape
-    left,top,right,bottom = like_tensor(holes, x).unbind(-1)
-    rows = torch.arange(h, device=x.device)
-    cols = torch.arange(w, device=x.device).repeat_interleave(c)
-    mask = torch.zeros(n, h, w*c, dtype=torch.uint8, device=x.device)
-    for i in range(holes.shape[1]):
-        row = ((rows>=top[:,i,None]) & (rows<bottom[:,i,None])).byte()
-        col = ((cols>=left[:,i,None]) & (cols<right[:,i,None])).byte()
-        mask |= row[:,:,None]*col[:,None]
-    return mask
+    n,h,w,_ = x.shape
+    rows = torch.arange(h, device=x.device)[:,None]
+    cols = torch.arange(w, device=x.device)
+    mask = torch.zeros(n, h, w, dtype=torch.bool, device=x.device)
+    for edges in like_tensor(holes, x).unbind(1):
+        left,top,right,bottom = edges[...,None,None].unbind(1)
+        mask |= ((rows>=top) & (rows<bottom)) & ((cols>=left) & (cols<right))
+    return mask[...,None]
 
 @apply_params.register('CoarseDropout')
 def _apply_holes(transform, x, params):
     if isinstance(transform.fill, str): # random colours or inpainting
         images = zip(x.cpu().numpy(), params['holes'], params['seed'])
         return like_tensor(np.stack([transform.apply(o, holes, int(seed)) for o,holes,seed in images]), x)
-    n,h,w,c = x.shape
-    mask = _hole_mask(x, params['holes'])
-    colour = _canvas(x[:1], 1, w, transform.fill).view(-1)
-    flat = x.reshape(n, h, w*c)
-    out = torch.where(mask.bool(), colour, flat) if x.is_floating_point() else flat + mask*(colour-flat)
-    return out.view(x.shape)
+    colour = _canvas(x[:1], 1, 1, transform.fill).view(-1)
+    if opencv_takes(x): return paint_each(x, params['holes'], colour.numpy())
+    return torch.where(_hole_mask(x, params['holes']), colour, x)
 
 # %% ../../nbs/data/batch_transforms.ipynb #d6e5e09b
 def _luma(x): return x[...,:1]*.299 + x[...,1:2]*.587 + x[...,2:]*.114
@@ -411,9 +409,9 @@ GRAY_METHODS = {
 @apply_params.register('ToGray')
 def _apply_gray(transform, x, params):
     if x.shape[-1]==1: return x
+    if transform.method=='weighted_average' and not x.is_floating_point(): return luma(x)
     gray = GRAY_METHODS[transform.method](x.float())
-    if not x.is_floating_point(): # the other methods truncate
-        gray = _to_uint8(gray + .5*(transform.method=='weighted_average'))
+    if not x.is_floating_point(): gray = _to_uint8(gray) # truncates
     return gray.expand(x.shape).contiguous()
 
 # %% ../../nbs/data/batch_transforms.ipynb #f9b0893e
@@ -437,7 +435,9 @@ def _draw_brightness(transform, x, rng):
 @apply_params.register('RandomBrightnessContrast')
 def _apply_brightness(transform, x, params):
     if 'brightness' in params: params = _alpha_beta(transform, x, **params)
-    alpha,beta = [like_tensor(params[k].astype(np.float32), x)[:,None,None,None] for k in ('alpha','beta')]
+    factors = [params[k].astype(np.float32) for k in ('alpha','beta')]
+    if opencv_takes(x): return scale_each(x, *factors)
+    alpha,beta = [like_tensor(o, x)[:,None,None,None] for o in factors]
     out = x.float()*alpha + beta
     return out.clamp(0, 1) if x.is_floating_point() else _to_uint8(out.clamp_(0, 255))
 
