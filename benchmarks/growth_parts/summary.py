@@ -1,0 +1,112 @@
+"""From single measurements to the file of results, a table and the picture."""
+import math
+from collections import defaultdict
+
+from keep import over
+
+REFERENCE = 60_000 # images; loaders of larger sets are compared with it
+NAMES = dict(advtrain='advtrain', fastai='fastai', torchvision='torchvision', webdataset='WebDataset',
+    huggingface='Hugging Face datasets')
+KINDS = dict(files='files', parquet='Parquet', webdataset='tar shards')
+COLORS = dict(advtrain='#0b57d0', fastai='#b3261e', torchvision='#c77700', webdataset='#1a7f37', huggingface='#7b3fb5')
+MARKERS = dict(files='o', parquet='s', webdataset='^')
+
+def _library(found, name):
+    "Gather start, memory and speed of a library, from its measurements of one set: (rounds of a name by name)"
+    first,again = found.get(f'{name}, first start', {}),found.get(name, {})
+    res = {}
+    if first: res['first_start_s'] = over(o['start_s'] for o in first.values())
+    if first: res['first_to_batch_s'] = over(o['first_batch_s'] for o in first.values())
+    if not again: return res
+    started = [o['started'] for o in again.values()]
+    loading = [o['loading'] for o in again.values()]
+    return res | dict(
+        second_start_s=over(o['start_s'] for o in again.values()),
+        second_to_batch_s=over(o['first_batch_s'] for o in again.values()),
+        started_MB=over(o['resident_MB'] for o in started),
+        started_anonymous_MB=over(o['anonymous_MB'] for o in started),
+        loading_MB=over(o['resident_MB']+o['workers_MB'] for o in loading),
+        images_per_s=over(o['images_per_s'] for o in loading))
+
+def _of_set(found):
+    "Gather the measurements of one set"
+    names = [o for o in NAMES if o in found or f'{o}, first start' in found]
+    res = {o: _library(found, o) for o in names}
+    if 'advtrain, no augmentation' in found and res.get('advtrain'):
+        res['advtrain']['plain_images_per_s'] = over(
+            o['loading']['images_per_s'] for o in found['advtrain, no augmentation'].values())
+    first,decoder = found.get('advtrain, first start', {}),found.get('decoder', {})
+    if decoder: res['decoder'] = dict(images_per_s=over(o['images_per_s'] for o in decoder.values()))
+    if both := first.keys() & decoder.keys():
+        res['advtrain']['first_start_to_decoder'] = over(
+            first[i]['images']/first[i]['start_s']/decoder[i]['images_per_s'] for i in both)
+    return res
+
+def _add_ratios(of_kind, measured):
+    "Add the loader's speed as a share of its speed on the reference set, in the same round"
+    for name,key in (('advtrain','images_per_s'),('advtrain, no augmentation','plain_images_per_s')):
+        reference = measured.get(REFERENCE, {}).get(name, {})
+        for n,found in measured.items():
+            if both := reference.keys() & found.get(name, {}).keys():
+                of_kind[n]['advtrain'][f'{key}_to_reference'] = over(
+                    found[name][i]['loading']['images_per_s']/reference[i]['loading']['images_per_s'] for i in both)
+
+def gathered(found):
+    "Gather all measurements: by kind of data set and number of images, and those that were made once"
+    sets,once = defaultdict(lambda: defaultdict(lambda: defaultdict(dict))),defaultdict(lambda: defaultdict(dict))
+    for key,value in found.items():
+        kind,n,i,name = key.split('/')
+        if name in ('look','killed','with limit','without limit'): once[name][kind][int(n)] = value
+        else: sets[kind][int(n)][name][int(i)] = value
+    res = {kind: {n: _of_set(o) for n,o in sorted(measured.items())} for kind,measured in sets.items()}
+    for kind,measured in sets.items(): _add_ratios(res[kind], measured)
+    return dict(sets=res, reference=REFERENCE, **{name.replace(' ', '_'): o for name,o in once.items()})
+
+def lines(numbers, key, libraries=NAMES):
+    "List the medians of a quantity: library, kind, numbers of images, values"
+    res = []
+    for kind,measured in numbers['sets'].items():
+        for name in libraries:
+            points = [(int(n), o[name][key]['median']) for n,o in measured.items() if key in o.get(name, {})]
+            if points: res.append((name, kind, *zip(*points)))
+    return res
+
+def slope(x, y):
+    "Fit the power of x that y grows with; `None` for less than two points"
+    if len(x)<2: return None
+    x,y = [list(map(math.log, o)) for o in (x,y)]
+    mx,my = sum(x)/len(x),sum(y)/len(y)
+    return sum((a-mx)*(b-my) for a,b in zip(x,y))/sum((a-mx)**2 for a in x)
+
+PANELS = dict(
+    first_to_batch_s='first start to the first batch, s',
+    second_to_batch_s='second start to the first batch, s',
+    loading_MB='resident memory, with workers, MB',
+    images_per_s='training loader, images/s')
+
+def picture(numbers, file):
+    "Draw starts, memory and speed over the number of images, with the power that each grows with"
+    from PIL import Image
+    from matplotlib.figure import Figure
+    fig = Figure((12,9), layout='constrained')
+    for ax,(key,title) in zip(fig.subplots(2, 2).flat, PANELS.items()):
+        for name,kind,x,y in lines(numbers, key):
+            power = slope(x, y)
+            label = f'{NAMES[name]}, {KINDS[kind]}' + ('' if power is None else f': {power:.2f}')
+            width = 1.8 if name=='advtrain' else 1
+            ax.loglog(x, y, color=COLORS[name], marker=MARKERS[kind], ms=4, lw=width, label=label)
+        ax.set(title=title, xlabel='images')
+        ax.grid(alpha=.3)
+        if ax.lines: ax.legend(fontsize=8, title='grows with the power of N', title_fontsize=8)
+    fig.savefig(file, dpi=80)
+    Image.open(file).convert('RGB').quantize(64).save(file, optimize=True)
+
+def show(numbers):
+    "Print a line for each library and set"
+    for kind,measured in numbers['sets'].items():
+        for n,found in measured.items():
+            for name,values in found.items():
+                told = ', '.join(f"{k} {v['median']:.4g}" for k,v in values.items())
+                print(f'{KINDS[kind]:10} {n:9,} {name:12} {told}')
+    for name in ('look','killed','with_limit','without_limit'):
+        if name in numbers: print(name, numbers[name])
