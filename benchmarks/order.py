@@ -7,38 +7,26 @@ the blocks, the fewer classes meet in a buffer. Each order trains the same netwo
 recipe. We compare the validation accuracy after the last epoch. Epochs that are done are not done again, so you can
 interrupt and repeat the command.
 
-    python benchmarks/order.py --data cifar10.tgz [--out runs/order] [--blocks 64 256 1024] [--seeds 3] [--save]
+    python benchmarks/order.py --data cifar10.tgz [--out runs/order] [--blocks 64 341 1364] [--seeds 3] [--save]
 """
 import argparse,contextlib,io,itertools,json,statistics,time
 from pathlib import Path
 
 from keep import keep,with_save,write
 
+from advtrain.data.block_order import BlockOrder
 from advtrain.all import Checkpoint,cifar10,cutout_augs,image_dls,resnet_learner,set_seed
 from advtrain.train.checkpoint import checkpoints
 
 BUFFER = .1 # of the training images
 LR = .05
 
-def block_order(n, rows, blocks, rng):
-    "Draw an order of `n` images: `blocks` blocks of `rows` images at a time, shuffled together"
-    starts = list(range(0, n, rows))
-    rng.shuffle(starts)
-    order = []
-    for i in range(0, len(starts), blocks):
-        together = [j for start in starts[i:i+blocks] for j in range(start, min(start+rows, n))]
-        rng.shuffle(together)
-        order += together
-    return order
-
 def use_blocks(dl, rows):
-    "Let a loader shuffle its images in blocks of `rows`; `None` leaves it as it is. Returns the blocks of a buffer"
-    if rows is None: return None
-    blocks = max(1, round(BUFFER*dl.n/rows))
-    dl.shuffle_fn = lambda idxs: [idxs[i] for i in block_order(len(idxs), rows, blocks, dl.rng)]
-    return blocks
+    "Let a loader shuffle its images in blocks of `rows`, or all together; the number of blocks in the buffer"
+    dl.order = None if rows is None else BlockOrder(rows, max(1, round(BUFFER*dl.n/rows)))
+    return dl.order and dl.order.blocks_at_once
 
-def classes_of(dl, blocks, rows):
+def classes_of(dl):
     "Count the classes in each batch of an epoch: the mean"
     labels = dl.labels().tolist()
     order = dl.get_idxs()
@@ -47,7 +35,7 @@ def classes_of(dl, blocks, rows):
 def train(o, rows, seed, folder):
     "Train a network, or go on with it; what it reached"
     set_seed(seed)
-    dls = image_dls(cifar10(o.data), cutout_augs(hole=8, flip=True), bs=o.bs, device='cpu')
+    dls = image_dls(cifar10(o.data), cutout_augs(hole=8, flip=True), bs=o.bs, device='cpu', order='shuffled')
     blocks = use_blocks(dls.train, rows)
     learn = resnet_learner(dls, width=o.width, norm=o.norm, lr=LR, schedule='cosine')
     start = time.perf_counter()
@@ -60,7 +48,7 @@ def train(o, rows, seed, folder):
         train_loss=[r['train_loss'] for r in rows_of],
         seconds=time.perf_counter()-start,
         blocks_in_buffer=blocks,
-        classes_in_batch=classes_of(dls.train, blocks, rows),
+        classes_in_batch=classes_of(dls.train),
         images=dls.train.n)
 
 def results(o):
@@ -91,7 +79,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     p.add_argument('--data', help='folder or archive of CIFAR-10')
     p.add_argument('--out', default='runs/order', help='folder for checkpoints and finished runs')
-    p.add_argument('--blocks', type=int, nargs='+', default=[64,256,1024], help='images in a block')
+    p.add_argument('--blocks', type=int, nargs='+', default=[64,341,1364], help='images in a block; the map has 341')
     p.add_argument('--seeds', type=int, default=3, help='number of seeds')
     p.add_argument('--epochs', type=int, default=8, help='epochs of each run')
     p.add_argument('--width', type=int, default=16, help='channels of the first stage')
