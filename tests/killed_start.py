@@ -115,7 +115,8 @@ def main(data, home, kills, size=32):
     begin = time.perf_counter()
     with contextlib.redirect_stdout(sys.stderr): dls = image_dls(data, size=size, device='cpu')
     end_workers(last)
-    res |= dict(last_start_s=time.perf_counter()-begin, blocks=len(blocks(home)), unwritten=int((blocks(home)==0).sum()))
+    left = int((blocks(home)==0).sum())
+    res |= dict(last_start_s=time.perf_counter()-begin, blocks=len(blocks(home)), unwritten=left)
     compare(dls, res)
     print(json.dumps(res))
 

@@ -118,6 +118,71 @@ def of_same_training(r):
            f"{means}, mean ± standard deviation of {len(n['accuracies']['fast path'])} seeds; "
            f"Welch's t-test: p = {n['p']:.2f}")
 
+SOURCES = dict(files='a folder of files', parquet='Parquet', webdataset='tar shards') # kinds of `growth.py`
+LIBRARIES = dict(fastai='fastai', torchvision='torchvision', webdataset='WebDataset', huggingface='`datasets`')
+
+def median(of, key, unit='', digits=0):
+    "The median of a quantity with its unit; empty if it wasn't measured"
+    return f"{of[key]['median']:,.{digits}f}{unit}" if key in of else ''
+
+def of_set(kind, n, found):
+    "What `growth.py` measured of one data set"
+    ours = found['advtrain']
+    peers = {name: found[k] for k,name in LIBRARIES.items() if k in found}
+    def _peers(key, unit, digits=0):
+        told = [f'{name} {o}' for name,v in peers.items() if (o := median(v, key, unit, digits))]
+        return f"; {', '.join(told)}" if told else ''
+    if 'first_start_to_decoder' in ours:
+        yield (f'first start on {n:,} made images of 32 pixels in 1,000 classes, as {SOURCES[kind]}',
+               f"{median(ours, 'first_start_s', ' s')}: {median(ours, 'first_start_to_decoder', digits=2)} times the "
+               'speed of Pillow alone over all cores')
+    yield ('the second start, to the first batch',
+           median(ours, 'second_to_batch_s', ' s', 1)+_peers('second_to_batch_s', ' s', 1))
+    yield ('resident memory of training, with worker processes',
+           median(ours, 'loading_MB', ' MB')+_peers('loading_MB', ' MB'))
+    share = median(ours, 'images_per_s_to_reference', ' times that on 60,000 images', 2)
+    yield ('speed of the training loader; peers decode in each epoch and augment less',
+           median(ours, 'images_per_s', ' images/s')+(share and f', {share}')+_peers('images_per_s', ' images/s'))
+
+def of_limit(kind, n, free, limited):
+    "What training with little memory took"
+    speeds = [o['loading']['images_per_s'] for o in (limited,free)]
+    return (f"training loader on {n:,} images ({limited['map_MB']:,.0f} MB decoded) with {limited['limit_GB']:g} GB of "
+            f'memory, {SOURCES[kind]}', f"{speeds[0]:,.0f} images/s; {speeds[1]:,.0f} without a limit")
+
+def of_look(n, r):
+    "What interpretation and page of many predictions took"
+    opens = f"opens in {r['opens_s']['median']:.1f} s" if isinstance(r['opens_s'], dict) else "didn't open in time"
+    return (f"{r['predictions']:,} predictions with 1,000 classes: five questions, and the page from the run's folder",
+            f"{sum(r['questions_s'].values()):.1f} s; {r['write_report_s']:.0f} s, {r['page_MB']:.1f} MB, {opens}; "
+            f"at most {r['peak_MB']:,.0f} MB of memory")
+
+def of_growth(r):
+    numbers = r['numbers']
+    for kind,sets in numbers['sets'].items():
+        n,found = max(((int(n), o) for n,o in sets.items() if 'advtrain' in o), default=(0, None))
+        if found: yield from of_set(kind, n, found)
+    for kind,sets in numbers.get('with_limit', {}).items():
+        for n,o in sets.items(): yield of_limit(kind, int(n), numbers['without_limit'][kind][n], o)
+    for kind,sets in numbers.get('killed', {}).items():
+        for n,o in sets.items():
+            yield (f'the first start on {int(n):,} images, killed {o["kills"]} times, {SOURCES[kind]}',
+                   f"{o['lost']} blocks lost, {o['different']} of {o['compared']:,} images differ")
+    looked = [(int(n), o) for sets in numbers.get('look', {}).values() for n,o in sets.items()]
+    if looked: yield of_look(*max(looked, key=lambda o: o[0]))
+    if (RESULTS/'growth.png').is_file():
+        yield 'starts, memory and speed over the number of images','[picture](results/growth.png)'
+
+def of_order(r):
+    n = r['numbers']
+    full,*blocks = n['lines']
+    told = '; '.join(
+        f"blocks of {o['rows']} images: {100*statistics.fmean(o['difference']):+.1f} "
+        f"({100*min(o['difference']):+.1f} to {100*max(o['difference']):+.1f})" for o in blocks)
+    yield (f"validation accuracy if CIFAR-10, listed class by class, is shuffled in blocks, a buffer of "
+           f"{n['buffer']:.0%} of the images: width {n['width']}, {n['epochs']} epochs, {len(full['accuracy'])} seeds, in points",
+           f"all images shuffled: {percent(statistics.fmean(full['accuracy']))}; {told}")
+
 SCRIPTS = dict(
     step=of_step,
     pipeline=of_pipeline,
@@ -129,7 +194,9 @@ SCRIPTS = dict(
     scaling=of_scaling,
     same_training=of_same_training,
     ablation=of_ablation,
-    ablation_long=of_ablation)
+    ablation_long=of_ablation,
+    growth=of_growth,
+    order=of_order)
 
 def duration(seconds):
     "A time in seconds, minutes or hours"
