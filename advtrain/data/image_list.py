@@ -45,8 +45,10 @@ class FileNames:
         short:bool=False, # Only the names of file and folder?
     )->list: # Paths as text
         "Get the paths of `rows`"
-        starts = [f'{os.path.basename(o)}/' if short else os.path.join(o, '') for o in self.folders]
-        return [starts[k]+name for k,name in zip(self.folder[rows].tolist(), self._names(rows))]
+        used,place = np.unique(self.folder[rows], return_inverse=True)
+        folders = [self.folders[k] for k in used.tolist()]
+        starts = [f'{os.path.basename(o)}/' if short else os.path.join(o, '') for o in folders]
+        return [starts[k]+name for k,name in zip(place.tolist(), self._names(rows))]
 
     def find(self,
         path:str, # Path of a file
