@@ -179,8 +179,9 @@ def of_order(r):
     told = '; '.join(
         f"blocks of {o['rows']} images: {100*statistics.fmean(o['difference']):+.1f} "
         f"({100*min(o['difference']):+.1f} to {100*max(o['difference']):+.1f})" for o in blocks)
-    yield (f"validation accuracy if CIFAR-10, listed class by class, is shuffled in blocks, a buffer of "
-           f"{n['buffer']:.0%} of the images: width {n['width']}, {n['epochs']} epochs, {len(full['accuracy'])} seeds, in points",
+    recipe = f"width {n['width']}, {n['epochs']} epochs, {len(full['accuracy'])} seeds, in points"
+    yield ('validation accuracy if CIFAR-10, listed class by class, is shuffled in blocks: '
+           f"a buffer of {n['buffer']:.0%} of the images, {recipe}",
            f"all images shuffled: {percent(statistics.fmean(full['accuracy']))}; {told}")
 
 SCRIPTS = dict(
