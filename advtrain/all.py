@@ -18,10 +18,17 @@ from .files.make_once import *
 from .files.own_files import *
 from .files.tensors import *
 from .data.image_list import *
+from .data.labels import *
+from .data.parquet import *
+from .data.shards import *
+from .data.arrays import *
+from .data.path_tables import *
+from .data.rows import *
 from .data.images import *
 from .data.folders import *
 from .data.label_noise import *
 from .data.sources import *
+from .data.tables import *
 from .data.image_map import *
 from .data.block_order import *
 from .data.cache import *
@@ -29,6 +36,7 @@ from .data.same_images import *
 from .data.augment import *
 from .data.image_seeds import *
 from .data.torchvision_transforms import *
+from .data.batch_opencv import *
 from .data.batch_transforms import *
 from .data.transforms import *
 from .data.batch_share import *

@@ -17,7 +17,8 @@ import torch
 from keep import keep,over,with_save
 from advtrain.launch import runner
 from advtrain.runs.presets import EXPERIMENTS
-from advtrain.data.sources import cifar10,data_source
+from advtrain.data.sources import cifar10
+from advtrain.data.tables import data_source
 from advtrain.launch.runner import run_experiment
 from advtrain.pages.report import write_report
 from advtrain.runs.run import Run

@@ -255,7 +255,7 @@ def test_unchanged_images_are_not_decoded_again(folder, monkeypatch):
     for fast in True,False:
         loaders(folder, fast=fast)
         with monkeypatch.context() as m:
-            m.setattr(decoded, '_open_all', lambda *args: pytest.fail('decoded again'))
+            m.setattr(decoded._Decoder, '__getitem__', lambda *args: pytest.fail('decoded again'))
             os.chmod(folder, 0o755)
             (folder/'notes.txt').write_text('') # a folder's own time may change
             loaders(folder, fast=fast)
@@ -427,7 +427,7 @@ WRONG = dict( # function -> argument -> values that it cannot have
     empty_dls=dict(vocab=VOCABS, stats=STATS, size=SIZES, bs=ANY_SIZE+[0], device=DEVICES, fit=WORDS),
     FolderSplitter=SPLITTER,
     class_files=dict(path=PATHS),
-    data_source=dict(source=PATHS),
+    data_source=dict(data=PATHS),
     cifar10=dict(source=PATHS[1:]),
     unpack_once=dict(archive=PATHS),
     fashion_sample=dict(few=FLAGS),

@@ -101,15 +101,26 @@ def test_new_files_and_export(sample, tmp_path):
     assert torch.allclose(preds, again, atol=1e-5)
     assert learn.predict(tmp_path/'new.png')[0] in learn.dls.vocab
 
-def test_too_large_for_memory(sample, monkeypatch, capsys):
-    "Images that would fill more than a quarter of the free memory are read one by one, with a word about it"
-    class Memory: available = 2500*32*32*3*4-1
-    monkeypatch.setattr('advtrain.data.image_dls.psutil.virtual_memory', lambda: Memory)
+def test_no_room(sample, home, monkeypatch, capsys):
+    "Where neither the disk nor memory has room for decoded images, they are read one by one, with a word about it"
+    monkeypatch.setattr('advtrain.data.image_map.ImageMap.room_lacks', lambda self: 5*10**9)
+    assert image_dls(sample).fast and 'cannot keep decoded images' in capsys.readouterr().out # memory has room
+    monkeypatch.setattr('advtrain.data.cache.free_memory', lambda: 10**7)
     assert image_dls(sample).fast is False
-    assert ('because 2500 images of 32×32 pixels take 8 MB, '
-        'more than a quarter of the 31 MB of free memory') in capsys.readouterr().out
-    Memory.available += 1
-    assert image_dls(sample).fast and not capsys.readouterr().out
+    assert ('because 2,500 decoded images cannot be kept (they take 0.0 GB, and the disk lacks 5.0 GB)'
+        in capsys.readouterr().out)
+
+def test_larger_than_memory(sample, home, monkeypatch, capsys):
+    "Images larger than memory are read from the disk in shuffled blocks, and come out the same"
+    small = image_dls(sample)
+    monkeypatch.setattr('advtrain.data.cache.memory_limit', lambda: 10**7)
+    monkeypatch.setattr('advtrain.data.image_dls.memory_limit', lambda: 10**7)
+    large = image_dls(sample)
+    assert 'training images are shuffled in blocks of 341, 1 blocks at a time' in capsys.readouterr().out
+    assert large.fast and large.train.order==(341,1) and small.train.order is None
+    rows = [[tuple(o.flatten().tolist()) for x,_ in dls.train for o in x] for dls in (small,large)]
+    assert rows[0]!=rows[1] and sorted(rows[0])==sorted(rows[1]) # each image once
+    assert not large.train.images.unchecked
 
 def config_in(home): return lambda: SimpleNamespace(path=lambda name: home)
 

@@ -219,7 +219,8 @@ def find_data(
     args, # Parsed arguments, with `preset` and `data`
 ): # A folder
     "Find the folder of the data"
-    from advtrain.data.sources import cifar10,data_source,fashion_sample
+    from advtrain.data.sources import cifar10,fashion_sample
+    from advtrain.data.tables import data_source
     if args.data: return data_source(args.data)
     about = Path(args.preset).with_name('environment.json')
     if args.preset.endswith('.toml') and about.is_file():

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from ..checks import check_choice,error_line,printable_path,short_repr
-from ..dist import print_rank0
 from .image_list import SPLITS,ImageList,RowNames
 from .labels import SPLIT_WORDS,check_labels,checked_list,order_numbers,order_texts,stamp_of
-from ..files.make_once import file_lock,write_cache,writable_home
+from ..files.make_once import save_once
 
 # %% ../../nbs/data/arrays.ipynb #50541755
 def _role(key):
@@ -102,22 +101,6 @@ def read_npz(
         raise ValueError(f"{printable_path(path)} isn't a readable .npz file: {error_line(e)}") from e
 
 # %% ../../nbs/data/arrays.ipynb #5a01ee71
-ARRAYS = 'advtrain_arrays'
-
-def save_once(
-    name:str, # Name of the file
-    write, # Function that writes it, given a name
-)->Path: # The file
-    "Write a file into our folder of fastai's data directory, unless it's there"
-    file = writable_home()/ARRAYS/name
-    if file.is_file(): return file
-    with file_lock(file):
-        if file.is_file(): return file
-        why = write_cache(file, write)
-    if why: raise OSError(f'{file} cannot be written ({why}): the data must be saved there, to be read again later')
-    print_rank0(f'saved as {file}, to be read again later')
-    return file
-
 def _save_arrays(arrays, name):
     def _write(aside):
         with open(aside, 'wb') as f: np.savez(f, **arrays)

@@ -15,14 +15,14 @@ from fastprogress.fastprogress import progress_bar
 import numpy as np
 import torch
 
-from ..checks import printable_path,short_repr
+from ..checks import check_choice,printable_path,short_repr
 from ..devices import is_gpu
 from ..dist import print_rank0
 from ..memory import free_memory,memory_limit
 from ..files.make_once import data_home,file_lock
 from .image_list import ImageList,RowNames
 from .rows import read_block
-from .images import check_size,fit_square,open_image,open_listed,why_unreadable
+from .images import FITS,check_size,fit_square,open_image,open_listed,why_unreadable
 from .folders import files_stamp,listed
 from .image_map import ImageMap,rows_per_block
 
@@ -265,6 +265,7 @@ def load_or_decode(
     "Decode all images, or find them on disk"
     images = _check_files(files)
     size = check_size(size)
+    check_choice('fit', fit, FITS)
     fingerprint = _fingerprint(images, size, fit)
     file = _cache_file(images, size, fit, fingerprint, with_pixels)
     found = ImageMap(file, len(images), size if with_pixels else 0, fingerprint)

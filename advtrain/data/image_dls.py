@@ -27,7 +27,8 @@ from .images import FITS,FitSquare,FolderLabel,RGBImage,check_size
 from .image_list import ImageList,SPLITS
 from .folders import FolderSplitter,class_files
 from .label_noise import draw_flips,flips_table
-from .sources import CIFAR10_CLASSES,CIFAR10_STATS,data_source,list_images
+from .sources import CIFAR10_CLASSES,CIFAR10_STATS
+from .tables import data_source,list_images
 from .cache import DecodedImages,NoRoom,image_stats,load_or_decode,readable_files,scan_images
 from .block_order import BlockOrder
 from .same_images import find_leaks,fingerprints,print_leaks

@@ -137,6 +137,25 @@ def checked_list(
         classes = [o for o,there in zip(classes, trained) if there]
     return ImageList(names, labels, classes, splits, stamp)
 
+# %% ../../nbs/data/labels.ipynb #86d3e10c
+LABEL_COLUMNS = 'label labels fine_label class classes class_id category target targets cls y'.split()
+
+def pick_column(
+    what:str, # What it has, for messages: 'image' or 'label'
+    fitting:list, # Columns of the right type
+    usual:list, # Usual names
+    columns:list, # All columns
+    where:str, # File, for messages
+)->str: # Name of the column
+    "Choose a column by its name"
+    found = [o for o in fitting if o.lower() in usual]
+    if len(found)==1: return found[0]
+    there = f"{', '.join(map(short_repr, columns))}"
+    if found: raise ValueError(f'{printable_path(where)} has several {what} columns, '
+        f"{' and '.join(map(repr, found))}: keep one of them. Its columns are {there}")
+    raise ValueError(f"{printable_path(where)} has no {what} column: it's called {', '.join(usual[:4])} or so. "
+        f'Its columns are {there}')
+
 # %% ../../nbs/data/labels.ipynb #50f4ef7c
 def stamp_of(
     files:list, # Paths, as text

@@ -86,7 +86,7 @@ class CachedDL(TfmdDL):
         images:DecodedImages|None=None, # Their pixels; `None` decodes them at the first batch
         at_once:int=1, # Number of images that go through the batch transforms together, if more than a batch
         part:BatchShare=_ALONE, # Which share of each batch to load
-        order:BlockOrder|None=None, # How to shuffle; `None` shuffles all images
+        order:tuple|None=None, # Arguments of `BlockOrder`, which shuffles blocks; `None` shuffles all images
         num_workers:int=0, # Ignored: batches are gathered in the main process
         **kwargs, # Passed on to `TfmdDL`
     ):
@@ -164,8 +164,9 @@ def shuffle_fn(self:CachedDL,
     "Shuffle indices, in blocks if there's an `order`"
     if self.order is None: return super(CachedDL, self).shuffle_fn(idxs)
     if self._source is None: self._source = self._find_source()
-    order,groups = self.order(self._source.rows.cpu().numpy()[idxs], self.rng.getrandbits(63))
-    half = self.order.rows_per_block*self.order.blocks_at_once//2
+    blocks = BlockOrder(*self.order)
+    order,groups = blocks(self._source.rows.cpu().numpy()[idxs], self.rng.getrandbits(63))
+    half = blocks.rows_per_block*blocks.blocks_at_once//2
     self._groups = [(start-half, blocks) for start,blocks in groups]
     return np.asarray(idxs)[order].tolist()
 

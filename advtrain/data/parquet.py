@@ -12,12 +12,11 @@ import numpy as np
 
 from ..checks import error_line,printable_path,short_repr
 from .image_list import SPLITS,ImageList,RowNames
-from .labels import check_labels,checked_list,order_numbers,order_texts,stamp_of
+from .labels import LABEL_COLUMNS,check_labels,checked_list,order_numbers,order_texts,pick_column,stamp_of
 from ..lazy_imports import import_extra
 
 # %% ../../nbs/data/parquet.ipynb #6e322a8b
 IMAGE_COLUMNS = 'image img images picture photo jpg jpeg png webp'.split()
-LABEL_COLUMNS = 'label labels fine_label class classes class_id category target targets cls y'.split()
 
 def _is_bytes(kind):
     types = import_extra('pyarrow', 'parquet').types
@@ -32,22 +31,6 @@ def _is_text(kind):
     return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
 
 def _is_label(kind): return _is_text(kind) or import_extra('pyarrow', 'parquet').types.is_integer(kind)
-
-def pick_column(
-    what:str, # What it has, for messages: 'image' or 'label'
-    fitting:list, # Columns of the right type
-    usual:list, # Usual names
-    columns:list, # All columns
-    where:str, # File, for messages
-)->str: # Name of the column
-    "Choose a column by its name"
-    found = [o for o in fitting if o.lower() in usual]
-    if len(found)==1: return found[0]
-    there = f"{', '.join(map(short_repr, columns))}"
-    if found: raise ValueError(f'{printable_path(where)} has several {what} columns, '
-        f"{' and '.join(map(repr, found))}: keep one of them. Its columns are {there}")
-    raise ValueError(f"{printable_path(where)} has no {what} column: it's called {', '.join(usual[:4])} or so. "
-        f'Its columns are {there}')
 
 # %% ../../nbs/data/parquet.ipynb #d771cdb7
 def _class_names(schema):

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from ..checks import error_line,is_utf8,printable_path,short_repr
-from .arrays import save_once
 from .image_list import SPLITS,FileNames,ImageList
-from .labels import SPLIT_WORDS,checked_list,order_texts,print_unused,stamp_of
-from .parquet import LABEL_COLUMNS,pick_column
+from ..files.make_once import save_once
+from .labels import LABEL_COLUMNS,SPLIT_WORDS,checked_list,order_texts,pick_column,print_unused,stamp_of
+
 
 # %% ../../nbs/data/path_tables.ipynb #5106fb85
 PATH_COLUMNS = 'path paths file files filename file_name filepath file_path image images image_path img fname'.split()

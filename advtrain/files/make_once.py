@@ -118,3 +118,20 @@ def write_cache(
         file.parent.mkdir(parents=True, exist_ok=True)
         with _temp_folder_beside(file) as tmp, atomic_write(file, Path(tmp)/file.name) as aside: write(str(aside))
     except (OSError, SafetensorError) as e: return getattr(e, 'strerror', None) or str(e)
+
+# %% ../../nbs/files/make_once.ipynb #c9de8430
+ARRAYS = 'advtrain_arrays' # folder for data that was passed in memory
+
+def save_once(
+    name:str, # Name of the file
+    write, # Function that writes it, given a name
+)->Path: # The file
+    "Write a file into our folder of fastai's data directory, unless it's there"
+    file = writable_home()/ARRAYS/name
+    if file.is_file(): return file
+    with file_lock(file):
+        if file.is_file(): return file
+        why = write_cache(file, write)
+    if why: raise OSError(f'{file} cannot be written ({why}): the data must be saved there, to be read again later')
+    print_rank0(f'saved as {file}, to be read again later')
+    return file

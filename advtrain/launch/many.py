@@ -19,7 +19,7 @@ from ..checks import check_flag,check_path,refuse
 from ..dist import check_not_launched
 from ..files.atomic import HOME
 from ..files.own_files import OwnFiles
-from ..data.sources import data_source,list_images
+from ..data.tables import data_source,list_images
 from ..data.image_dls import image_dls
 from ..runs.experiment import Experiment
 from ..runs.checksums import CHECKSUMS,PAGES

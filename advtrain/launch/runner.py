@@ -21,7 +21,7 @@ from ..dist import is_rank0,on_rank0,print_rank0,ranks_together
 from ..files.run_lock import run_lock
 from ..files.own_files import OwnFiles
 from ..data.folders import image_roots
-from ..data.sources import data_source
+from ..data.tables import data_source
 from ..data.image_dls import image_dls
 from ..train.callbacks import ORDER,RunCallback
 from ..train.checkpoint import Checkpoint,checkpoints

@@ -22,7 +22,7 @@ from ..dist import all_gather,fastai_alone,rank,world_size
 from ..models import unwrapped
 from ..files.tensors import tensors_digest
 from ..data.images import is_image,open_rgb
-from ..data.folders import SPLITS
+from ..data.image_list import SPLITS
 from ..train.callbacks import ORDER
 from ..train.cleanup import cleanup_on_error,loss_of_each
 

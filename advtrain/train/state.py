@@ -20,8 +20,6 @@ import torch
 from torch import nn
 
 from ..checks import check_flag,check_whole
-from ..data.block_order import BlockOrder
-from ..data.loaders import CachedDL
 from .callbacks import RunCallback,is_passive,memory_of,set_training_modes,training_modes
 
 # %% ../../nbs/train/state.ipynb #e32de064
@@ -137,12 +135,12 @@ def _set_generator_states(dl, states):
 
 def _order(dl):
     "Get how a loader shuffles in blocks; `None` if it doesn't"
-    order = getattr(getattr(dl, 'whole', dl), 'order', None)
-    return None if order is None else list(order)
+    order = vars(getattr(dl, 'whole', dl)).get('order')
+    return None if order is None else tuple(order)
 
 def _set_order(dl, order):
     "Let a loader shuffle as in the run, whatever the memory of this machine"
-    if isinstance(dl, CachedDL): dl.order = None if order is None else BlockOrder(*order)
+    if 'order' in vars(dl): dl.order = order
 
 def _pending_gradients(model):
     "Get gradients that wait for a step, by name; empty if all are zero"
