@@ -39,7 +39,7 @@ def train(folder, seconds):
     from fastai.callback.training import ShortEpochCallback
     said = io.StringIO()
     with contextlib.redirect_stdout(said): dls,res = _opened(folder, cutout_augs())
-    res |= dict(loading=with_workers(dls.train, seconds), said=said.getvalue(), map_MB=dls.train.n*32*32*3/1e6)
+    res |= dict(loading=with_workers(dls.train, seconds), said=said.getvalue(), map_MB=res['images']*32*32*3/1e6)
     learn = resnet_learner(dls, width=4)
     share = min(1, 200*BS/dls.train.n)
     start = time.perf_counter()
