@@ -120,7 +120,8 @@ def test_larger_than_memory(sample, home, monkeypatch, capsys):
     assert large.fast and large.train.order==(341,1) and small.train.order is None
     rows = [[tuple(o.flatten().tolist()) for x,_ in dls.train for o in x] for dls in (small,large)]
     assert rows[0]!=rows[1] and sorted(rows[0])==sorted(rows[1]) # each image once
-    assert not large.train.images.unchecked
+    for dl in large.loaders[1:]: list(dl)
+    assert not large.train.images.unchecked # each block was checked when it was used
 
 def config_in(home): return lambda: SimpleNamespace(path=lambda name: home)
 

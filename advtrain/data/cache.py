@@ -97,7 +97,8 @@ class _InMemory:
         self.all = np.zeros((n,size,size,3), np.uint8),np.zeros((n,6)),np.zeros(n, np.int64)
 
     def write(self, k, *parts):
-        for whole,part in zip(self.all, parts): whole[k*self.per_block:][:len(part)] = part
+        for whole,part in zip(self.all, parts):
+            if whole.size: whole[k*self.per_block:][:len(part)] = part
 
     def arrays(self):
         pixels,*rest = self.all
@@ -177,7 +178,7 @@ class DecodedImages:
         self.image_map.read_ahead(sorted(blocks))
         if bad := self.image_map.damaged(sorted(blocks)):
             for k in bad: self.image_map.forget(k)
-            raise RuntimeError(f'{self.image_map.file} is damaged: start again, and its damaged images will be decoded again')
+            raise RuntimeError(f'{self.image_map.file} is damaged: start again, and what is damaged will be decoded again')
         self.unchecked -= blocks
 
 # %% ../../nbs/data/cache.ipynb #30ccdad6
@@ -215,14 +216,16 @@ def _new_file(image_map):
     if lacks: return f'they take {image_map.length/1e9:,.1f} GB, and the disk lacks {lacks/1e9:,.1f} GB'
     why = image_map.create()
     if not why and image_map.length>1e9:
-        print_rank0(f'decoding {image_map.n:,} images, once, into {image_map.length/1e9:,.1f} GB in {image_map.file.parent}')
+        where = f'{image_map.length/1e9:,.1f} GB in {image_map.file.parent}'
+        print_rank0(f'decoding {image_map.n:,} images, once, into {where}')
     return why
 
-def _blocks_to_decode(image_map):
+def _blocks_to_decode(image_map, new):
     "Find the blocks that aren't written or are damaged, and print how many images they have"
     written = image_map.written()>0
     n = min(image_map.n, int(written.sum())*image_map.per_block)
-    if n and not written.all(): print_rank0(f'{n:,} of {image_map.n:,} images are decoded already, decoding the others')
+    if not new and not written.all():
+        print_rank0(f'{n:,} of {image_map.n:,} images are decoded already, decoding the others')
     bad = image_map.damaged(np.flatnonzero(written)) if _is_small(image_map) or not written.all() else []
     if bad:
         n = min(image_map.n, len(bad)*image_map.per_block)
@@ -234,7 +237,7 @@ def _blocks_to_decode(image_map):
 def _fill_file(image_map, images, size, fit, new):
     "Decode what the file lacks; return why it couldn't be written, or `None`"
     if new and (why := _new_file(image_map)): return why
-    why = _decode_all(_Decoder(images, size, fit, image_map, _blocks_to_decode(image_map)))
+    why = _decode_all(_Decoder(images, size, fit, image_map, _blocks_to_decode(image_map, new)))
     if why: return why
     _,*known = image_map.arrays()
     _spot_check(images, size, fit, *known)

@@ -281,7 +281,8 @@ def image_dls(
     options = _loader_options(found.decoded, size, device, num_workers, order)
     dls = block.dataloaders(items, bs=bs, device=device, drop_last=False, **options)
     return ImageDataLoaders(*dls.loaders, device=device, watch=watch, source=source, stats=stats,
-        fast=found.decoded is not None, skipped=found.skipped, fingerprint=fingerprints(found.images, found.sums, splits),
+        fast=found.decoded is not None, skipped=found.skipped,
+        fingerprint=fingerprints(found.images, found.sums, splits),
         flipped_labels=flips_table(found.images, *flips, source))
 
 # %% ../../nbs/data/image_dls.ipynb #a8ad3083

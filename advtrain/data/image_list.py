@@ -13,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import short_repr
-
 # %% ../../nbs/data/image_list.ipynb #6b2181d1
 def _decoded(name): return name.decode(errors='surrogateescape')
 
@@ -139,7 +137,7 @@ class ImageList(Sequence):
 
     def __len__(self): return len(self.rows)
     def __iter__(self): return map(Path, self.texts())
-    def __repr__(self): return f'ImageList of {len(self):,} images: {short_repr([*map(str, self[:3])])}'
+    def __repr__(self): return f"ImageList of {len(self):,} images: {', '.join(self[:3].texts())}{', …' if len(self)>3 else ''}"
 
     def __getitem__(self, which): # a number, a slice, numbers, or a mask
         if not isinstance(which, slice):

@@ -10,7 +10,7 @@ import json
 
 import numpy as np
 
-from ..checks import error_line,printable_path,short_repr
+from ..checks import error_line,printable_path
 from .image_list import SPLITS,ImageList,RowNames
 from .labels import LABEL_COLUMNS,check_labels,checked_list,order_numbers,order_texts,pick_column,stamp_of
 from ..lazy_imports import import_extra

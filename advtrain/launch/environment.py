@@ -72,7 +72,8 @@ def environment(
     data = dict(
         name=source.name, folder=str(source.resolve()), fingerprint=dls.fingerprint, stats=dls.stats,
         skipped=[str(o) for o in dls.skipped])
-    if getattr(dls.train, 'order', None): data['order'] = '{} images a block, {} blocks at once'.format(*dls.train.order)
+    order = getattr(dls.train, 'order', None)
+    if order: data['order'] = '{} images a block, {} blocks at once'.format(*order)
     software = {'python': platform.python_version(), 'advtrain': advtrain.__version__}
     software |= {n: package_version(n) for n in _PACKAGES}
     return software | _commits() | {'platform': platform.platform()} | _hardware(dls.device) | {'data': data}
