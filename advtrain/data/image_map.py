@@ -13,7 +13,7 @@ from fastcore.basics import patch
 import numpy as np
 import torch
 
-from ..files.make_once import write_cache
+from ..files.atomic import atomic_write
 
 # %% ../../nbs/data/image_map.ipynb #295ea913
 _VERSION = '3' # of the file's content; raise it when `open_rgb` or `fit_square` change their output
@@ -69,12 +69,13 @@ class ImageMap:
         return max(0, self.length-there-shutil.disk_usage(folder).free)
 
     def create(self)->str|None: # Why it couldn't be made; `None` on success
-        "Make a file without images"
-        def _write(file):
-            with open(file, 'wb') as f:
+        "Make a file without images; another process may still use the file that it replaces"
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(self.file, self.file.with_suffix('.new')) as aside, open(aside, 'wb') as f:
                 f.write(self.header)
                 f.truncate(self.length)
-        return write_cache(self.file, _write)
+        except OSError as e: return e.strerror or str(e)
 
     def check_header(self):
         "Raise an error if there's no file, or a `ValueError` if it's another one"
