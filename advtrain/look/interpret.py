@@ -84,7 +84,8 @@ class ImageInterpretation(ClassificationInterpretation):
         "Make the table, one row per image"
         names = text_column(map(str, self.vocab))
         def _named(idxs): return names.iloc[idxs].reset_index(drop=True)
-        columns = dict(path=text_column(self._paths()), predicted=_named(self.predicted), p_predicted=p_predicted.numpy())
+        paths = text_column(self._paths())
+        columns = dict(path=paths, predicted=_named(self.predicted), p_predicted=p_predicted.numpy())
         if self.targs is None: return pd.DataFrame(columns)
         columns |= dict(actual=_named(self.targs), p_actual=p_actual.numpy(), loss=self.losses.numpy())
         return pd.DataFrame({c: columns[c] for c in 'path actual predicted p_actual p_predicted loss'.split()})

@@ -8,7 +8,6 @@ __all__ = []
 # %% ../../nbs/look/scores.ipynb #672d9679
 import math,textwrap
 
-from fastai.interpret import ClassificationInterpretation
 from fastai.vision.core import TensorImage
 from fastcore.basics import patch
 from matplotlib.colors import PowerNorm

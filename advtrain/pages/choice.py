@@ -32,9 +32,9 @@ _OF_A_PAIR = 3 # images of a confused pair at a time
 _MISTAKES = 5 # for each right prediction
 
 def _merged(often, *places):
-    "Return the order in which lists take turns, the first at every second turn; an image counts where it comes first"
-    turns = [2*(len(places)*p+i)+1 for i,p in enumerate(places)]
-    return np.min([2*often,*turns], axis=0).argsort()
+    "Order images of three lists that take turns, the first two of three times; each counts where it comes first"
+    turns = [6*p + 3*i + .25 for i,p in enumerate(places)]
+    return np.min([1.5*often,*turns], axis=0).argsort()
 
 def most_worth_a_look(
     loss:np.ndarray, # Loss of each image
@@ -60,7 +60,7 @@ class Choice(NamedTuple):
     order:np.ndarray # Numbers of images, in the order of the page
     worth:np.ndarray # The same numbers, those most worth a look first
     kinds:dict # Words with `{n}` and `{images}` -> which images they mean, a mask
-    about:Callable = lambda shown: '' # Function from the images on a page to a sentence about the choice, if some are left out
+    about:Callable = lambda shown: '' # Images on a page -> a sentence about how they were chosen
 
     def shown(self,
         n:int, # Number of images

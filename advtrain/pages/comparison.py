@@ -37,8 +37,10 @@ def _kinds(c):
     "Mark the images that every run got right, that some got wrong, and that every run got wrong"
     n_right = np.sum(c.right, 0)
     every = n_right==len(c.runs)
-    return {'{n} {images} that every run got right': every, '{n} {images} that some runs got wrong': (n_right>0) & ~every,
-            '{n} {images} that every run got wrong': n_right==0}
+    return {
+        '{n} {images} that every run got right': every,
+        '{n} {images} that some runs got wrong': (n_right>0) & ~every,
+        '{n} {images} that every run got wrong': n_right==0}
 
 def comparison_gallery(
     comparison:Comparison, # Runs on the same data

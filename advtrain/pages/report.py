@@ -167,7 +167,8 @@ def _page(run):
         title=run.experiment.name, line=result_line(run), headline=_headline(run),
         data_line=f'{_data_line(run)} {_stop_line(run)}'.strip(),
         before=_drawn_sections(run, BEFORE_GALLERY), after=_drawn_sections(run, AFTER_GALLERY),
-        confusion=confusion_values(interp), per_class=_per_class_table(interp), n_classes=len(interp.vocab), history=_history(run),
+        confusion=confusion_values(interp), per_class=_per_class_table(interp), n_classes=len(interp.vocab),
+        history=_history(run),
         model=html_table(run.model, parameters='{:,}'.format), sizes=sizes,
         choices=html_table(_choices(run.experiment)), environment=html_table(_environment(run)))
     return render_with_gallery('report.html.j2', lambda room: report_gallery(run, room), values)
