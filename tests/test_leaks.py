@@ -76,7 +76,7 @@ def test_a_strangers_run_opens_no_picture_of_this_machine(odd, finished, tmp_pat
     for call in (run.interpretation.pixels, run.interpretation.gradcam):
         with pytest.raises(PermissionError, match='passport.png'): call([0])
     with pytest.warns(UserWarning, match='passport.png'): page = write_report(run).read_text()
-    assert '"url": null' in page and '"n": 0' in page
+    assert '"url":null' in page and '"n":0' in page
 
 def test_a_password_of_a_storage_is_never_told(odd, tmp_path, capsys):
     from advtrain.cli.commands import advtrain_search
