@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastai.data.block import CategoryBlock,DataBlock,TransformBlock
+from fastai.data.core import Datasets
 from fastai.data.transforms import IntToFloatTensor,Normalize
 import fastai.vision.data
 from fastai.vision.core import TensorImage
@@ -180,10 +181,14 @@ def _flip_labels(images, train, flip_labels, seed):
 
 # %% ../../nbs/data/image_dls.ipynb #9d529962
 def _in_splits(images, splits):
-    "Put images in the order of their splits; return them, and the range of each split"
+    "Put images in the order of their splits; return them, and the slice of each split"
     ends = np.cumsum([len(o) for o in splits.values()]).tolist()
-    ranges = [range(a, b) for a,b in zip([0,*ends], ends)]
-    return images[np.concatenate([*splits.values()])],ranges
+    return images[np.concatenate([*splits.values()])],[slice(a, b) for a,b in zip([0,*ends], ends)]
+
+def _loaders(block, items, splits, **kwargs):
+    "Make loaders like `block.dataloaders`, which would turn the slices in `splits` into lists of numbers"
+    datasets = Datasets(items, tfms=block._combine_type_tfms(), splits=splits, dl_type=block.dl_type, n_inp=block.n_inp)
+    return datasets.dataloaders(after_item=block.item_tfms, after_batch=block.batch_tfms, **kwargs)
 
 def _order(decoded, order):
     "Choose how to shuffle training images"
@@ -274,12 +279,12 @@ def image_dls(
     images,flips = _flip_labels(found.images, splits['train'], flip_labels, seed)
     is_cifar10 = images.classes==CIFAR10_CLASSES
     stats = CIFAR10_STATS if is_cifar10 else image_stats(found.sums[splits['train']])
-    items,ranges = _in_splits(images, splits)
+    items,slices = _in_splits(images, splits)
     how = dict(augs=augs) if found.decoded is None else dict(batch_augs=augs)
     labelled = None if images.in_class_folders and not flip_labels else images
-    block = _block(lambda items: ranges, size, stats, images.classes, labelled=labelled, fit=fit, **how)
+    block = _block(None, size, stats, images.classes, labelled=labelled, fit=fit, **how)
     options = _loader_options(found.decoded, size, device, num_workers, order)
-    dls = block.dataloaders(items, bs=bs, device=device, drop_last=False, **options)
+    dls = _loaders(block, items, slices, bs=bs, device=device, drop_last=False, **options)
     return ImageDataLoaders(*dls.loaders, device=device, watch=watch, source=source, stats=stats,
         fast=found.decoded is not None, skipped=found.skipped,
         fingerprint=fingerprints(found.images, found.sums, splits),
