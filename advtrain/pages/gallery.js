@@ -214,7 +214,7 @@ const MANY = 30, SUGGESTED = 50;
 const lower = data.classes.map(o => o.toLowerCase());
 
 function typedClass(select) { // Replace a list of many classes by a field for text
-  const input = element('input', {type: 'text', name: select.name, list: 'class-names', placeholder: 'any, or type', autocomplete: 'off', spellcheck: 'false'});
+  const input = element('input', {type: 'text', name: select.name, list: 'class-names', placeholder: 'any', autocomplete: 'off', spellcheck: 'false'});
   input.addEventListener('input', () => suggest(input));
   input.addEventListener('focus', () => suggest(input));
   select.replaceWith(input);
