@@ -63,6 +63,9 @@ def open_image(
     "Open what a row of a table has as 8-bit RGB"
     return _open(io.BytesIO(image)) if isinstance(image, bytes) else _from_array(image)
 
+def _has_exif(im): # a JPEG has it in one of two places, where looking is fast
+    return bool(im.info.keys() & {'exif','xmp'}) if im.format=='JPEG' else bool(im.getexif())
+
 def _open(file): # a path or a stream
     if isinstance(file, (str,Path)):
         if is_row(file): return open_image(read_row(file))
@@ -70,7 +73,7 @@ def _open(file): # a path or a stream
             raise ValueError("it's a folder, a pipe or a device")
     with Image.open(file) as im:
         im.load()
-        if im.mode=='RGB' and 'transparency' not in im.info and not im.getexif(): return im.copy()
+        if im.mode=='RGB' and 'transparency' not in im.info and not _has_exif(im): return im._new(im.im)
         return _to_rgb(ImageOps.exif_transpose(im))
 
 def _missing_reason(file): return 'broken symlink' if os.path.islink(file) else 'no such file'
