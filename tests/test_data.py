@@ -412,7 +412,8 @@ NO_AUGS = ['cutout',b'',3,NAN,True,[],[A.HorizontalFlip()],(A.NoOp(),),{},np.ara
 AUGS_THAT_FAIL = [A.Normalize(),A.RandomCrop(99, 99),v2.Normalize((.5,)*3, (.5,)*3),v2.RandomCrop(99),v2.Grayscale(),
     v2.CutMix(num_classes=2)]
 FIGSIZES = ['x',3,[],[3],[3,4,5],(NAN,3),(-1,3),(0,0),(3,10**30),('a','b'),object()]
-VOCABS = ['ab',b'ab',3,[],[3],['a','a'],['../a','b'],['','b'],['a\0','b'],[None],object()]
+VOCABS = ['ab',b'ab',3,[],[3],['a','a'],['','b'],['a\0','b'],[None],object()]
+FOLDERS = VOCABS + [['../a','b'],['..','b']]
 STATS = ['x',3,[],(0,1),((0,0,0),(1,1)),((0,0,0),(1,1,0)),((0,0,NAN),(1,1,1)),((0,0,0),(1,1,INF)),object()]
 FILES = [None,'a.png',3,[],[3],[None],object()]
 SPLITTER = dict(valid_pct=SHARES+[1], watch=WORDS, seed=ANY_SIZE, fraction=SHARES)
@@ -423,7 +424,7 @@ SIZES = NUMBERS+[0]
 WRONG = dict( # function -> argument -> values that it cannot have
     image_dls=SPLITTER | dict(path=PATHS, augs=NO_AUGS+AUGS_THAT_FAIL, size=SIZES, bs=SIZES, device=DEVICES,
         flip_labels=SHARES[:5]+SHARES[6:]+[1], num_workers=NUMBERS[1:], fast=FLAGS, on_error=WORDS, fit=WORDS),
-    image_block=SPLITTER | dict(augs=NO_AUGS+AUGS_THAT_FAIL, size=SIZES, stats=STATS, on_error=WORDS, vocab=VOCABS,
+    image_block=SPLITTER | dict(augs=NO_AUGS+AUGS_THAT_FAIL, size=SIZES, stats=STATS, on_error=WORDS, vocab=FOLDERS,
         fit=WORDS),
     empty_dls=dict(vocab=VOCABS, stats=STATS, size=SIZES, bs=ANY_SIZE+[0], device=DEVICES, fit=WORDS),
     FolderSplitter=SPLITTER,

@@ -25,7 +25,7 @@ from ..devices import is_gpu
 from ..dist import own_device,print_rank0
 from ..memory import memory_limit
 from .images import FITS,FitSquare,FolderLabel,RGBImage,check_size
-from .image_list import ImageList,SPLITS
+from .image_list import FileNames,ImageList,SPLITS
 from .folders import FolderSplitter,class_files
 from .label_noise import draw_flips,flips_table
 from .sources import CIFAR10_CLASSES,CIFAR10_STATS
@@ -54,13 +54,19 @@ def _check_stats(stats):
                          f'not {short_repr(stats)}')
 
 def _check_vocab(vocab):
-    "Check that `vocab` is a list of folder names without duplicates"
+    "Check that `vocab` is a list of class names without duplicates"
     names = [] if isinstance(vocab, (str,bytes)) or not hasattr(vocab, '__iter__') else list(vocab)
     if not names: raise TypeError(f'vocab must be a list of class names, not {short_repr(vocab)}')
     for o in names:
-        if not isinstance(o, str) or os.path.basename(o)!=o or o in ('','.','..') or '\0' in o:
-            raise ValueError(f"a class is named after its folder, and {short_repr(o)} can't be a folder's name")
+        if not isinstance(o, str) or not o or '\0' in o:
+            raise ValueError(f'vocab must be a list of class names, and {short_repr(o)} is none')
     if len(set(names))<len(names): raise ValueError(f'vocab has duplicate names: {short_repr(names)}')
+
+def _check_folder_names(vocab):
+    "Check that `vocab` is a list of folders' names"
+    _check_vocab(vocab)
+    odd = [o for o in vocab if os.path.basename(o)!=o or o in ('.','..')]
+    if odd: raise ValueError(f"a class is named after its folder, and {short_repr(odd[0])} can't be a folder's name")
 
 # %% ../../nbs/data/image_dls.ipynb #fe67518e
 def _block(
@@ -102,7 +108,7 @@ def image_block(
     size = check_size(size)
     if augs is not None: augmented_pixels(augs, size)
     if stats is not None: _check_stats(stats)
-    if vocab is not None: _check_vocab(vocab)
+    if vocab is not None: _check_folder_names(vocab)
     splitter = FolderSplitter(valid_pct, watch, seed, fraction)
     def _get_items(path):
         files = class_files(path)
@@ -306,10 +312,10 @@ def empty_dls(
     if stats is not None: _check_stats(stats)
     bs = check_whole('bs', bs, 1)
     device = _usable_device(device)
-    block = _block(lambda files: ([0],[0]), size, stats, vocab, fit=fit)
     with tempfile.TemporaryDirectory() as tmp: # fastai sets up its transforms with an image
-        file = Path(tmp)/str(vocab[0])/'placeholder.png'
-        file.parent.mkdir()
+        file = Path(tmp)/'placeholder.png'
         Image.new('RGB', (1,1)).save(file)
+        images = ImageList(FileNames([tmp], [0], [file.name]), [0], list(vocab), [0])
+        block = _block(lambda files: ([0],[0]), size, stats, vocab, labelled=images, fit=fit)
         dls = block.dataloaders([file], bs=bs, device=device, num_workers=0)
     return ImageDataLoaders(*dls.new_empty().loaders, device=device, stats=stats)
