@@ -89,7 +89,7 @@ def _configurations(statuses, differ):
 def _runs_table(statuses, differ):
     "Make the table of runs"
     choices = [k for k in differ if k!='epochs']
-    index = pd.Index([o.name for o in statuses], name='run')
+    index = pd.Index([o.name for o in statuses], name='run', dtype=object) # Arrow's texts must be UTF-8
     return pd.DataFrame([_table_row(o, choices) for o in statuses], index=index)
 
 def _table_row(o, choices):
