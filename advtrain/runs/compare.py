@@ -72,7 +72,7 @@ class Comparison:
         def _row(r):
             low,high = wilson(r.metrics['test_correct'], r.metrics['test_images'])
             return {k: getattr(r.experiment, k) for k in differ} | r.metrics | dict(low=low, high=high)
-        return pd.DataFrame(map(_row, self.runs), index=pd.Index(self.names, name='run'))[differ+_METRICS]
+        return pd.DataFrame(map(_row, self.runs), index=pd.Index(self.names, name='run', dtype=object))[differ+_METRICS]
 
     def _make_pairs(self):
         pairs = list(combinations(range(len(self.runs)), 2))

@@ -123,7 +123,7 @@ class Runs:
         self.differ = differing_fields([o.exp for o in self.statuses if o.exp])
         self.table = _runs_table(self.statuses, self.differ)
         self.groups = _configurations(self.statuses, [k for k in self.differ if k!='seed'])
-        index = pd.Index([o.name for o in self.groups], name='configuration')
+        index = pd.Index([o.name for o in self.groups], name='configuration', dtype=object)
         self.configurations = pd.DataFrame([o.row for o in self.groups], index=index)
 
     def _read_statuses(self):
