@@ -137,6 +137,11 @@ class ImageList(Sequence):
 
     def __len__(self): return len(self.rows)
     def __iter__(self): return map(Path, self.texts())
+
+    def __eq__(self, other): # like a list of paths
+        if not hasattr(other, '__len__') or not hasattr(other, '__iter__'): return NotImplemented
+        return len(self)==len(other) and self.texts()==[*map(str, other)]
+
     def __repr__(self): return f"ImageList of {len(self):,} images: {', '.join(self[:3].texts())}{', …' if len(self)>3 else ''}"
 
     def __getitem__(self, which): # a number, a slice, numbers, or a mask
