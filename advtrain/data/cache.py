@@ -191,7 +191,7 @@ class DecodedImages:
         self.image_map.read_ahead(sorted(blocks))
         if bad := self.image_map.damaged(sorted(blocks)):
             for k in bad: self.image_map.forget(k)
-            raise RuntimeError(f'{self.image_map.file} is damaged: start again, and what is damaged will be decoded again')
+            raise RuntimeError(f'{self.image_map.file} is damaged: start again, to decode its damaged blocks again')
         self.unchecked -= blocks
 
 # %% ../../nbs/data/cache.ipynb #30ccdad6

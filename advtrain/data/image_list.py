@@ -142,7 +142,10 @@ class ImageList(Sequence):
         if not hasattr(other, '__len__') or not hasattr(other, '__iter__'): return NotImplemented
         return len(self)==len(other) and self.texts()==[*map(str, other)]
 
-    def __repr__(self): return f"ImageList of {len(self):,} images: {', '.join(self[:3].texts())}{', …' if len(self)>3 else ''}"
+    def __repr__(self):
+        some = ', '.join(self[:3].texts())
+        return f"ImageList of {len(self):,} images: {some}{', …' if len(self)>3 else ''}"
+
 
     def __getitem__(self, which): # a number, a slice, numbers, or a mask
         if not isinstance(which, slice):

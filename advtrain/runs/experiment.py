@@ -135,7 +135,7 @@ class Experiment:
     fraction:float = choice(1., 'Fraction of the training images to use, the same for each class', ABOVE_0, 1)
     flip_labels:float = choice(0., 'Fraction of the training images that get a wrong label, on purpose', 0, BELOW_1)
     order:str = choice('auto', names=('auto','shuffled','blocks'),
-        meaning="Order of training images: shuffled, blocks, or auto, which takes blocks if images don't fit into memory")
+        meaning='Order of training images: shuffled, blocks, or auto: blocks if they are larger than memory')
     augs:str = choice('cutout', 'Augmentation of the training images, a name in `AUGS`',
         registry='advtrain.data.augment:AUGS',
         names=('cutout','crop_cutout','flip_cutout','crop_flip_cutout','shift_gray','trivial','rand','none'))
