@@ -18,12 +18,12 @@ from .files.make_once import *
 from .files.own_files import *
 from .files.tensors import *
 from .data.image_list import *
+from .data.rows import *
 from .data.labels import *
 from .data.parquet import *
 from .data.shards import *
 from .data.arrays import *
 from .data.path_tables import *
-from .data.rows import *
 from .data.images import *
 from .data.folders import *
 from .data.label_noise import *

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/data/arrays.ipynb #c0b8b2d3
-import hashlib,os,re,zipfile
+import hashlib,re,zipfile
 from pathlib import Path
 
 import numpy as np
@@ -166,7 +166,8 @@ def _uncompressed(path):
     "Get a file whose images can be mapped: `path`, or a copy"
     with zipfile.ZipFile(path) as z:
         if not any(o.compress_type for o in z.infolist()): return path
-    name = f"{re.sub('[^A-Za-z0-9_-]', '_', Path(path).stem)}-{stamp_of([os.path.abspath(path)])[:8]}.npz"
+    with open(path, 'rb') as f: digest = hashlib.file_digest(f, 'sha256').hexdigest()
+    name = f"{re.sub('[^A-Za-z0-9_-]', '_', Path(path).stem)}-{digest[:8]}.npz"
     try: return str(_save_arrays(read_npz(path), name))
     except OSError: return path # then each process reads all of it
 

@@ -149,7 +149,8 @@ def _as_list(files):
     classes = sorted({o.name for o in folders})
     number = {c: i for i,c in enumerate(classes)}
     labels = np.array([number[o.name] for o in folders])[of_folder]
-    h = hashlib.sha256('|'.join([*all_names.folders, *map(str, counts)]).encode(errors='surrogateescape'))
+    paths = map(os.path.abspath, all_names.folders)
+    h = hashlib.sha256('|'.join([*paths, *map(str, counts)]).encode(errors='surrogateescape'))
     for o in (all_names.joined, np.concatenate(stats)): h.update(o)
     return ImageList(all_names, labels, classes, np.array(splits)[of_folder], h.hexdigest())
 

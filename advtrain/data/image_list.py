@@ -22,8 +22,10 @@ class FileNames:
         folders:list, # Paths of the folders
         folder:np.ndarray, # Number of each file's folder, shape (files,)
         names:list, # File names
+        origin:str|None=None, # Path of the table that names the files; `None` if there's none
     ):
         self.folders = folders
+        self.origin = origin
         self.folder = np.asarray(folder, np.int32)
         self.joined = '/'.join(names).encode(errors='surrogateescape')
         ends = np.flatnonzero(np.frombuffer(self.joined, np.uint8)==ord('/'))
@@ -64,9 +66,9 @@ class FileNames:
         "Number the folders of `rows`"
         return self.folder[rows]
 
-    def root(self)->str: # Path of a folder
-        "Find the folder that contains all files"
-        return os.path.commonpath(self.folders)
+    def root(self)->str: # Path of a folder, or of the table
+        "Find the folder that contains all files, or the table that names them"
+        return self.origin or os.path.commonpath(self.folders)
 
 # %% ../../nbs/data/image_list.ipynb #93e583cc
 class RowNames:

@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/data/image_map.ipynb #f26b5eef
 import json,math,mmap,os,shutil,warnings,zlib
+from contextlib import nullcontext,suppress
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -57,6 +58,7 @@ class ImageMap:
         fingerprint:str, # Identifies the images
     ):
         self.file,self.n,self.size = file,n,size
+        self.mapped = None # the file in memory, see `arrays`
         self.per_block = rows_per_block(size)
         self.header,self.starts,self.length = _header(n, size, fingerprint)
         self.layout = {k: (dtype,shape) for k,dtype,shape in _layout(n, size)}
@@ -79,8 +81,9 @@ class ImageMap:
 
     def check_header(self):
         "Raise an error if there's no file, or a `ValueError` if it's another one"
-        with open(self.file, 'rb') as f: found = f.read(len(self.header))
-        if found==self.header and self.file.stat().st_size==self.length: return
+        with open(self.file, 'rb') as f:
+            found = f.read(len(self.header))
+            if found==self.header and os.fstat(f.fileno()).st_size==self.length: return
         try: about = json.loads(found[8:8+int.from_bytes(found[:8], 'little')])['__metadata__']
         except (ValueError, KeyError, TypeError): about = {} # cut or damaged, or a longer header
         if about.get('version', _VERSION)!=_VERSION: raise ValueError(f'{self.file} was written by another version')
@@ -103,6 +106,14 @@ def _places(images, k, name):
     return images.starts[name]+first*row,(min(first+images.per_block, n)-first)*row
 
 @patch
+def _open(self:ImageMap, mode):
+    "Open the file; raise an error if it was replaced by another one"
+    f = open(self.file, mode)
+    if f.read(len(self.header))==self.header: return f
+    f.close()
+    raise FileNotFoundError(2, 'it was replaced by a file of other images')
+
+@patch
 def write(self:ImageMap,
     k:int, # Number of the block
     pixels:np.ndarray, # Pixels of its images, uint8, shape (images, size, size, 3)
@@ -111,7 +122,7 @@ def write(self:ImageMap,
 ):
     "Write a block"
     parts = dict(pixels=pixels, sums=sums, checksums=checksums)
-    with open(self.file, 'r+b') as f:
+    with self._open('r+b') as f:
         for name,o in parts.items():
             f.seek(_places(self, k, name)[0])
             f.write(o)
@@ -123,17 +134,19 @@ def write(self:ImageMap,
 def forget(self:ImageMap,
     k:int, # Number of the block
 ):
-    "Mark a block as not written"
-    with open(self.file, 'r+b') as f:
+    "Mark a block as not written, unless the file was replaced"
+    with suppress(OSError), self._open('r+b') as f:
         f.seek(self.starts['blocks']+4*k)
         f.write(bytes(4))
 
 @patch
 def written(self:ImageMap)->np.ndarray: # Digest of each block, 0 if it isn't written, uint32, shape (blocks,)
     "Read the digests of the blocks"
-    with open(self.file, 'rb') as f:
+    n = self.layout['blocks'][1][0]
+    if self.mapped: return np.frombuffer(self.mapped, np.uint32, n, self.starts['blocks']).copy()
+    with self._open('rb') as f:
         f.seek(self.starts['blocks'])
-        return np.fromfile(f, np.uint32, self.layout['blocks'][1][0])
+        return np.fromfile(f, np.uint32, n)
 
 @patch
 def damaged(self:ImageMap,
@@ -141,12 +154,13 @@ def damaged(self:ImageMap,
 )->list: # Numbers of those whose content doesn't match their digest
     "Check blocks"
     digests = self.written()
-    def _parts(f, k):
-        for name in ('pixels','sums','checksums'):
-            start,length = _places(self, k, name)
-            f.seek(start)
-            yield f.read(length)
-    with open(self.file, 'rb') as f: return [k for k in blocks if _digest(_parts(f, k))!=digests[k]]
+    with nullcontext(self.mapped) if self.mapped else self._open('rb') as f:
+        def _parts(k):
+            for name in ('pixels','sums','checksums'):
+                start,length = _places(self, k, name)
+                f.seek(start)
+                yield f.read(length)
+        return [k for k in blocks if _digest(_parts(k))!=digests[k]]
 
 # %% ../../nbs/data/image_map.ipynb #061cfa71
 def _readonly_tensor(array):
@@ -158,7 +172,7 @@ def _readonly_tensor(array):
 @patch
 def arrays(self:ImageMap)->tuple: # Pixels as a tensor that can't be written to; sums; checksums as int64
     "Map the file into memory"
-    with open(self.file, 'rb') as f: self.mapped = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+    with self._open('rb') as f: self.mapped = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
     def _array(name):
         dtype,shape = self.layout[name]
         flat = np.frombuffer(self.mapped, _DTYPES[dtype], math.prod(shape), self.starts[name])

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..checks import is_utf8,printable_path,short_repr
 from ..dist import print_rank0
+from .rows import note_listed
 from .image_list import SPLITS,ImageList
 
 # %% ../../nbs/data/labels.ipynb #39a7697e
@@ -163,6 +164,7 @@ def stamp_of(
     "Digest the names, sizes and times of files"
     digest = hashlib.sha256()
     for o in files:
+        note_listed(o)
         s = os.stat(o)
         digest.update(f'{o}\0{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}\0'.encode(errors='surrogateescape'))
     return digest.hexdigest()[:32]

@@ -15,7 +15,7 @@ import pandas as pd
 from ..checks import error_line,is_utf8,printable_path,short_repr
 from .image_list import SPLITS,FileNames,ImageList
 from ..files.make_once import save_once
-from .labels import LABEL_COLUMNS,SPLIT_WORDS,checked_list,order_texts,pick_column,print_unused,stamp_of
+from .labels import LABEL_COLUMNS,SPLIT_WORDS,checked_list,order_texts,pick_column,print_unused
 
 
 # %% ../../nbs/data/path_tables.ipynb #5106fb85
@@ -86,7 +86,7 @@ def _full_paths(texts, folder):
     full = [o if o[0]=='/' else folder+o for o in texts]
     return [os.path.normpath(o) if '/.' in o or '//' in o else o for o in full]
 
-def _file_names(paths):
+def _file_names(paths, origin):
     "Split paths into folders and names"
     folders = {} # folder -> its number
     folder,names = [],[]
@@ -94,13 +94,12 @@ def _file_names(paths):
         start,_,name = o.rpartition('/')
         folder.append(folders.setdefault(start, len(folders)))
         names.append(name)
-    return FileNames([o or '/' for o in folders], folder, names)
+    return FileNames([o or '/' for o in folders], folder, names, origin)
 
 # %% ../../nbs/data/path_tables.ipynb #2ff808a4
-def _stamp(file, paths):
-    "Digest the names, sizes and times of the table and all images"
-    digest = hashlib.sha256(stamp_of([file]).encode())
-    digest.update('\0'.join(paths).encode(errors='surrogateescape'))
+def _stamp(paths):
+    "Digest the names, sizes and times of all images"
+    digest = hashlib.sha256('\0'.join(paths).encode(errors='surrogateescape'))
     states = np.zeros((len(paths),3), np.int64)
     for i,o in enumerate(paths):
         try: s = os.stat(o)
@@ -132,7 +131,7 @@ def list_paths(
     rows = rows[np.argsort(splits[rows], kind='stable')]
     paths = [paths[i] for i in rows]
     labels,classes = order_texts(codes[rows], texts)
-    return checked_list(_file_names(paths), labels, classes, splits[rows], _stamp(file, paths))
+    return checked_list(_file_names(paths, file), labels, classes, splits[rows], _stamp(paths))
 
 # %% ../../nbs/data/path_tables.ipynb #6822ecc4
 def save_table(

@@ -41,6 +41,14 @@ def _state_of(file):
     s = os.stat(file)
     return s.st_size,s.st_mtime_ns,s.st_ino
 
+_listed = {} # path of a table whose images were listed -> its state then
+
+def note_listed(
+    file:str, # Path of a table
+):
+    "Remember a table whose images were listed"
+    _listed[file] = _state_of(file)
+
 def _readers():
     "Get this thread's readers, from the oldest to the latest"
     if getattr(_local, 'pid', None)!=os.getpid():
@@ -52,6 +60,8 @@ def _reader(file):
     "Get the reader of a table"
     readers = _readers()
     state = _state_of(file)
+    if _listed.get(file, state)!=state:
+        raise ValueError(f'{file} has changed since its images were listed: make the loaders again')
     last = next(reversed(readers), None)
     found = readers.pop(file, None)
     if last not in (file,None): readers[last][1].forget()
