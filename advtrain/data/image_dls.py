@@ -294,7 +294,7 @@ def image_dls(
     return ImageDataLoaders(*dls.loaders, device=device, watch=watch, source=source, stats=stats,
         fast=found.decoded is not None, skipped=found.skipped,
         fingerprint=fingerprints(found.images, found.sums, splits),
-        flipped_labels=flips_table(found.images, *flips, source))
+        flipped_labels=flips_table(found.images, *flips, source if source.is_dir() else source.parent))
 
 # %% ../../nbs/data/image_dls.ipynb #a8ad3083
 def empty_dls(

@@ -6,11 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/data/path_tables.ipynb #63c86349
-import hashlib,os
+import hashlib,os,warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.errors import ParserWarning
 
 from ..checks import error_line,is_utf8,printable_path,short_repr
 from .image_list import SPLITS,FileNames,ImageList
@@ -49,7 +50,9 @@ def _path_texts(table, column, where):
 
 def _coded(table, column, where):
     "Get a column of texts or whole numbers, as codes and the texts they stand for"
-    codes,found = pd.factorize(table[column])
+    values = table[column]
+    if len(values) and isinstance(values.iloc[0], str): values = values.str.strip() # `cat ` is the class `cat`
+    codes,found = pd.factorize(values)
     texts = [str(o) if isinstance(o, (int,np.integer)) and not isinstance(o, bool) else o for o in found.tolist()]
     empty = [i for i,o in enumerate(texts) if not isinstance(o, str) or not o.strip()]
     bad = np.flatnonzero(np.isin(codes, [-1,*empty]))
@@ -110,7 +113,13 @@ def _stamp(paths):
 
 def _read_csv(file):
     "Read a table, all as text"
-    try: return pd.read_csv(file, dtype=str, keep_default_na=False, sep=',')
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('error', ParserWarning) # it would drop fields that have no column
+            return pd.read_csv(file, dtype=str, keep_default_na=False, sep=',', index_col=False)
+    except ParserWarning as e:
+        raise ValueError(f'{printable_path(file)} has lines with more fields than its first line, which names the '
+            'columns: put texts with commas into quotes') from e
     except (ValueError, OSError) as e: # parsers' errors are `ValueError`s
         raise ValueError(f"{printable_path(file)} isn't a readable CSV file: {error_line(e)}") from e
 
