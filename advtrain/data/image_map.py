@@ -78,6 +78,7 @@ class ImageMap:
                 f.write(self.header)
                 f.truncate(self.length)
         except OSError as e: return e.strerror or str(e)
+        self.mapped = None # the file that it replaced
 
     def check_header(self):
         "Raise an error if there's no file, or a `ValueError` if it's another one"
