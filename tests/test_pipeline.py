@@ -115,7 +115,7 @@ def test_larger_than_memory(sample, home, monkeypatch, capsys):
     small = image_dls(sample)
     monkeypatch.setattr('advtrain.data.cache.memory_limit', lambda: 10**7)
     monkeypatch.setattr('advtrain.data.image_dls.memory_limit', lambda: 10**7)
-    monkeypatch.setattr('advtrain.data.cache._CHECKED_AT_START', 10**6)
+    monkeypatch.setattr('advtrain.data.cache._LARGE', 10**6)
     large = image_dls(sample)
     assert 'training images are shuffled in blocks of 341, 1 blocks at a time' in capsys.readouterr().out
     assert large.fast and large.train.order==(341,1) and small.train.order is None

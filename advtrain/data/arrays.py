@@ -13,7 +13,7 @@ import numpy as np
 
 from ..checks import check_choice,error_line,printable_path,short_repr
 from .image_list import SPLITS,ImageList,RowNames
-from .labels import SPLIT_WORDS,check_labels,checked_list,order_numbers,order_texts,stamp_of
+from .labels import SPLIT_WORDS,check_labels,checked_list,order_numbers,order_texts,listed_stamp
 from ..files.make_once import save_once
 
 # %% ../../nbs/data/arrays.ipynb #50541755
@@ -189,7 +189,7 @@ def list_arrays(
         labels = labels.astype(np.int64)
         check_labels(names, labels, classes)
         if classes is None: labels,classes = order_numbers(labels)
-    return checked_list(names, labels, classes, splits, stamp_of([path]))
+    return checked_list(names, labels, classes, splits, listed_stamp([path]))
 
 # %% ../../nbs/data/arrays.ipynb #7d116e39
 class ArrayRows:

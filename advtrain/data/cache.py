@@ -6,7 +6,7 @@
 __all__ = ['DecodedImages', 'scan_images', 'image_stats', 'decode_images']
 
 # %% ../../nbs/data/cache.ipynb #9778cd01
-import functools,hashlib,os,sys,zlib
+import functools,hashlib,math,os,sys,zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,10 +22,10 @@ from ..devices import is_gpu
 from ..dist import print_rank0
 from ..memory import free_memory,memory_limit
 from ..files.make_once import data_home,file_lock
-from .image_list import ImageList,RowNames
+from .image_list import ImageList,RowNames,files_stamp
 from .rows import read_block
 from .images import FITS,check_size,fit_square,open_image,open_listed,why_unreadable
-from .folders import files_stamp,listed
+from .folders import listed
 from .image_map import ImageMap,rows_per_block
 
 # %% ../../nbs/data/cache.ipynb #dc98868d
@@ -102,15 +102,23 @@ def _decode_all(decoder):
 # %% ../../nbs/data/cache.ipynb #3e1cced9
 class _InMemory:
     "Pixels, sums and checksums in memory, written in blocks like an `ImageMap`"
-    def __init__(self, n, size):
-        self.size,self.per_block = size,rows_per_block(size)
+    def __init__(self,
+        n:int, # Number of images
+        size:int, # Side of the images, pixels; 0 without pixels
+    ):
+        self.size = size
+        self.per_block = rows_per_block(size)
+        self.n_blocks = math.ceil(n/self.per_block)
         self.all = np.zeros((n,size,size,3), np.uint8),np.zeros((n,6)),np.zeros(n, np.int64)
 
-    def write(self, k, *parts):
+    def write(self,
+        k:int, # Number of the block
+        *parts, # As for `ImageMap.write`: pixels, sums, checksums
+    ):
         for whole,part in zip(self.all, parts):
             if whole.size: whole[k*self.per_block:][:len(part)] = part
 
-    def arrays(self):
+    def arrays(self)->tuple: # Pixels as a tensor; sums; checksums as int64
         pixels,*rest = self.all
         return torch.from_numpy(pixels),*rest
 
@@ -131,7 +139,7 @@ def _spot_check(images, size, fit, sums, checksums):
     if not same.all(): raise ValueError(f'{printable_path(images[rows[~same][0]])} has changed since it was decoded')
 
 # %% ../../nbs/data/cache.ipynb #94304575
-_CHECKED_AT_START = 10**9 # bytes; in a larger file, each block is checked at its first use
+_LARGE = 10**9 # bytes; a larger file is announced, and each of its blocks is checked at its first use
 
 class DecodedImages:
     "The decoded images of a dataset, in one array"
@@ -145,11 +153,11 @@ class DecodedImages:
         self.files = listed(files)
         self.pixels,self.sums,self.checksums,self.image_map = pixels,sums,checksums,image_map
         self.unchecked = set() # blocks of the file that must be checked before use
-        if image_map and not _is_small(image_map): self.unchecked.update(range(-(-image_map.n//image_map.per_block)))
+        if image_map and image_map.length>_LARGE: self.unchecked.update(range(image_map.n_blocks))
         self._on = {} # device -> pixels
 
     @property
-    def is_large(self): # compared with this process's memory
+    def exceeds_memory(self): # or takes more than half of what this process may use
         return self.image_map is not None and self.image_map.length>memory_limit()/2
 
     def rows(self,
@@ -180,7 +188,7 @@ class DecodedImages:
         blocks, # Numbers of blocks of the file
     ):
         "Let the system read blocks that will soon be used"
-        if self.is_large: self.image_map.read_ahead(blocks)
+        if self.exceeds_memory: self.image_map.read_ahead(blocks)
 
     def ready(self,
         rows:torch.Tensor, # Rows of images that are about to be used, on the CPU
@@ -221,14 +229,12 @@ def _check_files(files):
 class NoRoom(Exception):
     "There's room for decoded images neither on the disk nor in memory"
 
-def _is_small(image_map): return image_map.length<=_CHECKED_AT_START
-
 def _new_file(image_map):
     "Make an empty file; return why it couldn't be made, or `None`"
     lacks = image_map.room_lacks()
     if lacks: return f'they take {image_map.length/1e9:,.1f} GB, and the disk lacks {lacks/1e9:,.1f} GB'
     why = image_map.create()
-    if not why and image_map.length>1e9:
+    if not why and image_map.length>_LARGE:
         where = f'{image_map.length/1e9:,.1f} GB in {image_map.file.parent}'
         print_rank0(f'decoding {image_map.n:,} images, once, into {where}')
     return why
@@ -239,7 +245,7 @@ def _blocks_to_decode(image_map, new):
     n = min(image_map.n, int(written.sum())*image_map.per_block)
     if not new and not written.all():
         print_rank0(f'{n:,} of {image_map.n:,} images are decoded already, decoding the others')
-    bad = image_map.damaged(np.flatnonzero(written)) if _is_small(image_map) or not written.all() else []
+    bad = image_map.damaged(np.flatnonzero(written)) if image_map.length<=_LARGE or not written.all() else []
     if bad:
         n = min(image_map.n, len(bad)*image_map.per_block)
         print_rank0(f'{image_map.file} is damaged: decoding {n} images again')
@@ -269,7 +275,7 @@ def _decoded_in_memory(image_map, images, size, fit, why):
     if image_map.length>free_memory()/4: raise NoRoom(f'{len(images):,} decoded images cannot be kept ({why})')
     _print_once(f'cannot keep decoded images in {image_map.file.parent} ({why}): the next start will decode them again')
     target = _InMemory(len(images), image_map.size)
-    _decode_all(_Decoder(images, size, fit, target, range(-(-len(images)//target.per_block))))
+    _decode_all(_Decoder(images, size, fit, target, range(target.n_blocks)))
     return target
 
 def load_or_decode(

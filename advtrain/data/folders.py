@@ -16,7 +16,7 @@ from ..checks import ABOVE_0,BELOW_1,check_choice,check_number,check_path,check_
 from ..dist import print_rank0
 from ..figures import short
 from ..files.atomic import HOME
-from .image_list import FileNames,ImageList,SPLITS
+from .image_list import FileNames,ImageList,SPLITS,file_state
 from .images import is_image
 
 # %% ../../nbs/data/folders.ipynb #c6d62fd2
@@ -40,22 +40,16 @@ def _holds_runs(folder):
     return bool(folders) and all(map(_is_run, folders))
 
 # %% ../../nbs/data/folders.ipynb #99399336
-def _stat(file):
-    "Get type, size and times of a file; zeros for a broken link"
-    try: s = os.stat(file)
-    except OSError: return 0,0,0,0
-    return s.st_mode,s.st_size,s.st_mtime_ns,s.st_ctime_ns
-
 def _note_unused(path, name, is_dir, unused):
     "Note why an entry of a class's folder isn't used"
     if is_dir and name[0]!='.': unused['a folder inside a class'].append(path)
     elif is_image(name) or name[0]!='.': unused['hidden' if name[0]=='.' else 'not an image suffix'].append(path)
 
 def _list_images(folder, unused):
-    "List names and `_stat` of a class's images, sorted; note the rest of its folder in `unused`"
+    "List names and `file_state` of a class's images, sorted; note the rest of its folder in `unused`"
     start = os.path.join(folder, '')
     names = sorted(os.listdir(folder))
-    stats = np.array([_stat(start+o) for o in names], np.int64).reshape(-1, 4)
+    stats = np.array([file_state(start+o) for o in names], np.int64).reshape(-1, 4)
     is_dir = stat.S_IFMT(0o170000) & stats[:,0] == stat.S_IFDIR
     used = np.array([o[0]!='.' and is_image(o) for o in names], bool) & ~is_dir
     for i in np.flatnonzero(~used): _note_unused(start+names[i], names[i], is_dir[i], unused)
@@ -90,7 +84,7 @@ def _class_files(
     root:Path, # Folder with a folder per class
     folders:list, # The class folders
     unused:dict, # Reason -> paths not used for that reason
-)->dict: # Folder -> names of its images, sorted, and their `_stat`
+)->dict: # Folder -> names of its images, sorted, and their `file_state`
     "List the images of each class"
     name = printable_path(root)
     if not folders: raise ValueError(f'no class folders in {name}: images belong in {name}/<class>/')
@@ -140,7 +134,7 @@ def _check_classes(files, roots):
 def _print_unused_files(paths, why): print_rank0(f'not used: {_first_of(paths)} ({why})')
 
 def _as_list(files):
-    "Make an `ImageList` from names and `_stat` of each split's folders"
+    "Make an `ImageList` from names and `file_state` of each split's folders"
     rows = [(SPLITS.index(s), o, *listed) for s,folders in files.items() for o,listed in folders.items()]
     splits,folders,names,stats = zip(*rows)
     counts = [len(o) for o in names]
@@ -234,14 +228,6 @@ def _split_number(
     if below.count(os.sep)!=1: return 0
     split = _split_of(below.partition(os.sep)[0])
     return SPLITS.index(split) if split else -1
-
-def files_stamp(
-    files:list, # Paths as text
-)->str: # Digest, 64 characters
-    "Compute a digest of files' names, sizes and times"
-    h = hashlib.sha256('|'.join(files).encode(errors='surrogateescape'))
-    h.update(np.array([_stat(o) for o in files], np.int64))
-    return h.hexdigest()
 
 def listed(
     files:list, # Image files, the parent folder is the class

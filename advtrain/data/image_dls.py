@@ -165,8 +165,10 @@ def _open_images(images, augs, size, fast, on_error, fit='crop'):
     return _Readable(images[ok].with_used_classes(), opened.sums[ok], opened.checksums[ok], skipped, decoded)
 
 # %% ../../nbs/data/image_dls.ipynb #769dce9c
-def _check_splits(images, splits, bs):
-    "Check that there are training images for each class, and for a batch"
+def _split(found, splitter, bs):
+    "Split images, check that there are training images for each class and for a batch, and print leaks"
+    images = found.images
+    splits = dict(zip(SPLITS, splitter(images)))
     n = len(splits['train'])
     if not 0 < bs <= n:
         raise ValueError(f'the batch size is {bs}, and there are {n} training images: choose bs from 1 to {n}')
@@ -174,6 +176,8 @@ def _check_splits(images, splits, bs):
     if len(lost):
         names = ', '.join(printable_path(images.classes[i]) for i in lost)
         raise ValueError(f'no training image of {names} can be read')
+    print_leaks(images, splits, find_leaks(found.sums, found.checksums, splits))
+    return splits
 
 # %% ../../nbs/data/image_dls.ipynb #8f560942
 def _flip_labels(images, train, flip_labels, seed):
@@ -199,7 +203,7 @@ def _loaders(block, items, splits, **kwargs):
 def _order(decoded, order):
     "Choose how to shuffle training images"
     if decoded is None or decoded.image_map is None or order=='shuffled': return None
-    if order=='auto' and not decoded.is_large: return None
+    if order=='auto' and not decoded.exceeds_memory: return None
     per_block = decoded.image_map.per_block
     block = per_block*decoded.pixels[0].numel()
     res = BlockOrder(per_block, max(1, memory_limit()//8//block))
@@ -279,12 +283,9 @@ def image_dls(
     check_choice('order', order, ('auto','shuffled','blocks'))
     source = data_source(path)
     found = _open_images(list_images(source), augs, size, fast, on_error, fit)
-    splits = dict(zip(SPLITS, splitter(found.images)))
-    _check_splits(found.images, splits, bs)
-    print_leaks(found.images, splits, find_leaks(found.sums, found.checksums, splits))
+    splits = _split(found, splitter, bs)
     images,flips = _flip_labels(found.images, splits['train'], flip_labels, seed)
-    is_cifar10 = images.classes==CIFAR10_CLASSES
-    stats = CIFAR10_STATS if is_cifar10 else image_stats(found.sums[splits['train']])
+    stats = CIFAR10_STATS if images.classes==CIFAR10_CLASSES else image_stats(found.sums[splits['train']])
     items,slices = _in_splits(images, splits)
     how = dict(augs=augs) if found.decoded is None else dict(batch_augs=augs)
     labelled = None if images.in_class_folders and not flip_labels else images

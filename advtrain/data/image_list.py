@@ -6,7 +6,7 @@
 __all__ = ['SPLITS', 'ImageList']
 
 # %% ../../nbs/data/image_list.ipynb #cd5f1401
-import os
+import hashlib,os
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
@@ -148,7 +148,6 @@ class ImageList(Sequence):
         some = ', '.join(self[:3].texts())
         return f"ImageList of {len(self):,} images: {some}{', …' if len(self)>3 else ''}"
 
-
     def __getitem__(self, which): # a number, a slice, numbers, or a mask
         if not isinstance(which, slice):
             if np.ndim(which)==0: return Path(self.names.texts(self.rows[[which]])[0])
@@ -195,3 +194,20 @@ class ImageList(Sequence):
     )->'ImageList':
         "Get the same images with other labels"
         return ImageList(self.names, labels, self.classes, self.splits, self.stamp, self.rows)
+
+# %% ../../nbs/data/image_list.ipynb #6f1702b9
+def file_state(
+    file:str, # Path
+)->tuple: # Type, size and times; zeros for a missing file and for a broken link
+    "Find out what changes when a file is replaced"
+    try: s = os.stat(file)
+    except OSError: return 0,0,0,0
+    return s.st_mode,s.st_size,s.st_mtime_ns,s.st_ctime_ns
+
+def files_stamp(
+    files:list, # Paths as text
+)->str: # 32 hexadecimal digits
+    "Digest the names, sizes and times of files"
+    h = hashlib.sha256('\0'.join(files).encode(errors='surrogateescape'))
+    h.update(np.array([*map(file_state, files)], np.int64))
+    return h.hexdigest()[:32]

@@ -60,6 +60,7 @@ class ImageMap:
         self.file,self.n,self.size = file,n,size
         self.mapped = None # the file in memory, see `arrays`
         self.per_block = rows_per_block(size)
+        self.n_blocks = math.ceil(n/self.per_block)
         self.header,self.starts,self.length = _header(n, size, fingerprint)
         self.layout = {k: (dtype,shape) for k,dtype,shape in _layout(n, size)}
 
@@ -143,11 +144,10 @@ def forget(self:ImageMap,
 @patch
 def written(self:ImageMap)->np.ndarray: # Digest of each block, 0 if it isn't written, uint32, shape (blocks,)
     "Read the digests of the blocks"
-    n = self.layout['blocks'][1][0]
-    if self.mapped: return np.frombuffer(self.mapped, np.uint32, n, self.starts['blocks']).copy()
+    if self.mapped: return np.frombuffer(self.mapped, np.uint32, self.n_blocks, self.starts['blocks']).copy()
     with self._open('rb') as f:
         f.seek(self.starts['blocks'])
-        return np.fromfile(f, np.uint32, n)
+        return np.fromfile(f, np.uint32, self.n_blocks)
 
 @patch
 def damaged(self:ImageMap,

@@ -6,14 +6,14 @@
 __all__ = []
 
 # %% ../../nbs/data/labels.ipynb #716db311
-import hashlib,os,re
+import os,re
 
 import numpy as np
 
 from ..checks import is_utf8,printable_path,short_repr
 from ..dist import print_rank0
 from .rows import note_listed
-from .image_list import SPLITS,ImageList
+from .image_list import SPLITS,ImageList,files_stamp
 
 # %% ../../nbs/data/labels.ipynb #39a7697e
 def order_numbers(
@@ -158,13 +158,9 @@ def pick_column(
         f'Its columns are {there}')
 
 # %% ../../nbs/data/labels.ipynb #50f4ef7c
-def stamp_of(
-    files:list, # Paths, as text
+def listed_stamp(
+    files:list, # Paths of tables, as text
 )->str: # 32 hexadecimal digits
-    "Digest the names, sizes and times of files"
-    digest = hashlib.sha256()
-    for o in files:
-        note_listed(o)
-        s = os.stat(o)
-        digest.update(f'{o}\0{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}\0'.encode(errors='surrogateescape'))
-    return digest.hexdigest()[:32]
+    "Get the stamp of tables whose images are listed; from then on, reading a row of a changed one is an error"
+    for o in files: note_listed(o)
+    return files_stamp(files)

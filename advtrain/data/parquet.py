@@ -12,7 +12,7 @@ import numpy as np
 
 from ..checks import error_line,printable_path
 from .image_list import SPLITS,ImageList,RowNames
-from .labels import LABEL_COLUMNS,check_labels,checked_list,order_numbers,order_texts,pick_column,stamp_of
+from .labels import LABEL_COLUMNS,check_labels,checked_list,order_numbers,order_texts,pick_column,listed_stamp
 from ..lazy_imports import import_extra
 
 # %% ../../nbs/data/parquet.ipynb #6e322a8b
@@ -110,7 +110,7 @@ def list_parquet(
         check_labels(names, labels, classes)
         if classes is None: labels,classes = order_numbers(labels)
     of_rows = np.repeat([SPLITS.index(o) for o in splits], counts)
-    return checked_list(names, labels, classes, of_rows, stamp_of(files))
+    return checked_list(names, labels, classes, of_rows, listed_stamp(files))
 
 # %% ../../nbs/data/parquet.ipynb #1d02a8f3
 def holds_pictures(

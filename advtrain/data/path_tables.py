@@ -14,7 +14,7 @@ import pandas as pd
 from pandas.errors import ParserWarning
 
 from ..checks import error_line,is_utf8,printable_path,short_repr
-from .image_list import SPLITS,FileNames,ImageList
+from .image_list import SPLITS,FileNames,ImageList,files_stamp
 from ..files.make_once import save_once
 from .labels import LABEL_COLUMNS,SPLIT_WORDS,checked_list,order_texts,pick_column,print_unused
 
@@ -100,17 +100,6 @@ def _file_names(paths, origin):
     return FileNames([o or '/' for o in folders], folder, names, origin)
 
 # %% ../../nbs/data/path_tables.ipynb #2ff808a4
-def _stamp(paths):
-    "Digest the names, sizes and times of all images"
-    digest = hashlib.sha256('\0'.join(paths).encode(errors='surrogateescape'))
-    states = np.zeros((len(paths),3), np.int64)
-    for i,o in enumerate(paths):
-        try: s = os.stat(o)
-        except OSError: continue # opening it will say so
-        states[i] = s.st_size,s.st_mtime_ns,s.st_ctime_ns
-    digest.update(states)
-    return digest.hexdigest()[:32]
-
 def _read_csv(file):
     "Read a table, all as text"
     try:
@@ -140,7 +129,7 @@ def list_paths(
     rows = rows[np.argsort(splits[rows], kind='stable')]
     paths = [paths[i] for i in rows]
     labels,classes = order_texts(codes[rows], texts)
-    return checked_list(_file_names(paths, file), labels, classes, splits[rows], _stamp(paths))
+    return checked_list(_file_names(paths, file), labels, classes, splits[rows], files_stamp(paths))
 
 # %% ../../nbs/data/path_tables.ipynb #6822ecc4
 def save_table(

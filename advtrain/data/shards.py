@@ -13,7 +13,7 @@ import numpy as np
 
 from ..checks import error_line,printable_path,short_repr
 from .image_list import SPLITS,ImageList,RowNames
-from .labels import checked_list,order_texts,stamp_of
+from .labels import checked_list,order_texts,listed_stamp
 from ..files.make_once import data_home,write_cache
 
 # %% ../../nbs/data/shards.ipynb #f429a886
@@ -152,7 +152,7 @@ def _scan(file):
 
 def _kept(file):
     "Name the file that keeps a shard's index"
-    return data_home()/'advtrain_shards'/f'{stamp_of([os.path.abspath(file)])}.npz'
+    return data_home()/'advtrain_shards'/f'{listed_stamp([os.path.abspath(file)])}.npz'
 
 def shard_index(
     file:str, # Path of a shard
@@ -187,7 +187,7 @@ def list_shards(
         codes.append(index[of_shard])
     labels,classes = order_texts(np.concatenate(codes), list(known))
     of_rows = np.repeat([SPLITS.index(o) for o in splits], counts)
-    return checked_list(RowNames(files, counts), labels, classes, of_rows, stamp_of(files))
+    return checked_list(RowNames(files, counts), labels, classes, of_rows, listed_stamp(files))
 
 # %% ../../nbs/data/shards.ipynb #28d03144
 class ShardRows:
