@@ -2,6 +2,7 @@
 import contextlib,gc,io,os,shutil,sys,tempfile
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,6 +34,14 @@ def pytest_collection_finish():
 def same_draws():
     "PyTorch draws the same numbers in each run of a test"
     if 'torch' in sys.modules: sys.modules['torch'].manual_seed(0)
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    "A separate fastai data directory"
+    home = tmp_path/'home'
+    home.mkdir()
+    monkeypatch.setattr('advtrain.files.make_once.fastai_cfg', lambda: SimpleNamespace(path=lambda name: home))
+    return home
 
 @pytest.fixture(scope='module')
 def device(request):

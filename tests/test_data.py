@@ -2,7 +2,6 @@
 import os,shutil,traceback
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,12 +19,7 @@ from advtrain.all import (
     A,FolderSplitter,cifar10,class_files,cutout_augs,decode_images,image_block,image_dls,open_rgb,resnet_learner,
     scan_images,show_augmented,show_classes,show_transforms,unpack_once)
 
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    "A separate fastai data directory"
-    (tmp_path/'home').mkdir()
-    monkeypatch.setattr(make_once, 'fastai_cfg', lambda: SimpleNamespace(path=lambda name: tmp_path/'home'))
-    return tmp_path/'home'
+pytestmark = pytest.mark.usefixtures('home')
 
 @pytest.fixture
 def folder(tmp_path):

@@ -107,7 +107,7 @@ def test_no_room(sample, home, monkeypatch, capsys):
     assert image_dls(sample).fast and 'cannot keep decoded images' in capsys.readouterr().out # memory has room
     monkeypatch.setattr('advtrain.data.cache.free_memory', lambda: 10**7)
     assert image_dls(sample).fast is False
-    assert ('because 2,500 decoded images cannot be kept (they take 0.0 GB, and the disk lacks 5.0 GB)'
+    assert ('because 2,500 decoded images cannot be kept (they take 7.8 MB, and the disk lacks 5,000.0 MB)'
         in capsys.readouterr().out)
 
 def test_larger_than_memory(sample, home, monkeypatch, capsys):
@@ -117,21 +117,14 @@ def test_larger_than_memory(sample, home, monkeypatch, capsys):
     monkeypatch.setattr('advtrain.data.image_dls.memory_limit', lambda: 10**7)
     monkeypatch.setattr('advtrain.data.cache._LARGE', 10**6)
     large = image_dls(sample)
-    assert 'training images are shuffled in blocks of 341, 1 blocks at a time' in capsys.readouterr().out
-    assert large.fast and large.train.order==(341,1) and small.train.order is None
+    assert 'training images are shuffled in blocks of 21, 19 blocks at a time' in capsys.readouterr().out
+    assert large.fast and large.train.order==(21,19) and small.train.order is None
     rows = [[tuple(o.flatten().tolist()) for x,_ in dls.train for o in x] for dls in (small,large)]
     assert rows[0]!=rows[1] and sorted(rows[0])==sorted(rows[1]) # each image once
     for dl in large.loaders[1:]: list(dl)
     assert not large.train.images.unchecked # each block was checked when it was used
 
 def config_in(home): return lambda: SimpleNamespace(path=lambda name: home)
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    "A separate fastai data directory"
-    (tmp_path/'home').mkdir()
-    monkeypatch.setattr(make_once, 'fastai_cfg', config_in(tmp_path/'home'))
-    return tmp_path/'home'
 
 def test_nowhere_to_keep(sample, home, capsys):
     "Where the cache cannot be written, the images are decoded each time, which is said once"

@@ -1,7 +1,6 @@
 """Parquet, tar shards, arrays and tables of paths: what others write is what we read, and nothing else is guessed."""
 import io,os,sys,tarfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,17 +13,11 @@ from advtrain.data.image_list import SPLITS
 from advtrain.data.images import open_image,open_listed,open_rgb,why_unreadable
 from advtrain.data.rows import read_block
 from advtrain.data.tables import list_tables,table_source
-from advtrain.files import make_once
 
 PAIR = 'images','labels'
 CLASSES = ['dog','cat','bird']
 
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    "A separate fastai data directory"
-    (tmp_path/'home').mkdir()
-    monkeypatch.setattr(make_once, 'fastai_cfg', lambda: SimpleNamespace(path=lambda name: tmp_path/'home'))
-    return tmp_path/'home'
+pytestmark = pytest.mark.usefixtures('home')
 
 def noise(n, seed=0, shape=(9,7,3)): return np.random.default_rng(seed).integers(0, 256, (n,*shape), np.uint8)
 

@@ -6,26 +6,35 @@
 __all__ = ['BlockOrder']
 
 # %% ../../nbs/data/block_order.ipynb #85ad33bc
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 # %% ../../nbs/data/block_order.ipynb #f700792a
+def _deal(n, groups, rng):
+    "Deal `n` blocks to groups, like cards: each group gets one of as many neighbours; the group of each block"
+    hand = np.arange(n)//groups
+    dealt = np.lexsort([rng.random(n), hand])
+    group = np.empty(n, int)
+    group[dealt] = np.arange(n)%groups
+    return group
+
 class BlockOrder(NamedTuple):
-    "An order in which groups of shuffled blocks follow each other"
+    "An order in which groups of blocks follow each other, each of them shuffled"
     rows_per_block:int # Number of images in a block
     blocks_at_once:int # Number of blocks in a group, whose images are shuffled together
 
     def __call__(self,
         rows:np.ndarray, # Row of each image in the file, shape (images,)
         seed:int, # The same seed gives the same order
-    )->tuple: # Positions in `rows`; and for each group, its start in this order and its blocks
+    )->tuple: # Positions in `rows`; and for each group, its start in this order and the first rows of its blocks
         "Shuffle images"
         rng = np.random.default_rng(seed)
         blocks,block = np.unique(rows//self.rows_per_block, return_inverse=True)
-        place = rng.permutation(len(blocks)) # of each block in the order of blocks
-        group = place[block]//self.blocks_at_once
-        order = np.lexsort([rng.random(len(rows)), group])
-        starts = np.searchsorted(group[order], np.arange(-(-len(blocks)//self.blocks_at_once)))
-        in_order = blocks[np.argsort(place)]
-        return order,[(int(s), in_order[i*self.blocks_at_once:][:self.blocks_at_once]) for i,s in enumerate(starts)]
+        groups = math.ceil(len(blocks)/self.blocks_at_once)
+        group = _deal(len(blocks), groups, rng)
+        order = np.lexsort([rng.random(len(rows)), group[block]])
+        starts = np.searchsorted(group[block][order], np.arange(groups))
+        first = blocks*self.rows_per_block
+        return order,[(int(o), first[group==k]) for k,o in enumerate(starts)]

@@ -185,22 +185,24 @@ class DecodedImages:
         return self._on[device]
 
     def read_ahead(self,
-        blocks, # Numbers of blocks of the file
+        rows:np.ndarray, # Rows of images
+        n:int, # How many images to read from each of them on
     ):
-        "Let the system read blocks that will soon be used"
-        if self.exceeds_memory: self.image_map.read_ahead(blocks)
+        "Let the system read images that will soon be used"
+        if self.exceeds_memory: self.image_map.read_ahead(rows, n)
 
     def ready(self,
         rows:torch.Tensor, # Rows of images that are about to be used, on the CPU
     ):
         "Check the blocks of `rows` at their first use; raise a `RuntimeError` for a damaged one"
         if not self.unchecked: return
-        blocks = self.unchecked & set((rows//self.image_map.per_block).tolist())
-        self.image_map.read_ahead(sorted(blocks))
-        if bad := self.image_map.damaged(sorted(blocks)):
+        per_block = self.image_map.per_block
+        blocks = sorted(self.unchecked & set((rows//per_block).tolist()))
+        self.image_map.read_ahead(np.array(blocks, int)*per_block, per_block)
+        if bad := self.image_map.damaged(blocks):
             for k in bad: self.image_map.forget(k)
             raise RuntimeError(f'{self.image_map.file} is damaged: start again, to decode its damaged blocks again')
-        self.unchecked -= blocks
+        self.unchecked.difference_update(blocks)
 
 # %% ../../nbs/data/cache.ipynb #30ccdad6
 @functools.cache
@@ -232,7 +234,7 @@ class NoRoom(Exception):
 def _new_file(image_map):
     "Make an empty file; return why it couldn't be made, or `None`"
     lacks = image_map.room_lacks()
-    if lacks: return f'they take {image_map.length/1e9:,.1f} GB, and the disk lacks {lacks/1e9:,.1f} GB'
+    if lacks: return f'they take {image_map.length/1e6:,.1f} MB, and the disk lacks {lacks/1e6:,.1f} MB'
     why = image_map.create()
     if not why and image_map.length>_LARGE:
         where = f'{image_map.length/1e9:,.1f} GB in {image_map.file.parent}'

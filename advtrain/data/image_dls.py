@@ -200,13 +200,15 @@ def _loaders(block, items, splits, **kwargs):
     datasets = Datasets(items, tfms=block._combine_type_tfms(), splits=splits, dl_type=block.dl_type, n_inp=block.n_inp)
     return datasets.dataloaders(after_item=block.item_tfms, after_batch=block.batch_tfms, **kwargs)
 
+_READ_AT_ONCE = 2**16 # bytes of a block; larger ones mix images less well, see `benchmarks/order.py`
+
 def _order(decoded, order):
     "Choose how to shuffle training images"
     if decoded is None or decoded.image_map is None or order=='shuffled': return None
     if order=='auto' and not decoded.exceeds_memory: return None
-    per_block = decoded.image_map.per_block
-    block = per_block*decoded.pixels[0].numel()
-    res = BlockOrder(per_block, max(1, memory_limit()//8//block))
+    image = decoded.pixels[0].numel()
+    per_block = max(1, _READ_AT_ONCE//image)
+    res = BlockOrder(per_block, max(1, memory_limit()//8//(per_block*image)))
     print_rank0(f'training images are shuffled in blocks of {per_block}, {res.blocks_at_once} blocks at a time')
     return res
 

@@ -182,11 +182,12 @@ def arrays(self:ImageMap)->tuple: # Pixels as a tensor that can't be written to;
 
 @patch
 def read_ahead(self:ImageMap,
-    blocks, # Numbers of blocks
+    rows:np.ndarray, # Numbers of images
+    n:int, # How many images to read from each of them on
 ):
-    "Let the system read the pixels of blocks, without waiting"
+    "Let the system read pixels, without waiting"
     if not hasattr(mmap, 'MADV_WILLNEED'): return # Windows reads when it must
-    for k in blocks:
-        start,length = _places(self, k, 'pixels')
-        first = start//mmap.PAGESIZE*mmap.PAGESIZE
-        self.mapped.madvise(mmap.MADV_WILLNEED, first, start+length-first)
+    image = 3*self.size**2
+    for start in (self.starts['pixels'] + image*np.sort(rows)).tolist():
+        page = start//mmap.PAGESIZE*mmap.PAGESIZE
+        self.mapped.madvise(mmap.MADV_WILLNEED, page, min(start+n*image, self.length)-page)

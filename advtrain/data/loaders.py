@@ -164,16 +164,17 @@ def shuffle_fn(self:CachedDL,
     "Shuffle indices, in blocks if there's an `order`"
     if self.order is None: return super(CachedDL, self).shuffle_fn(idxs)
     if self._source is None: self._source = self._find_source()
-    blocks = BlockOrder(*self.order)
-    order,groups = blocks(self._source.rows.cpu().numpy()[idxs], self.rng.getrandbits(63))
-    half = blocks.rows_per_block*blocks.blocks_at_once//2
-    self._groups = [(start-half, blocks) for start,blocks in groups]
+    order,self._groups = BlockOrder(*self.order)(self._source.rows.cpu().numpy()[idxs], self.rng.getrandbits(63))
     return np.asarray(idxs)[order].tolist()
 
 @patch
 def _read_ahead(self:CachedDL, seen):
     "Let the system read the next group of blocks, half a group early"
-    while self._groups and self._groups[0][0]<=seen: self._source.images.read_ahead(self._groups.pop(0)[1])
+    if not self._groups: return
+    rows_per_block,blocks_at_once = self.order
+    half = rows_per_block*blocks_at_once//2
+    while self._groups and self._groups[0][0]<=seen+half:
+        self._source.images.read_ahead(self._groups.pop(0)[1], rows_per_block)
 
 # %% ../../nbs/data/loaders.ipynb #29c06172
 @patch

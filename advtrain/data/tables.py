@@ -48,7 +48,8 @@ def _table_files(root):
         for f in files:
             suffix = os.path.splitext(f)[1].lower()
             if suffix in found: found[suffix].append(f)
-        if len(o.split(os.sep))-len(root.split(os.sep))<2: waiting += filter(_is_part, folders)
+        only = len(folders)==1 # such as Hugging Face's plain_text
+        if o.count(os.sep)-root.count(os.sep)<2: waiting += folders if only else filter(_is_part, folders)
     return found['.parquet'],found['.tar']
 
 def _class_folder(root):

@@ -54,7 +54,7 @@ def _layers(interp, layers):
         'are no heat maps')
 
 # %% ../../nbs/look/heatmaps.ipynb #e1f02649
-def _slices(n, bs=1024):
+def _slices(n, bs=256):
     "Split `n` rows into slices, so that only `bs` images are open at a time"
     return [slice(i, i+bs) for i in range(0, n, bs)]
 
