@@ -1,13 +1,13 @@
 """What training loses if images are shuffled in blocks instead of all together, as is done for maps of decoded images
 that are larger than memory.
 
-CIFAR-10's files are listed class by class, so a block holds images of one class: the hard case. A buffer of a tenth of
-the training images is filled with blocks, drawn without replacement, and its images are shuffled together. The larger
-the blocks, the fewer classes meet in a buffer. Each order trains the same networks: the same seeds, weights and
-recipe. We compare the validation accuracy after the last epoch. Epochs that are done are not done again, so you can
-interrupt and repeat the command.
+CIFAR-10's files are listed class by class, so a block holds images of one class: the hard case. A group of blocks with
+a tenth of the training images is dealt from all over the file, and its images are shuffled together. The larger the
+blocks, the more its shares of the classes differ from those of all images. Each order trains the same networks: the
+same seeds, weights and recipe. We compare the validation accuracy after the last epoch. Epochs that are done are not
+done again, so you can interrupt and repeat the command.
 
-    python benchmarks/order.py --data cifar10.tgz [--out runs/order] [--blocks 64 341 1364] [--seeds 3] [--save]
+    python benchmarks/order.py --data cifar10.tgz [--out runs/order] [--blocks 21 64 341] [--seeds 3] [--save]
 """
 import argparse,contextlib,io,itertools,json,statistics,time
 from pathlib import Path
@@ -18,12 +18,12 @@ from advtrain.data.block_order import BlockOrder
 from advtrain.all import Checkpoint,cifar10,cutout_augs,image_dls,resnet_learner,set_seed
 from advtrain.train.checkpoint import checkpoints
 
-BUFFER = .1 # of the training images
+GROUP = .1 # of the training images
 LR = .05
 
 def use_blocks(dl, rows):
-    "Let a loader shuffle its images in blocks of `rows`, or all together; the number of blocks in the buffer"
-    dl.order = None if rows is None else BlockOrder(rows, max(1, round(BUFFER*dl.n/rows)))
+    "Let a loader shuffle its images in blocks of `rows`, or all together; the number of blocks in a group"
+    dl.order = None if rows is None else BlockOrder(rows, max(1, round(GROUP*dl.n/rows)))
     return dl.order and dl.order.blocks_at_once
 
 def classes_of(dl):
@@ -47,7 +47,7 @@ def train(o, rows, seed, folder):
         accuracy=[r['valid_acc'] for r in rows_of],
         train_loss=[r['train_loss'] for r in rows_of],
         seconds=time.perf_counter()-start,
-        blocks_in_buffer=blocks,
+        blocks_in_group=blocks,
         classes_in_batch=classes_of(dls.train),
         images=dls.train.n)
 
@@ -70,7 +70,7 @@ def summary(o, found):
     last = {k: v['accuracy'][-1] for k,v in found.items()}
     return [dict(
         rows=rows,
-        blocks_in_buffer=found[rows,1]['blocks_in_buffer'],
+        blocks_in_group=found[rows,1]['blocks_in_group'],
         classes_in_batch=found[rows,1]['classes_in_batch'],
         accuracy=[last[rows,s] for s in seeds],
         difference=[last[rows,s]-last[None,s] for s in seeds]) for rows in [None,*o.blocks]]
@@ -79,7 +79,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     p.add_argument('--data', help='folder or archive of CIFAR-10')
     p.add_argument('--out', default='runs/order', help='folder for checkpoints and finished runs')
-    p.add_argument('--blocks', type=int, nargs='+', default=[64,341,1364], help='images in a block; the map has 341')
+    p.add_argument('--blocks', type=int, nargs='+', default=[21,64,341], help='images in a block; by default, advtrain takes 21')
     p.add_argument('--seeds', type=int, default=3, help='number of seeds')
     p.add_argument('--epochs', type=int, default=8, help='epochs of each run')
     p.add_argument('--width', type=int, default=16, help='channels of the first stage')
@@ -94,6 +94,6 @@ def main():
         print(f"{name:16} {statistics.fmean(r['accuracy']):.2%} ({points} points), "
               f"{r['classes_in_batch']:.1f} classes in a batch")
     recipe = dict(width=o.width, epochs=o.epochs, bs=o.bs, norm=o.norm, lr=LR)
-    keep(o.save, dict(lines=lines, buffer=BUFFER, images=found[None,1]['images'], **recipe), 'fastai')
+    keep(o.save, dict(lines=lines, group=GROUP, images=found[None,1]['images'], **recipe), 'fastai')
 
 if __name__=='__main__': main()

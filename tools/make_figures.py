@@ -181,7 +181,7 @@ def of_order(r):
         f"({100*min(o['difference']):+.1f} to {100*max(o['difference']):+.1f})" for o in blocks)
     recipe = f"width {n['width']}, {n['epochs']} epochs, {len(full['accuracy'])} seeds, in points"
     yield ('validation accuracy if CIFAR-10, listed class by class, is shuffled in blocks: '
-           f"a buffer of {n['buffer']:.0%} of the images, {recipe}",
+           f"a group has {n['group']:.0%} of the images; {recipe}",
            f"all images shuffled: {percent(statistics.fmean(full['accuracy']))}; {told}")
 
 SCRIPTS = dict(

@@ -6,7 +6,7 @@
 __all__ = ['DecodedImages', 'scan_images', 'image_stats', 'decode_images']
 
 # %% ../../nbs/data/cache.ipynb #9778cd01
-import functools,hashlib,math,os,sys,zlib
+import functools,hashlib,math,os,sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from .image_list import ImageList,RowNames,files_stamp
 from .rows import read_block
 from .images import FITS,check_size,fit_square,open_image,open_listed,why_unreadable
 from .folders import listed
-from .image_map import ImageMap,rows_per_block
+from .image_map import ImageMap,checksums_of,rows_per_block
 
 # %% ../../nbs/data/cache.ipynb #dc98868d
 def _sums(
@@ -51,17 +51,20 @@ def _decode(
     fit:str, # How an image that isn't square becomes one, see `fit_square`
 )->tuple: # Pixels, uint8; `_sums`; checksums, uint32
     "Decode images; zeros and NaN for unreadable ones"
-    pixels = np.zeros((len(images),size,size,3), np.uint8)
+    parts = []
     unreadable = []
     for i,o in enumerate(_contents(images)):
         try:
             im = open_listed(o) if isinstance(o, str) else open_image(o)
             if im.size!=(size,size): im = fit_square(im, size, fit)
-            pixels[i].reshape(-1)[:] = np.frombuffer(im.tobytes(), np.uint8) # faster than `np.asarray`
-        except Exception: unreadable.append(i) # Pillow raises many kinds of exception
+            parts.append(im.tobytes()) # faster than `np.asarray`
+        except Exception: # Pillow raises many kinds of exception
+            parts.append(bytes(size*size*3))
+            unreadable.append(i)
+    pixels = np.frombuffer(b''.join(parts), np.uint8).reshape(-1, size, size, 3)
     sums = _sums(pixels)
     sums[unreadable] = np.nan
-    return pixels,sums,np.array([zlib.crc32(o) for o in pixels], np.uint32)
+    return pixels,sums,checksums_of(parts)
 
 # %% ../../nbs/data/cache.ipynb #f66fb4c1
 class _Decoder:
@@ -89,15 +92,18 @@ def _plain_sizes(_):
     "Undo fastai's replacement of `Image.size` in a worker process, since it costs a tenth of the time"
     if hasattr(fastai_vision, '_old_sz'): Image.Image.size = property(fastai_vision._old_sz)
 
+def _first_reason(reasons): return next(filter(None, reasons), None)
+
 def _decode_all(decoder):
     "Decode all blocks of a decoder; return why one couldn't be written, or `None`"
     many = len(decoder)*decoder.target.per_block>2000
     rng = torch.Generator() # leaves PyTorch's global generator unchanged
     workers = _cores() if many and isinstance(decoder.target, ImageMap) else 0
-    how = dict(num_workers=workers, worker_init_fn=_plain_sizes, generator=rng)
-    dl = torch.utils.data.DataLoader(decoder, batch_size=None, **how)
+    how = dict(num_workers=workers, worker_init_fn=_plain_sizes, generator=rng, collate_fn=_first_reason)
+    at_once = min(8, len(decoder)//(16*max(1, workers))) # blocks between messages of a worker, if there are many
+    dl = torch.utils.data.DataLoader(decoder, batch_size=max(1, at_once), **how)
     has_bar = many and (IN_NOTEBOOK or sys.stdout.isatty())
-    return next(filter(None, progress_bar(dl) if has_bar else dl), None)
+    return _first_reason(progress_bar(dl) if has_bar else dl)
 
 # %% ../../nbs/data/cache.ipynb #3e1cced9
 class _InMemory:
@@ -131,15 +137,15 @@ def _fingerprint(images, size, fit):
 
 # %% ../../nbs/data/cache.ipynb #92b9c983
 def _spot_check(images, size, fit, sums, checksums):
-    "Decode an image of each folder, and some unreadable ones; raise ValueError if one has changed"
-    of_folder = len(images)-1-np.unique(images.names.group(images.rows)[::-1], return_index=True)[1]
-    rows = np.append(of_folder[::-(-len(of_folder)//100)], np.flatnonzero(np.isnan(sums[:,0]))[:100])
+    "Decode an image of up to 100 folders, and some unreadable ones; raise a `ValueError` if one has changed"
+    last = len(images)-1-np.unique(images.names.group(images.rows)[::-1], return_index=True)[1] # of each folder
+    rows = np.append(last[::math.ceil(len(last)/100)], np.flatnonzero(np.isnan(sums[:,0]))[:100])
     _,now,now_checksums = _decode(images[rows], size, fit)
     same = (now_checksums==checksums[rows]) & np.isclose(now, sums[rows], rtol=0, atol=0, equal_nan=True).all(1)
     if not same.all(): raise ValueError(f'{printable_path(images[rows[~same][0]])} has changed since it was decoded')
 
 # %% ../../nbs/data/cache.ipynb #94304575
-_LARGE = 10**9 # bytes; a larger file is announced, and each of its blocks is checked at its first use
+_LARGE = 10**9 # bytes; a larger file is announced, and each of its images is checked at its first use
 
 class DecodedImages:
     "The decoded images of a dataset, in one array"
@@ -152,8 +158,8 @@ class DecodedImages:
     ):
         self.files = listed(files)
         self.pixels,self.sums,self.checksums,self.image_map = pixels,sums,checksums,image_map
-        self.unchecked = set() # blocks of the file that must be checked before use
-        if image_map and image_map.length>_LARGE: self.unchecked.update(range(image_map.n_blocks))
+        self.unchecked = None # mask of images to check at their first use, if the file is large
+        if image_map and image_map.length>_LARGE: self.unchecked = np.ones(image_map.n, bool)
         self._on = {} # device -> pixels
 
     @property
@@ -180,7 +186,7 @@ class DecodedImages:
         if device is None or not is_gpu(device): return self.pixels
         if device not in self._on:
             fits = self.pixels.nbytes <= torch.cuda.mem_get_info(device)[0]/4
-            if fits: self.ready(torch.arange(len(self.files)))
+            if fits: self.check_all()
             self._on[device] = self.pixels.to(device) if fits else self.pixels
         return self._on[device]
 
@@ -194,15 +200,19 @@ class DecodedImages:
     def ready(self,
         rows:torch.Tensor, # Rows of images that are about to be used, on the CPU
     ):
-        "Check the blocks of `rows` at their first use; raise a `RuntimeError` for a damaged one"
-        if not self.unchecked: return
-        per_block = self.image_map.per_block
-        blocks = sorted(self.unchecked & set((rows//per_block).tolist()))
-        self.image_map.read_ahead(np.array(blocks, int)*per_block, per_block)
-        if bad := self.image_map.damaged(blocks):
-            for k in bad: self.image_map.forget(k)
+        "Check images at their first use; raise a `RuntimeError` for a damaged one"
+        if self.unchecked is None: return
+        rows = rows[torch.from_numpy(self.unchecked[rows.numpy()])]
+        damaged = rows[torch.from_numpy(checksums_of(self.pixels[rows].numpy())!=self.checksums[rows.numpy()])]
+        for k in set((damaged//self.image_map.per_block).tolist()): self.image_map.mark_unwritten(k)
+        if len(damaged):
             raise RuntimeError(f'{self.image_map.file} is damaged: start again, to decode its damaged blocks again')
-        self.unchecked.difference_update(blocks)
+        self.unchecked[rows.numpy()] = False
+
+    def check_all(self):
+        "Check all images that weren't used yet"
+        if self.unchecked is None: return
+        for rows in torch.arange(len(self.files)).split(self.image_map.per_block): self.ready(rows)
 
 # %% ../../nbs/data/cache.ipynb #30ccdad6
 @functools.cache
@@ -247,7 +257,7 @@ def _blocks_to_decode(image_map, new):
     n = min(image_map.n, int(written.sum())*image_map.per_block)
     if not new and not written.all():
         print_rank0(f'{n:,} of {image_map.n:,} images are decoded already, decoding the others')
-    bad = image_map.damaged(np.flatnonzero(written)) if image_map.length<=_LARGE or not written.all() else []
+    bad = image_map.damaged(np.flatnonzero(written), image_map.length<=_LARGE or not written.all())
     if bad:
         n = min(image_map.n, len(bad)*image_map.per_block)
         print_rank0(f'{image_map.file} is damaged: decoding {n} images again')
@@ -268,7 +278,7 @@ def _filled_file(image_map, images, size, fit):
     try:
         image_map.check_header()
         return _fill_file(image_map, images, size, fit, new=False)
-    except OSError: pass # no file yet
+    except FileNotFoundError: pass # no file yet
     except ValueError as e: print_rank0(f'{e}: decoding {len(images)} images again')
     return _fill_file(image_map, images, size, fit, new=True)
 

@@ -6,18 +6,18 @@
 __all__ = ['folder_images', 'class_files', 'FolderSplitter']
 
 # %% ../../nbs/data/folders.ipynb #0bd1aeff
-import functools,hashlib,os,stat
+import hashlib,os,stat
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
 from ..checks import ABOVE_0,BELOW_1,check_choice,check_number,check_path,check_whole,is_utf8,printable_path
-from ..dist import print_rank0
 from ..figures import short
 from ..files.atomic import HOME
 from .image_list import FileNames,ImageList,SPLITS,file_state
 from .images import is_image
+from .labels import SPLIT_WORDS,first_of,print_unused
 
 # %% ../../nbs/data/folders.ipynb #c6d62fd2
 def _entries(folder):
@@ -68,15 +68,10 @@ def _class_folders(root, unused):
     return res
 
 # %% ../../nbs/data/folders.ipynb #79470911
-def _first_of(paths):
-    "Name the first of some paths, and count the others"
-    more = f' and {len(paths)-1} more' if paths[1:] else ''
-    return printable_path(paths[0]) + more
-
 def _no_images(folder, more):
     "Describe a class without images"
     there = [o for o in sorted(os.listdir(folder)) if o[0]!='.']
-    only = f', only {_first_of(there)}' if there else ''
+    only = f', only {first_of(there)}' if there else ''
     elsewhere = f' (and in {more} more class folders)' if more else ''
     return f'no images in {printable_path(folder)}{only}{elsewhere}'
 
@@ -95,11 +90,7 @@ def _class_files(
     return res
 
 # %% ../../nbs/data/folders.ipynb #e2465279
-@functools.cache
-def _split_of(name): # from a folder's name; `None` if it isn't a split
-    name = name.lower()
-    if name in ('val','validation','dev'): return 'valid'
-    return name if name in SPLITS else None
+def _split_of(name): return SPLIT_WORDS.get(name.lower()) # `None` if a folder isn't a split
 
 def _is_class(train, folders):
     "Check whether a folder called train is a class like its neighbours"
@@ -131,8 +122,6 @@ def _check_classes(files, roots):
             names = short(', '.join(map(printable_path, extra)), 200)
             raise ValueError(f'{printable_path(roots[s])} has classes that {where} lacks: {names}')
 
-def _print_unused_files(paths, why): print_rank0(f'not used: {_first_of(paths)} ({why})')
-
 def _as_list(files):
     "Make an `ImageList` from names and `file_state` of each split's folders"
     rows = [(SPLITS.index(s), o, *listed) for s,folders in files.items() for o,listed in folders.items()]
@@ -160,7 +149,7 @@ def folder_images(
     files = {s: _class_files(o, _class_folders(o, unused), unused) for s,o in roots.items()}
     if not roots: files['train'] = _class_files(path, folders, unused)
     _check_classes(files, roots or {'train': path})
-    for why,paths in unused.items(): _print_unused_files(paths, why)
+    for why,paths in unused.items(): print_unused(paths, why)
     return _as_list(files)
 
 def class_files(
@@ -261,7 +250,7 @@ class FolderSplitter:
     def __call__(self, files):
         images = listed(files)
         if not len(images): raise ValueError('there are no image files to split')
-        if (images.splits<0).any(): _print_unused_files(images[images.splits<0], 'not in a split')
+        if (images.splits<0).any(): print_unused(images[images.splits<0], 'not in a split')
         idxs = {s: np.flatnonzero(images.splits==i) for i,s in enumerate(SPLITS)}
         rng = np.random.default_rng(self.seed)
         for s in ('test','valid') if self.watch=='valid' else ('test',):

@@ -200,20 +200,21 @@ def _loaders(block, items, splits, **kwargs):
     datasets = Datasets(items, tfms=block._combine_type_tfms(), splits=splits, dl_type=block.dl_type, n_inp=block.n_inp)
     return datasets.dataloaders(after_item=block.item_tfms, after_batch=block.batch_tfms, **kwargs)
 
-_READ_AT_ONCE = 2**16 # bytes of a block; larger ones mix images less well, see `benchmarks/order.py`
+_BLOCK_BYTES = 2**16 # larger blocks mix images less well, see `benchmarks/order.py`
 
 def _order(decoded, order):
     "Choose how to shuffle training images"
-    if decoded is None or decoded.image_map is None or order=='shuffled': return None
-    if order=='auto' and not decoded.exceeds_memory: return None
+    if decoded.image_map is None or order=='shuffled' or order=='auto' and not decoded.exceeds_memory: return None
     image = decoded.pixels[0].numel()
-    per_block = max(1, _READ_AT_ONCE//image)
+    per_block = max(1, _BLOCK_BYTES//image)
     res = BlockOrder(per_block, max(1, memory_limit()//8//(per_block*image)))
     print_rank0(f'training images are shuffled in blocks of {per_block}, {res.blocks_at_once} blocks at a time')
     return res
 
 def _loader_options(decoded, size, device, num_workers, order):
     "Choose the options of loaders that gather decoded images, or open files"
+    if order=='blocks' and (decoded is None or decoded.image_map is None):
+        print_rank0("order='blocks' isn't used: there's no file of decoded images")
     if decoded is None: return dict(num_workers=num_workers)
     pixels_at_once = 2**21 if is_gpu(device) else 2**18
     return dict(dl_type=CachedDL, images=decoded, at_once=pixels_at_once//size**2, order=_order(decoded, order))

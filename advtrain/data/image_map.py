@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/data/image_map.ipynb #f26b5eef
 import json,math,mmap,os,shutil,warnings,zlib
-from contextlib import nullcontext,suppress
+from contextlib import suppress
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -17,7 +17,7 @@ import torch
 from ..files.atomic import atomic_write
 
 # %% ../../nbs/data/image_map.ipynb #295ea913
-_VERSION = '3' # of the file's content; raise it when `open_rgb` or `fit_square` change their output
+_VERSION = '4' # of the file's content; raise it when `open_rgb` or `fit_square` change their output
 _DTYPES = {'U8': np.uint8, 'U32': np.uint32, 'F64': np.float64}
 _PAGE = 4096
 
@@ -94,18 +94,22 @@ class ImageMap:
         raise ValueError(f'{self.file} is damaged')
 
 # %% ../../nbs/data/image_map.ipynb #c388a61e
-def _digest(parts):
-    "Compute the digest of a block, which is never 0"
-    crc = 0
-    for o in parts: crc = zlib.crc32(o, crc)
-    return crc or 1
+def checksums_of(
+    images, # Pixels of each image: bytes or arrays
+)->np.ndarray: # Their CRC-32, uint32, shape (images,)
+    "Compute the checksum of each image"
+    return np.array([*map(zlib.crc32, images)], np.uint32)
 
-def _places(images, k, name):
+def _digest(sums, checksums):
+    "Compute the digest of a block, which is never 0; its pixels are in it by their checksums"
+    return zlib.crc32(checksums, zlib.crc32(sums)) or 1
+
+def _places(image_map, k, name):
     "Find where the rows of block `k` are in the file: start and length, bytes"
-    dtype,(n,*rest) = images.layout[name]
+    dtype,(n,*rest) = image_map.layout[name]
     row = _nbytes(dtype, rest)
-    first = k*images.per_block
-    return images.starts[name]+first*row,(min(first+images.per_block, n)-first)*row
+    first = k*image_map.per_block
+    return image_map.starts[name]+first*row,(min(first+image_map.per_block, n)-first)*row
 
 @patch
 def _open(self:ImageMap, mode):
@@ -130,10 +134,10 @@ def write(self:ImageMap,
             f.write(o)
         f.flush()
         f.seek(self.starts['blocks']+4*k)
-        f.write(np.uint32(_digest(parts.values())))
+        f.write(np.uint32(_digest(sums, checksums)))
 
 @patch
-def forget(self:ImageMap,
+def mark_unwritten(self:ImageMap,
     k:int, # Number of the block
 ):
     "Mark a block as not written, unless the file was replaced"
@@ -144,7 +148,6 @@ def forget(self:ImageMap,
 @patch
 def written(self:ImageMap)->np.ndarray: # Digest of each block, 0 if it isn't written, uint32, shape (blocks,)
     "Read the digests of the blocks"
-    if self.mapped: return np.frombuffer(self.mapped, np.uint32, self.n_blocks, self.starts['blocks']).copy()
     with self._open('rb') as f:
         f.seek(self.starts['blocks'])
         return np.fromfile(f, np.uint32, self.n_blocks)
@@ -152,16 +155,23 @@ def written(self:ImageMap)->np.ndarray: # Digest of each block, 0 if it isn't wr
 @patch
 def damaged(self:ImageMap,
     blocks, # Numbers of written blocks
-)->list: # Numbers of those whose content doesn't match their digest
+    pixels:bool=True, # Check their pixels, too?
+)->list: # Numbers of those whose content doesn't match their digest and checksums
     "Check blocks"
     digests = self.written()
-    with nullcontext(self.mapped) if self.mapped else self._open('rb') as f:
-        def _parts(k):
-            for name in ('pixels','sums','checksums'):
-                start,length = _places(self, k, name)
-                f.seek(start)
-                yield f.read(length)
-        return [k for k in blocks if _digest(_parts(k))!=digests[k]]
+    image = 3*self.size**2
+    with self._open('rb') as f:
+        def _read(k, name):
+            start,length = _places(self, k, name)
+            f.seek(start)
+            return f.read(length)
+        def _is_damaged(k):
+            checksums = _read(k, 'checksums')
+            if _digest(_read(k, 'sums'), checksums)!=digests[k]: return True
+            if not (pixels and image): return False
+            data = memoryview(_read(k, 'pixels'))
+            return checksums_of(data[i:i+image] for i in range(0, len(data), image)).tobytes()!=checksums
+        return [*filter(_is_damaged, blocks)]
 
 # %% ../../nbs/data/image_map.ipynb #061cfa71
 def _readonly_tensor(array):

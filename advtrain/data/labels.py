@@ -51,13 +51,18 @@ def _split_of_table(file, root):
     return next(filter(None, map(split_in, parts[::-1])), None)
 
 # %% ../../nbs/data/labels.ipynb #3ecd674c
+def first_of(
+    paths:list, # Paths or names
+)->str: # Such as 'a.png and 3 more'
+    "Name the first of some paths, and count the others"
+    return printable_path(paths[0]) + (f' and {len(paths)-1} more' if len(paths)>1 else '')
+
 def print_unused(
     paths:list, # What isn't used
     why:str, # The reason
 ):
     "Say in one line what isn't used"
-    more = f' and {len(paths)-1} more' if paths[1:] else ''
-    print_rank0(f'not used: {printable_path(paths[0])}{more} ({why})')
+    print_rank0(f'not used: {first_of(paths)} ({why})')
 
 def split_tables(
     root:str, # Folder that contains all files

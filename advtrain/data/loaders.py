@@ -86,7 +86,7 @@ class CachedDL(TfmdDL):
         images:DecodedImages|None=None, # Their pixels; `None` decodes them at the first batch
         at_once:int=1, # Number of images that go through the batch transforms together, if more than a batch
         part:BatchShare=_ALONE, # Which share of each batch to load
-        order:tuple|None=None, # Arguments of `BlockOrder`, which shuffles blocks; `None` shuffles all images
+        order:tuple|None=None, # `BlockOrder`, or its fields, to shuffle in blocks; `None` shuffles all images
         num_workers:int=0, # Ignored: batches are gathered in the main process
         **kwargs, # Passed on to `TfmdDL`
     ):

@@ -101,6 +101,7 @@ def list_parquet(
     splits:list, # Split of each file, one of `SPLITS`
 )->ImageList: # All their rows
     "List the images in Parquet files"
+    stamp = listed_stamp(files)
     columns,(_,kind,classes) = _read_all(files)
     counts = [len(o) for o in columns]
     names = RowNames(files, counts)
@@ -110,7 +111,7 @@ def list_parquet(
         check_labels(names, labels, classes)
         if classes is None: labels,classes = order_numbers(labels)
     of_rows = np.repeat([SPLITS.index(o) for o in splits], counts)
-    return checked_list(names, labels, classes, of_rows, listed_stamp(files))
+    return checked_list(names, labels, classes, of_rows, stamp)
 
 # %% ../../nbs/data/parquet.ipynb #1d02a8f3
 def holds_pictures(

@@ -12,23 +12,29 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ..checks import error_line,printable_path,short_repr
-from .image_list import SPLITS,ImageList,RowNames
+from .image_list import SPLITS,ImageList,RowNames,files_stamp
 from .labels import checked_list,order_texts,listed_stamp
 from ..files.make_once import data_home,write_cache
 
 # %% ../../nbs/data/shards.ipynb #f429a886
 def _number(field):
-    "Read a number: octal digits, or big-endian bytes after a set bit"
+    "Read a size: octal digits, or big-endian bytes after a set bit"
     if field[0]&128: return int.from_bytes(field, 'big') & ((1<<8*len(field)-1)-1)
-    return int(field.strip(b' \0') or b'0', 8)
+    return _checked_size(int(field.strip(b' \0') or b'0', 8))
+
+def _checked_size(n):
+    if n<0: raise ValueError('it has a file of negative size')
+    return n
 
 def _records(data):
     "Read the records of a POSIX entry that matter here"
     res = {}
     if b' path=' not in data and b' size=' not in data: return res
     while data.strip(b'\0'):
-        n = int(data.split(b' ', 1)[0])
-        key,_,value = data[:n-1].split(b' ', 1)[1].partition(b'=')
+        length,_,rest = data.partition(b' ')
+        n = int(length)
+        if n<=len(length): raise ValueError('its records are damaged')
+        key,_,value = rest[:n-len(length)-2].partition(b'=')
         res[key] = value
         data = data[n:]
     return res
@@ -38,7 +44,7 @@ def _member(head, more):
     name = head[:100].partition(b'\0')[0]
     if head[345] and head[257:263]==b'ustar\0': name = head[345:500].partition(b'\0')[0]+b'/'+name
     if not more: return name,_number(head[124:136])
-    return more.get(b'path', name),int(more[b'size']) if b'size' in more else _number(head[124:136])
+    return more.get(b'path', name),_checked_size(int(more[b'size'])) if b'size' in more else _number(head[124:136])
 
 # %% ../../nbs/data/shards.ipynb #b1f4fe63
 def tar_files(
@@ -152,7 +158,7 @@ def _scan(file):
 
 def _kept(file):
     "Name the file that keeps a shard's index"
-    return data_home()/'advtrain_shards'/f'{listed_stamp([os.path.abspath(file)])}.npz'
+    return data_home()/'advtrain_shards'/f'{files_stamp([os.path.abspath(file)])}.npz'
 
 def shard_index(
     file:str, # Path of a shard
@@ -164,13 +170,10 @@ def shard_index(
         return places,codes,json.loads(str(known))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile): pass # not there, or damaged
     index = _scan(file)
-    write_cache(kept, lambda aside: _save(aside, dict(zip(_PARTS, index))))
+    write_cache(kept, lambda aside: np.savez(aside, **dict(zip(_PARTS, index))))
     return *index[:2],json.loads(str(index[2]))
 
 _PARTS = 'places','codes','labels'
-
-def _save(aside, parts):
-    with open(aside, 'wb') as f: np.savez(f, **parts)
 
 # %% ../../nbs/data/shards.ipynb #1e0ebb33
 def list_shards(
@@ -178,6 +181,7 @@ def list_shards(
     splits:list, # Split of each file, one of `SPLITS`
 )->ImageList: # All their images
     "List the images in tar shards"
+    stamp = listed_stamp(files)
     found = [shard_index(o) for o in files]
     counts = [len(o[0]) for o in found]
     known = {} # label -> code, over all shards
@@ -187,7 +191,7 @@ def list_shards(
         codes.append(index[of_shard])
     labels,classes = order_texts(np.concatenate(codes), list(known))
     of_rows = np.repeat([SPLITS.index(o) for o in splits], counts)
-    return checked_list(RowNames(files, counts), labels, classes, of_rows, listed_stamp(files))
+    return checked_list(RowNames(files, counts), labels, classes, of_rows, stamp)
 
 # %% ../../nbs/data/shards.ipynb #28d03144
 class ShardRows:
@@ -196,7 +200,7 @@ class ShardRows:
         file:str, # Path of the shard
     ):
         self.places = shard_index(file)[0]
-        self.file = open(file, 'rb', buffering=0)
+        self.file = open(file, 'rb')
 
     def __len__(self): return len(self.places)
     def __del__(self): self.file.close() if hasattr(self, 'file') else None
@@ -206,5 +210,8 @@ class ShardRows:
         rows:list, # Numbers of images
     )->list: # Bytes of each image
         "Read images"
-        places = self.places[rows].tolist()
-        return [os.pread(self.file.fileno(), n, start) for start,n in places]
+        return [self._read(*place) for place in self.places[rows].tolist()]
+
+    def _read(self, start, n):
+        self.file.seek(start)
+        return self.file.read(n)
