@@ -160,11 +160,9 @@ class DecodedImages:
         self.pixels,self.sums,self.checksums,self.image_map = pixels,sums,checksums,image_map
         self.unchecked = None # mask of images to check at their first use, if the file is large
         if image_map and image_map.length>_LARGE: self.unchecked = np.ones(image_map.n, bool)
+        self.exceeds_memory = image_map is not None and image_map.length>memory_limit()/2
+        if self.exceeds_memory: image_map.read_no_more()
         self._on = {} # device -> pixels
-
-    @property
-    def exceeds_memory(self): # or takes more than half of what this process may use
-        return self.image_map is not None and self.image_map.length>memory_limit()/2
 
     def rows(self,
         files:list, # Image files, or an `ImageList`
@@ -198,9 +196,10 @@ class DecodedImages:
         if self.exceeds_memory: self.image_map.read_ahead(rows, n)
 
     def ready(self,
-        rows:torch.Tensor, # Rows of images that are about to be used, on the CPU
+        rows:torch.Tensor, # Rows of images that are about to be used
     ):
-        "Check images at their first use; raise a `RuntimeError` for a damaged one"
+        "Read images all at once, and check them at their first use; raise a `RuntimeError` for a damaged one"
+        if self.exceeds_memory and rows.device.type=='cpu': self.image_map.read_ahead(rows.numpy(), 1)
         if self.unchecked is None: return
         rows = rows[torch.from_numpy(self.unchecked[rows.numpy()])]
         damaged = rows[torch.from_numpy(checksums_of(self.pixels[rows].numpy())!=self.checksums[rows.numpy()])]
@@ -213,6 +212,7 @@ class DecodedImages:
         "Check all images that weren't used yet"
         if self.unchecked is None: return
         for rows in torch.arange(len(self.files)).split(self.image_map.per_block): self.ready(rows)
+        self.unchecked = None
 
 # %% ../../nbs/data/cache.ipynb #30ccdad6
 @functools.cache

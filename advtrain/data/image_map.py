@@ -191,6 +191,11 @@ def arrays(self:ImageMap)->tuple: # Pixels as a tensor that can't be written to;
     return _readonly_tensor(_array('pixels')),_array('sums').copy(),_array('checksums').astype(np.int64)
 
 @patch
+def read_no_more(self:ImageMap):
+    "Let the system read only the pages that are used or asked for, without what's around them"
+    if hasattr(mmap, 'MADV_RANDOM'): self.mapped.madvise(mmap.MADV_RANDOM)
+
+@patch
 def read_ahead(self:ImageMap,
     rows:np.ndarray, # Numbers of images
     n:int, # How many images to read from each of them on
