@@ -85,8 +85,12 @@ class Set:
 
     def start(self): return apart('ours:start', self.home('advtrain', fresh=True), folder=str(self.folder))
 
+    def decode(self):
+        "Start once, if the decoded images are gone"
+        if not any(self.home('advtrain').rglob('*.safetensors')): self.start()
+
     def load(self, augs=True):
-        if not any(self.home('advtrain').rglob('*.safetensors')): self.start() # the cache is gone
+        self.decode()
         return apart('ours:load', self.home('advtrain'), folder=str(self.folder), seconds=self.o.seconds, augs=augs)
 
     def peer(self, name, fresh):
@@ -96,7 +100,7 @@ class Set:
 
     def train(self, run=subprocess.run):
         "Train from a map that isn't in the page cache"
-        if not any(self.home('advtrain').rglob('*.safetensors')): self.start()
+        self.decode()
         drop_from_page_cache(self.home('advtrain'))
         return apart('ours:train', self.home('advtrain'), run, folder=str(self.folder), seconds=self.o.seconds)
 

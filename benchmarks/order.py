@@ -1,5 +1,5 @@
 """What training loses if images are shuffled in blocks instead of all together, as is done for maps of decoded images
-that are larger than memory.
+that are larger than half of the memory.
 
 CIFAR-10's files are listed class by class, so a block holds images of one class: the hard case. A group of blocks with
 a tenth of the training images is dealt from all over the file, and its images are shuffled together. The larger the
@@ -79,7 +79,8 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     p.add_argument('--data', help='folder or archive of CIFAR-10')
     p.add_argument('--out', default='runs/order', help='folder for checkpoints and finished runs')
-    p.add_argument('--blocks', type=int, nargs='+', default=[21,64,341], help='images in a block; by default, advtrain takes 21')
+    p.add_argument('--blocks', type=int, nargs='+', default=[21,64,341],
+        help='images in a block; by default, advtrain takes 21')
     p.add_argument('--seeds', type=int, default=3, help='number of seeds')
     p.add_argument('--epochs', type=int, default=8, help='epochs of each run')
     p.add_argument('--width', type=int, default=16, help='channels of the first stage')

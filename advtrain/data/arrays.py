@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/data/arrays.ipynb #c0b8b2d3
-import hashlib,re,zipfile
+import hashlib,re,zipfile,zlib
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +96,7 @@ def read_npz(
         with np.load(path, allow_pickle=False) as whole:
             names = [o.filename[:-4] for o in members]
             return {k: whole[k] if o.compress_type else _map_array(path, o) for k,o in zip(names, members)}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as e:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, KeyError) as e:
         if isinstance(e, FileNotFoundError): raise
         raise ValueError(f"{printable_path(path)} isn't a readable .npz file: {error_line(e)}") from e
 
@@ -164,20 +164,23 @@ def _check_classes_of(classes, texts, where):
 # %% ../../nbs/data/arrays.ipynb #2a6cf586
 def _uncompressed(path):
     "Get a file whose images can be mapped: `path`, or a copy"
-    with zipfile.ZipFile(path) as z:
-        if not any(o.compress_type for o in z.infolist()): return path
+    try:
+        with zipfile.ZipFile(path) as z:
+            if not any(o.compress_type for o in z.infolist()): return path
+    except zipfile.BadZipFile: return path # whoever reads it will say so
     with open(path, 'rb') as f: digest = hashlib.file_digest(f, 'sha256').hexdigest()
     name = f"{re.sub('[^A-Za-z0-9_-]', '_', Path(path).stem)}-{digest[:8]}.npz"
-    try: return str(_save_arrays(read_npz(path), name))
+    def _used(): return {k: o for k,o in read_npz(path).items() if k=='classes' or _role(k)}
+    try: return str(save_once(name, lambda aside: np.savez(aside, **_used())))
     except OSError: return path # then each process reads all of it
 
 def list_arrays(
     path:str, # Path of an `.npz` file
 )->ImageList: # Its images, the training set first
     "List the images in a NumPy file"
-    read_npz(path) # an error names the user's file
+    where = printable_path(path)
     path = _uncompressed(path)
-    found,classes = _check_arrays(read_npz(path), printable_path(path))
+    found,classes = _check_arrays(read_npz(path), where)
     counts = [len(x) for x,_ in found.values()]
     labels = np.concatenate([y for _,y in found.values()])
     splits = np.repeat([SPLITS.index(o) for o in found], counts)

@@ -30,7 +30,7 @@ def _columns(table, where):
     path = pick_column('path', names, PATH_COLUMNS, names, where)
     label = pick_column('label', names, LABEL_COLUMNS, names, where)
     splits = [o for o in names if o.lower()=='split']
-    return path,label,splits[0] if splits else None
+    return path,label,pick_column('split', splits, ['split'], names, where) if splits else None
 
 def _check_texts(values, bad, column, where):
     "Raise an error if there are `bad` positions among the values of a column"
