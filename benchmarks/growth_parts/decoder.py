@@ -1,8 +1,8 @@
 """How fast Pillow decodes the same images with all cores, and does nothing else.
 
 Each process opens 1,000 images at a time: `np.asarray(Image.open(file).convert('RGB'))`. Only that is timed. Bytes of
-Parquet files and tar shards are in memory before; files are in the page cache, and opened by Pillow. The speed is the images of a second of
-one process, times the number of processes.
+Parquet files and tar shards are in memory before; files are in the page cache, and opened by Pillow. The speed is the
+images of a second of one process, times the number of processes.
 """
 import io,multiprocessing,os,tarfile,time
 from pathlib import Path
