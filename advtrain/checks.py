@@ -28,6 +28,12 @@ def printable_path(
     text = os.fsencode(path).decode('utf-8', 'backslashreplace')
     return ''.join(o if o.isprintable() else o.encode('unicode_escape').decode() for o in text)
 
+def first_of(
+    paths:list, # Paths or names
+)->str: # Such as 'a.png and 3 more'
+    "Name the first of some paths, and count the others"
+    return printable_path(paths[0]) + (f' and {len(paths)-1} more' if len(paths)>1 else '')
+
 # %% ../nbs/checks.ipynb #bb4e3237
 def is_utf8(
     name:str, # Name of a file, as Python gives it

@@ -122,7 +122,7 @@ def test_larger_than_memory(sample, home, monkeypatch, capsys):
     rows = [[tuple(o.flatten().tolist()) for x,_ in dls.train for o in x] for dls in (small,large)]
     assert rows[0]!=rows[1] and sorted(rows[0])==sorted(rows[1]) # each image once
     for dl in large.loaders[1:]: list(dl)
-    assert not large.train.images.unchecked # each block was checked when it was used
+    assert not large.train.images.unchecked.any() # each image was checked when it was used
 
 def config_in(home): return lambda: SimpleNamespace(path=lambda name: home)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ..checks import check_choice,error_line,printable_path,short_repr
-from .image_list import SPLITS,ImageList,RowNames
-from .labels import SPLIT_WORDS,check_labels,checked_list,order_numbers,order_texts,listed_stamp
+from .image_list import SPLIT_WORDS,SPLITS,ImageList,RowNames
+from .labels import check_labels,checked_list,order_numbers,order_texts,listed_stamp
 from ..files.make_once import save_once
 
 # %% ../../nbs/data/arrays.ipynb #50541755

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import ABOVE_0,BELOW_1,check_choice,check_number,check_path,check_whole,is_utf8,printable_path
+from ..checks import ABOVE_0,BELOW_1,check_choice,check_number,check_path,check_whole
+from ..checks import first_of,is_utf8,printable_path
+from ..dist import print_rank0
 from ..figures import short
 from ..files.atomic import HOME
-from .image_list import FileNames,ImageList,SPLITS,file_state
+from .image_list import FileNames,ImageList,SPLITS,SPLIT_WORDS,file_state
 from .images import is_image
-from .labels import SPLIT_WORDS,first_of,print_unused
 
 # %% ../../nbs/data/folders.ipynb #c6d62fd2
 def _entries(folder):
@@ -122,6 +123,8 @@ def _check_classes(files, roots):
             names = short(', '.join(map(printable_path, extra)), 200)
             raise ValueError(f'{printable_path(roots[s])} has classes that {where} lacks: {names}')
 
+def _print_unused(paths, why): print_rank0(f'not used: {first_of(paths)} ({why})')
+
 def _as_list(files):
     "Make an `ImageList` from names and `file_state` of each split's folders"
     rows = [(SPLITS.index(s), o, *listed) for s,folders in files.items() for o,listed in folders.items()]
@@ -149,7 +152,7 @@ def folder_images(
     files = {s: _class_files(o, _class_folders(o, unused), unused) for s,o in roots.items()}
     if not roots: files['train'] = _class_files(path, folders, unused)
     _check_classes(files, roots or {'train': path})
-    for why,paths in unused.items(): print_unused(paths, why)
+    for why,paths in unused.items(): _print_unused(paths, why)
     return _as_list(files)
 
 def class_files(
@@ -250,7 +253,7 @@ class FolderSplitter:
     def __call__(self, files):
         images = listed(files)
         if not len(images): raise ValueError('there are no image files to split')
-        if (images.splits<0).any(): print_unused(images[images.splits<0], 'not in a split')
+        if (images.splits<0).any(): _print_unused(images[images.splits<0], 'not in a split')
         idxs = {s: np.flatnonzero(images.splits==i) for i,s in enumerate(SPLITS)}
         rng = np.random.default_rng(self.seed)
         for s in ('test','valid') if self.watch=='valid' else ('test',):

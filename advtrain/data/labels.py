@@ -10,10 +10,10 @@ import os,re
 
 import numpy as np
 
-from ..checks import is_utf8,printable_path,short_repr
+from ..checks import first_of,is_utf8,printable_path,short_repr
 from ..dist import print_rank0
 from .rows import note_listed
-from .image_list import SPLITS,ImageList,files_stamp
+from .image_list import SPLIT_WORDS,SPLITS,ImageList,files_stamp
 
 # %% ../../nbs/data/labels.ipynb #39a7697e
 def order_numbers(
@@ -35,8 +35,6 @@ def order_texts(
     return index[np.asarray(codes)],[texts[i] for i in order]
 
 # %% ../../nbs/data/labels.ipynb #00100dfa
-SPLIT_WORDS = dict(train='train', valid='valid', val='valid', validation='valid', dev='valid', test='test')
-
 def split_in(
     name:str, # Name of a file, a folder or a column
 )->str|None: # One of `SPLITS`; `None` without such a word
@@ -51,12 +49,6 @@ def _split_of_table(file, root):
     return next(filter(None, map(split_in, parts[::-1])), None)
 
 # %% ../../nbs/data/labels.ipynb #3ecd674c
-def first_of(
-    paths:list, # Paths or names
-)->str: # Such as 'a.png and 3 more'
-    "Name the first of some paths, and count the others"
-    return printable_path(paths[0]) + (f' and {len(paths)-1} more' if len(paths)>1 else '')
-
 def print_unused(
     paths:list, # What isn't used
     why:str, # The reason

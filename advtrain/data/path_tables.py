@@ -14,9 +14,9 @@ import pandas as pd
 from pandas.errors import ParserWarning
 
 from ..checks import error_line,is_utf8,printable_path,short_repr
-from .image_list import SPLITS,FileNames,ImageList,files_stamp
+from .image_list import SPLIT_WORDS,SPLITS,FileNames,ImageList,files_stamp
 from ..files.make_once import save_once
-from .labels import LABEL_COLUMNS,SPLIT_WORDS,checked_list,order_texts,pick_column,print_unused
+from .labels import LABEL_COLUMNS,checked_list,order_texts,pick_column,print_unused
 
 
 # %% ../../nbs/data/path_tables.ipynb #5106fb85

@@ -35,7 +35,7 @@ def is_row(
     return '#' in path and split_row(path) is not None and not os.path.lexists(path)
 
 # %% ../../nbs/data/rows.ipynb #e7eeb761
-_local = threading.local() # of each thread: its process, its readers, the file read last
+_local = threading.local() # of each thread: its process and its readers
 
 def _state_of(file):
     s = os.stat(file)
@@ -97,7 +97,7 @@ def read_block(
     "Read the images of rows"
     rows = np.asarray(rows, np.int64)
     if not len(rows): return []
-    file = np.searchsorted(names.starts, rows, 'right')-1
+    file = names.group(rows)
     res = []
     for part in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(file))+1):
         k = file[part[0]]

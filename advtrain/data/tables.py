@@ -13,8 +13,8 @@ import pandas as pd
 
 from ..checks import check_path,printable_path
 from .arrays import is_arrays,list_arrays,save_arrays
-from .image_list import ImageList
-from .labels import SPLIT_WORDS,split_tables
+from .image_list import SPLIT_WORDS,ImageList
+from .labels import split_tables
 from .parquet import holds_pictures,list_parquet
 from .path_tables import list_paths,save_table
 from .shards import SUFFIXES,is_shard,list_shards
