@@ -116,10 +116,18 @@ def test_larger_than_memory(sample, home, monkeypatch, capsys):
     monkeypatch.setattr('advtrain.data.cache.memory_limit', lambda: 10**7)
     monkeypatch.setattr('advtrain.data.image_dls.memory_limit', lambda: 10**7)
     monkeypatch.setattr('advtrain.data.cache._LARGE', 10**6)
-    large = image_dls(sample)
+    with monkeypatch.context() as m:
+        calls = []
+        m.setattr('advtrain.data.image_map.ImageMap.read_no_more', lambda self: calls.append(self))
+        large = image_dls(sample)
+    assert len(calls)==1 # without it, each page costs megabytes around it
     assert 'training images are shuffled in blocks of 21, 19 blocks at a time' in capsys.readouterr().out
     assert large.fast and large.train.order==(21,19) and small.train.order is None
+    asked = []
+    monkeypatch.setattr('advtrain.data.image_map.ImageMap.read_ahead', lambda self, rows, n: asked.append((rows, n)))
     rows = [[tuple(o.flatten().tolist()) for x,_ in dls.train for o in x] for dls in (small,large)]
+    ahead = [np.concatenate([rows for rows,n in asked if n==k]) for k in (21,1)] # in groups of blocks, and by batch
+    assert sorted(ahead[1])==sorted(large.train._source.rows.tolist()) and set(ahead[0])=={21*(o//21) for o in ahead[1]}
     assert rows[0]!=rows[1] and sorted(rows[0])==sorted(rows[1]) # each image once
     for dl in large.loaders[1:]: list(dl)
     assert not large.train.images.unchecked.any() # each image was checked when it was used

@@ -45,6 +45,14 @@ class NormalizeInPlace(Normalize):
         return x.sub_(self.mean).div_(self.std)
 
 # %% ../../nbs/data/image_dls.ipynb #d6811564
+def _check_options(augs, size, fit, on_error):
+    "Check how images are opened and augmented; return their size"
+    check_choice('on_error', on_error, ('raise','skip'))
+    check_choice('fit', fit, FITS)
+    size = check_size(size)
+    if augs is not None: augmented_pixels(augs, size)
+    return size
+
 def _check_stats(stats):
     "Check that `stats` are mean and standard deviation of three channels"
     try: mean,std = [np.asarray(o, np.float64) for o in stats]
@@ -103,10 +111,7 @@ def image_block(
     fit:str='crop', # How images that aren't square become so: 'crop', 'pad' with black or 'squash'
 )->DataBlock: # Takes a folder of classes as its source
     "Make a fastai `DataBlock` for a folder of classes, to compose yourself"
-    check_choice('on_error', on_error, ('raise','skip'))
-    check_choice('fit', fit, FITS)
-    size = check_size(size)
-    if augs is not None: augmented_pixels(augs, size)
+    size = _check_options(augs, size, fit, on_error)
     if stats is not None: _check_stats(stats)
     if vocab is not None: _check_folder_names(vocab)
     splitter = FolderSplitter(valid_pct, watch, seed, fraction)
@@ -273,15 +278,12 @@ def image_dls(
     order:str='auto', # How to shuffle: 'shuffled', in 'blocks', or 'auto': in blocks if images don't fit into memory
 )->ImageDataLoaders: # `train`, `valid` and `test`
     "Make loaders for training, validation and testing"
-    check_choice('on_error', on_error, ('raise','skip'))
-    check_choice('fit', fit, FITS)
-    size = check_size(size)
+    size = _check_options(augs, size, fit, on_error)
     bs = check_whole('bs', bs)
     splitter = FolderSplitter(valid_pct, watch, seed, fraction)
     flip_labels = check_number('flip_labels', flip_labels, 0, BELOW_1)
     device = _usable_device(device)
     num_workers = _worker_count(num_workers, device)
-    if augs is not None: augmented_pixels(augs, size)
     check_flag('fast', fast)
     check_choice('order', order, ('auto','shuffled','blocks'))
     source = data_source(path)

@@ -33,7 +33,7 @@ def _records(data):
     while data.strip(b'\0'):
         length,_,rest = data.partition(b' ')
         n = int(length)
-        if n<=len(length): raise ValueError('its records are damaged')
+        if n<len(length)+4: raise ValueError('its records are damaged') # at least ' k=' and the end of the line
         key,_,value = rest[:n-len(length)-2].partition(b'=')
         res[key] = value
         data = data[n:]
