@@ -168,14 +168,8 @@ class DecodedImages:
         files:list, # Image files, or an `ImageList`
     )->torch.Tensor|None: # Row of each file; `None` if one of them is missing here
         "Find the rows of `files`"
-        names = self.files.names
-        if isinstance(files, ImageList) and files.names is names: rows = files.rows
-        else: rows = np.array([names.find(str(f)) if isinstance(f, (str,Path)) else None for f in files])
-        if rows.dtype==object: return None
-        at = np.searchsorted(self.files.rows, rows)
-        found = at<len(self.files)
-        found[found] = self.files.rows[at[found]]==rows[found]
-        return torch.from_numpy(at) if found.all() else None
+        at = self.files.positions(files)
+        return None if (at<0).any() else torch.from_numpy(at)
 
     def on(self,
         device:torch.device|None, # Device of the batches
@@ -195,23 +189,30 @@ class DecodedImages:
         "Let the system read images that will soon be used"
         if self.exceeds_memory: self.image_map.read_ahead(rows, n)
 
-    def ready(self,
-        rows:torch.Tensor, # Rows of images that are about to be used
-    ):
-        "Read images all at once, and check them at their first use; raise a `RuntimeError` for a damaged one"
+    def take(self,
+        rows:torch.Tensor, # Rows of images, on the device of `pixels`
+        pixels:torch.Tensor, # All pixels, from `on`
+    )->torch.Tensor: # Their pixels, uint8, shape (images, size, size, 3)
+        "Gather images, and check each at its first use; raise a `RuntimeError` for a damaged one"
         if self.exceeds_memory and rows.device.type=='cpu': self.image_map.read_ahead(rows.numpy(), 1)
-        if self.unchecked is None: return
-        rows = rows[torch.from_numpy(self.unchecked[rows.numpy()])]
-        damaged = rows[torch.from_numpy(checksums_of(self.pixels[rows].numpy())!=self.checksums[rows.numpy()])]
+        res = pixels.index_select(0, rows)
+        if self.unchecked is not None: self._check(rows.numpy(), res.numpy())
+        return res
+
+    def _check(self, rows, pixels):
+        "Check the pixels of `rows`, unless all were checked before"
+        if not self.unchecked[rows].any(): return
+        damaged = rows[checksums_of(pixels)!=self.checksums[rows]]
         for k in set((damaged//self.image_map.per_block).tolist()): self.image_map.mark_unwritten(k)
         if len(damaged):
             raise RuntimeError(f'{self.image_map.file} is damaged: start again, to decode its damaged blocks again')
-        self.unchecked[rows.numpy()] = False
+        self.unchecked[rows] = False
 
     def check_all(self):
         "Check all images that weren't used yet"
         if self.unchecked is None: return
-        for rows in torch.arange(len(self.files)).split(self.image_map.per_block): self.ready(rows)
+        n = self.image_map.per_block
+        for i,pixels in enumerate(self.pixels.split(n)): self._check(np.arange(i*n, i*n+len(pixels)), pixels.numpy())
         self.unchecked = None
 
 # %% ../../nbs/data/cache.ipynb #30ccdad6

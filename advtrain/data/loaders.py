@@ -150,8 +150,7 @@ def create_batch(self:CachedDL,
     self._source = self._source.to(pixels.device)
     idxs = device_put([i or 0 for i in idxs], pixels.device)
     rows = self._source.rows[idxs]
-    self._source.images.ready(rows)
-    batch = [pixels.index_select(0, rows)]
+    batch = [self._source.images.take(rows, pixels)]
     batch += [cast(t[idxs], type(t)) for t in self._source.targets]
     if self.device is not None: batch = [device_put(o, self.device) for o in batch]
     return TensorImage(batch[0].permute(0,3,1,2)),*batch[1:]
