@@ -89,13 +89,15 @@ def _map_array(path, info):
 
 def read_npz(
     path:str, # Path of an `.npz` file
-)->dict: # Name -> array; memory-mapped if it isn't compressed
+)->dict: # Name -> array, memory-mapped if it isn't compressed; `None` for arrays that aren't images, labels or classes
     "Open the arrays of a file"
     try:
-        with zipfile.ZipFile(path) as z: members = [o for o in z.infolist() if o.filename.endswith('.npy')]
+        with zipfile.ZipFile(path) as z: members = {o.filename[:-4]: o for o in z.infolist() if o.filename[-4:]=='.npy'}
         with np.load(path, allow_pickle=False) as whole:
-            names = [o.filename[:-4] for o in members]
-            return {k: whole[k] if o.compress_type else _map_array(path, o) for k,o in zip(names, members)}
+            def _read(k, o):
+                if not _role(k) and k!='classes': return None
+                return whole[k] if o.compress_type else _map_array(path, o)
+            return {k: _read(k, o) for k,o in members.items()}
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, KeyError) as e:
         if isinstance(e, FileNotFoundError): raise
         raise ValueError(f"{printable_path(path)} isn't a readable .npz file: {error_line(e)}") from e
@@ -170,7 +172,7 @@ def _uncompressed(path):
     except zipfile.BadZipFile: return path # whoever reads it will say so
     with open(path, 'rb') as f: digest = hashlib.file_digest(f, 'sha256').hexdigest()
     name = f"{re.sub('[^A-Za-z0-9_-]', '_', Path(path).stem)}-{digest[:8]}.npz"
-    def _used(): return {k: o for k,o in read_npz(path).items() if k=='classes' or _role(k)}
+    def _used(): return {k: o for k,o in read_npz(path).items() if o is not None}
     try: return str(save_once(name, lambda aside: np.savez(aside, **_used())))
     except OSError: return path # then each process reads all of it
 

@@ -131,7 +131,7 @@ class ImageList(Sequence):
         self.labels = np.asarray(labels, np.int32)
         self.splits = np.asarray(splits, np.int8)
         self.rows = np.arange(len(names)) if rows is None else np.ascontiguousarray(rows, np.int64)
-        self._sorted = None # positions in the order of `rows`, made when `find` needs them
+        self._sorted = None # positions in the order of `rows`, made when `positions` needs them
 
     def __len__(self): return len(self.rows)
     def __iter__(self): return map(Path, self.texts())
@@ -167,16 +167,23 @@ class ImageList(Sequence):
         "Get all paths as text"
         return self.names.texts(self.rows, short)
 
-    def find(self,
-        path:str|Path, # Path of an image
-    )->int|None: # Position in this list; `None` if it isn't here
-        "Find an image"
-        row = self.names.find(str(path))
-        if row is None: row = self.names.find(os.path.abspath(path))
-        if row is None: return None
+    def _row(self, path):
+        "Find the row of a path, also of a relative one; -1 if there is none"
+        row = self.names.find(str(path)) if isinstance(path, (str,Path)) else None
+        if row is None and isinstance(path, (str,Path)): row = self.names.find(os.path.abspath(path))
+        return -1 if row is None else row
+
+    def positions(self,
+        images, # Paths, or an `ImageList`
+    )->np.ndarray: # Position of each in this list, -1 for those that aren't here, shape (images,)
+        "Find images"
+        shared = isinstance(images, ImageList) and images.names is self.names
+        rows = images.rows if shared else np.array([*map(self._row, images)], np.int64)
+        if not len(self): return np.full(len(rows), -1)
         if self._sorted is None: self._sorted = np.argsort(self.rows, kind='stable')
-        at = np.searchsorted(self.rows, row, sorter=self._sorted)
-        return int(self._sorted[at]) if at<len(self) and self.rows[self._sorted[at]]==row else None
+        at = np.searchsorted(self.rows, rows, sorter=self._sorted)
+        at = self._sorted[np.minimum(at, len(self)-1)]
+        return np.where(self.rows[at]==rows, at, -1)
 
     def with_used_classes(self)->'ImageList':
         "Get the same images with only the classes that they have"

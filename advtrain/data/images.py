@@ -207,8 +207,8 @@ class FolderLabel(Transform):
     )->str: # Name of its class
         if not isinstance(x, (str,Path)):
             raise TypeError(f"an image's label is the name of its folder, and {short_repr(x)} has no folder")
-        at = self.images.find(x) if self.images else None
-        return Path(x).parent.name if at is None else self.images.classes[self.images.labels[at]]
+        at = self.images.positions([x])[0] if self.images else -1
+        return Path(x).parent.name if at<0 else self.images.classes[self.images.labels[at]]
 
 # %% ../../nbs/data/images.ipynb #8dafd442
 def to_pixels(

@@ -22,7 +22,7 @@ def _is_bytes(kind):
     types = import_extra('pyarrow', 'parquet').types
     if types.is_struct(kind):
         fields = map(kind.field, range(kind.num_fields))
-        return any(o.name=='bytes' and _is_bytes(o.type) for o in fields)
+        kind = next((o.type for o in fields if o.name=='bytes'), kind)
     return types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
 
 def _is_text(kind):

@@ -14,10 +14,11 @@ import pandas as pd
 from ..checks import check_path,printable_path
 from .arrays import is_arrays,list_arrays,save_arrays
 from .image_list import SPLIT_WORDS,ImageList
+from .images import is_image
 from .labels import split_tables
 from .parquet import holds_pictures,list_parquet
 from .path_tables import list_paths,save_table
-from .shards import SUFFIXES,is_shard,list_shards
+from .shards import is_shard,list_shards
 from .folders import folder_images
 from .sources import data_folder
 
@@ -56,7 +57,7 @@ def _class_folder(root):
     "Find a folder with images, at most two levels below; `None` if there is none"
     folders = _scan(root)[1]
     folders += [o for f in folders for o in _scan(f)[1]]
-    def _has_image(o): return any(f.rpartition('.')[2].lower() in SUFFIXES for f in _scan(o)[0])
+    def _has_image(o): return any(map(is_image, _scan(o)[0]))
     return next(filter(_has_image, folders), None)
 
 # %% ../../nbs/data/tables.ipynb #31970d33

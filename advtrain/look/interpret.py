@@ -22,7 +22,7 @@ from ..checks import check_path,check_whole,printable,short_repr
 from ..figures import MOST_IMAGES,image_grid,short
 from ..files.tensors import load_tensors,save_tensors
 from ..data.images import to_pixels
-from .saved_paths import SavedPaths,data_folder,outside_paths,pack_paths,relative_paths,unpack_paths
+from .saved_paths import SavedPaths,folder_of,outside_paths,pack_paths,relative_paths,unpack_paths
 from .predict import check_classifier,find_items,item_files
 from .predict import predict,row_blocks,select_items,unreadable_error,weights_id
 import fastai.vision.learner # noqa: F401 it registers how fastai shows images and their losses
@@ -271,8 +271,8 @@ def _places(self:ImageInterpretation, which):
     return which.index
 
 # %% ../../nbs/look/interpret.ipynb #16719d3f
-def _data_folder(dls):
-    "Find the data folder of loaders; `None` if unknown"
+def _source(dls):
+    "Find the data folder or table of loaders; `None` if unknown"
     return vars(dls).get('source')
 
 @patch
@@ -281,13 +281,13 @@ def _are_own(self:ImageInterpretation, paths):
     own = [item_files(dl.items, dl) for dl in self.learn.dls.loaders]
     lists = [o for o in own if hasattr(o, 'texts')] # each an `ImageList`
     if not hasattr(self, '_own'): self._own = {str(o) for k in own if not hasattr(k, 'texts') for o in k}
-    return [o in self._own or any(k.find(o) is not None for k in lists) for o in paths]
+    return [o in self._own or any(k.positions([o])[0]>=0 for k in lists) for o in paths]
 
 @patch
 def _check_places(self:ImageInterpretation, paths):
     "Raise a `PermissionError` for a saved path outside the folders that may be opened"
     if not self._loaded: return
-    root = self._root or _data_folder(self.learn.dls)
+    root = self._root or _source(self.learn.dls)
     paths = list(map(str, paths))
     odd = outside_paths(paths, root) if root else paths
     odd = [o for o,own in zip(odd, self._are_own(odd)) if not own] if odd else []
@@ -393,9 +393,9 @@ def save(self:ImageInterpretation,
     "Save predictions, losses and paths"
     known = {k: v for k,v in dict(logits=self.logits, targs=self.targs, losses=self.losses).items() if v is not None}
     files = self.table.path.tolist()
-    root = _data_folder(self.learn.dls)
+    root = _source(self.learn.dls)
     paths = relative_paths(files, root) if root else None
-    about = dict(root=paths and str(data_folder(root)), vocab=[str(o) for o in self.vocab], weights=self.weights)
+    about = dict(root=paths and str(folder_of(root)), vocab=[str(o) for o in self.vocab], weights=self.weights)
     tensors,listed = pack_paths(paths or list(map(os.path.abspath, files)))
     about |= listed | dict(with_mirrored=self.with_mirrored)
     save_tensors(known | tensors, check_path('file', file).absolute(), about, what)
@@ -442,8 +442,8 @@ def load(cls:ImageInterpretation,
     self.vocab = about['vocab']
     self.weights = about.get('weights')
     self.with_mirrored = about.get('with_mirrored', False)
-    of_learner = _data_folder(learn.dls) if isinstance(learn, Learner) else None
-    folder = data_folder(root or of_learner or about.get('root') or '')
+    of_learner = _source(learn.dls) if isinstance(learn, Learner) else None
+    folder = folder_of(root or of_learner or about.get('root') or '')
     self.items = self.files = SavedPaths(folder, about['paths'])
     self._know(*(known.get(o) for o in ('logits','targs','losses')))
     if isinstance(learn, Learner): self._adopt(learn)

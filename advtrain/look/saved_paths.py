@@ -15,7 +15,7 @@ import torch
 from ..files.atomic import is_inside
 
 # %% ../../nbs/look/saved_paths.ipynb #f2940927
-def data_folder(
+def folder_of(
     root:str|Path, # Data folder, or the only file of the data
 )->Path: # The folder
     "Find the folder that paths are relative to"
@@ -26,7 +26,7 @@ def relative_paths(
     root:str|Path, # Data folder, or the only file of the data
 )->list|None: # Texts with `/`; `None` if a path is elsewhere
     "Make paths relative to the data folder"
-    start = os.path.join(data_folder(root), '')
+    start = os.path.join(folder_of(root), '')
     def _relative(o):
         if o.startswith(start) and os.sep=='/': return o[len(start):].lstrip('/')
         return Path(o).relative_to(start).as_posix()

@@ -32,7 +32,7 @@ _OF_A_PAIR = 3 # images of a confused pair at a time
 _MISTAKES = 5 # for each right prediction
 
 def _merged(often, *places):
-    "Order images of three lists that take turns, the first two of three times; each counts where it comes first"
+    "Order images by their places in three lists: of six, four are the next of `often`, and one of each other list"
     turns = [6*p + 3*i + .25 for i,p in enumerate(places)]
     return np.min([1.5*often,*turns], axis=0).argsort()
 
