@@ -12,8 +12,8 @@ For each number of images we measure, each in a fresh process that computes with
 - with `--kills 10`: the first start, killed ten times (`tests/killed_start.py`)
 
 Whatever is measured is noted in `--out`, and not measured again. It also gets the data sets and caches: 30 GB for the
-largest. Files may be in the page cache, for the decoder as for everybody else: it reads them first. Times are medians
-over the rounds, ratios are within a round.
+largest. Files may be in the page cache, for the decoder as for everybody else: it reads them first. Decoded images are
+in it as well, but not with `--limit`. Times are medians over the rounds, ratios are within a round.
 
     python benchmarks/growth.py --out /tmp/growth [--sizes 10000 60000] [--kinds files parquet webdataset] [--rounds 1]
                                 [--look] [--limit 2] [--kills 10] [--save]
@@ -24,7 +24,7 @@ from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 import torch
 from growth_parts import made,summary
-from growth_parts.limits import MemoryLimit,drop_from_page_cache
+from growth_parts.limits import MemoryLimit,drop_from_page_cache,read_into_page_cache
 from growth_parts.peers import PEERS
 from keep import RESULTS,keep,with_save,write
 
@@ -90,7 +90,9 @@ class Set:
         if not any(self.home('advtrain').rglob('*.safetensors')): self.start()
 
     def load(self, augs=True):
+        "Start again and load, with the decoded images in the page cache"
         self.decode()
+        read_into_page_cache(self.home('advtrain'))
         return apart('ours:load', self.home('advtrain'), folder=str(self.folder), seconds=self.o.seconds, augs=augs)
 
     def peer(self, name, fresh):

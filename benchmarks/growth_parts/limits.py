@@ -37,10 +37,18 @@ class MemoryLimit:
         file = self.folder/self.peak
         return int(file.read_text())/1e6 if file.exists() else None
 
+def files_below(folder): return [o for o in Path(folder).rglob('*') if o.is_file()]
+
+def read_into_page_cache(folder):
+    "Read files, so that the next process needs no disk"
+    for file in files_below(folder):
+        with open(file, 'rb') as f:
+            while f.read(2**24): pass
+
 def drop_from_page_cache(folder):
     "Ask the kernel to forget the pages of files, which a process outside may have read"
     os.sync() # pages that aren't written yet can't be dropped
-    for file in (o for o in Path(folder).rglob('*') if o.is_file()):
+    for file in files_below(folder):
         fd = os.open(file, os.O_RDONLY)
         try: os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         finally: os.close(fd)
