@@ -97,7 +97,9 @@ def picture(numbers, file):
             ax.loglog(x, y, color=COLORS[name], marker=MARKERS[kind], ms=4, lw=width, label=label)
         ax.set(title=title, xlabel='images')
         ax.grid(alpha=.3)
-        if ax.lines: ax.legend(fontsize=8, title='grows with the power of N', title_fontsize=8)
+        low,high = ax.get_ylim()
+        ax.set_ylim(low, high*(high/low)**.6) # room for the legend
+        if ax.lines: ax.legend(fontsize=8, title='grows with the power of N', title_fontsize=8, loc='upper left', ncols=2)
     fig.savefig(file, dpi=80)
     Image.open(file).convert('RGB').quantize(64).save(file, optimize=True)
 
