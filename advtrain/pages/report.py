@@ -41,10 +41,10 @@ def result_line(
 def _accuracies(m):
     "List the accuracies at the top of a page: value, description"
     low,high = wilson(m['test_correct'], m['test_images'])
-    images = f"{m['test_correct']} of {m['test_images']} images; 95 % interval {low:.1%} to {high:.1%}"
+    images = f"{m['test_correct']:,} of {m['test_images']:,} images; 95 % interval {low:.1%} to {high:.1%}"
     figures = [(f"{m['test_accuracy']:.2%}", f'test accuracy ({images})')]
     if 'test_accuracy_flip' in m:
-        flipped = f"{m['test_correct_flip']} of {m['test_images']} images"
+        flipped = f"{m['test_correct_flip']:,} of {m['test_images']:,} images"
         words = f'test accuracy with predictions averaged over each image and its mirror image ({flipped})'
         figures.append((f"{m['test_accuracy_flip']:.2%}", words))
     name = 'test' if m['watched']=='test' else 'validation'
