@@ -261,11 +261,18 @@ def advtrain_lr_find(
     return run_guarded(args, p.prog, lambda: _lr_find(args, exp))
 
 # %% ../../nbs/cli/commands.ipynb #c1e30ddd
+def _stem(file):
+    "Get the name of a file without its suffix; for the row of a table, the table's name and the row"
+    from advtrain.data.rows import is_row,split_row
+    if not is_row(file): return Path(file).stem
+    table,row = split_row(str(file))
+    return f'{Path(table).stem}-{row}'
+
 def _map_names(files):
     "Name each heat map; images with the same name get numbers, ignoring case"
     names = []
     taken = set()
-    for stem in (Path(o).stem for o in files):
+    for stem in map(_stem, files):
         numbered = (f"{stem}{f'-{n}' if n else ''}.png" for n in (0, *range(2, len(files)+2)))
         names.append(next(o for o in numbered if o.casefold() not in taken))
         taken.add(names[-1].casefold())
@@ -273,11 +280,14 @@ def _map_names(files):
 
 def _image_paths(given):
     "Collect the images, given one by one or in folders"
+    from advtrain.data.rows import READERS,is_row
     from advtrain.look.predict import image_files
-    lost = [str(o) for o in given if not o.exists()]
+    lost = [str(o) for o in given if not o.exists() and not is_row(o)]
     if lost: raise FileNotFoundError(f"no such image: {', '.join(lost[:5])}")
     files = [f for o in given for f in (image_files(o) if o.is_dir() else [o])]
     if not files: raise ValueError(f"no images in {', '.join(map(str, given))}")
+    if tables := [o for o in files if o.suffix.lower() in READERS]:
+        raise ValueError(f'{tables[0]} is a table: name its rows, such as {tables[0]}#0')
     return files
 
 # %% ../../nbs/cli/commands.ipynb #df7f269f
@@ -323,7 +333,7 @@ def advtrain_predict(
     about = 'Classify images with the network of a run, and draw where it looked.'
     p = Parser('advtrain_predict', about, 'RUN IMAGE …', _EXAMPLES['predict'])
     p.add_argument('run', metavar='RUN', type=Path, help='folder of a finished run')
-    p.add_argument('images', nargs='+', metavar='IMAGE', type=Path, help='image, or folder of images')
+    p.add_argument('images', nargs='+', metavar='IMAGE', type=Path, help='image, row of a table such as test.parquet#3, or folder of images')
     p.add_argument('--out', metavar='FOLDER', type=out_folder, default=Path('heat_maps'),
         help='folder for the heat maps, one per image; default: heat_maps')
     p.add_argument('--layers', type=field_reader(FIELDS['layers']), metavar='NAMES',

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/data/arrays.ipynb #c0b8b2d3
-import hashlib,re,zipfile,zlib
+import hashlib,re,zipfile
 from pathlib import Path
 
 import numpy as np
@@ -95,11 +95,12 @@ def read_npz(
         with zipfile.ZipFile(path) as z: members = {o.filename[:-4]: o for o in z.infolist() if o.filename[-4:]=='.npy'}
         with np.load(path, allow_pickle=False) as whole:
             def _read(k, o):
-                if not _role(k) and k!='classes': return None
-                return whole[k] if o.compress_type else _map_array(path, o)
+                role = 'classes' if k=='classes' else (_role(k) or [None])[-1]
+                if role is None: return None
+                return _map_array(path, o) if role=='images' and not o.compress_type else whole[k]
             return {k: _read(k, o) for k,o in members.items()}
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, KeyError) as e:
-        if isinstance(e, FileNotFoundError): raise
+    except FileNotFoundError: raise
+    except Exception as e: # a damaged file can raise anything
         raise ValueError(f"{printable_path(path)} isn't a readable .npz file: {error_line(e)}") from e
 
 # %% ../../nbs/data/arrays.ipynb #5a01ee71

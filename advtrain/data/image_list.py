@@ -200,11 +200,13 @@ class ImageList(Sequence):
 
 # %% ../../nbs/data/image_list.ipynb #6f1702b9
 def file_state(
-    file:str, # Path
-)->tuple: # Type, size and times; zeros for a missing file and for a broken link
+    file:str, # Path of a file, or of a row of a table
+)->tuple: # Type, size and times of the file or table; zeros for a missing file and for a broken link
     "Find out what changes when a file is replaced"
     try: s = os.stat(file)
-    except OSError: return 0,0,0,0
+    except OSError:
+        table,mark,_ = file.rpartition('#')
+        return file_state(table) if mark else (0,0,0,0)
     return s.st_mode,s.st_size,s.st_mtime_ns,s.st_ctime_ns
 
 def files_stamp(

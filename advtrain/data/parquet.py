@@ -156,10 +156,17 @@ class ParquetRows:
         "Make `part` the one with `row`"
         group = int(np.searchsorted(self.starts, row, 'right'))-1
         if group!=self.group or row<self.start: self._restart(group)
-        while row>=self.start+len(self.part):
-            self.start += len(self.part)
-            column = next(self.parts).column(0)
-            self.part = column.field('bytes') if hasattr(column, 'field') else column
+        try:
+            while row>=self.start+len(self.part): self._next_part()
+        except Exception:
+            self.forget() # other rows must not get what was read before
+            raise
+
+    def _next_part(self):
+        "Read the next part of a group of rows"
+        column = next(self.parts).column(0)
+        self.start += len(self.part)
+        self.part = column.field('bytes') if hasattr(column, 'field') else column
 
     def read(self,
         rows:list, # Row numbers

@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/data/path_tables.ipynb #63c86349
 import hashlib,os,warnings
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -83,11 +84,18 @@ def _drop_repeated(paths, labels, splits, where):
     print_unused([paths[i] for i in np.flatnonzero(again)], 'in the table twice')
     return np.flatnonzero(~again)
 
+@lru_cache(1000)
+def _simple_folder(path):
+    "Simplify the path of a folder; `..` after a link leads where the system goes"
+    simple,real = os.path.normpath(path),os.path.realpath(path)
+    return simple if os.path.realpath(simple)==real else real
+
 def _full_paths(texts, folder):
     "Join paths to `folder`, and simplify those that need it"
     folder = os.path.join(os.path.abspath(folder), '')
     full = [o if o[0]=='/' else folder+o for o in texts]
-    return [os.path.normpath(o) if '/.' in o or '//' in o else o for o in full]
+    def _simplified(o): return os.path.join(_simple_folder(os.path.dirname(o)), os.path.basename(o))
+    return [_simplified(o) if '/.' in o or '//' in o else o for o in full]
 
 def _file_names(paths, origin):
     "Split paths into folders and names"

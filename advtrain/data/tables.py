@@ -35,8 +35,8 @@ def _scan(folder):
     "List the files and the folders in a folder, without hidden ones"
     try: entries = [o for o in os.scandir(folder) if o.name[0]!='.']
     except OSError: return [],[]
-    files = sorted(o.path for o in entries if os.path.isfile(o.path))
-    return files,sorted(o.path for o in entries if os.path.isdir(o.path))
+    folders = [o.path for o in entries if os.path.isdir(o.path)]
+    return sorted({o.path for o in entries}.difference(folders)),sorted(folders)
 
 def _is_part(folder): return os.path.basename(folder).lower() in ('data',*SPLIT_WORDS)
 
@@ -69,6 +69,9 @@ def _list_folder(root):
     other = tars[0] if parquet and tars else _class_folder(root)
     if other: raise ValueError(f'{printable_path(root)} has images in {printable_path((parquet or tars)[0])} and in '
         f'{printable_path(other)}: pass one of them, or move one away')
+    for o in parquet or tars:
+        if not os.path.exists(o): raise FileNotFoundError(
+            f'{printable_path(o)} is a broken link: get the file that it leads to, or remove the link')
     files,splits = split_tables(root, parquet or tars)
     return list_parquet(files, splits) if parquet else list_shards(files, splits)
 

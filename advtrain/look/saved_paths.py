@@ -26,7 +26,9 @@ def relative_paths(
     root:str|Path, # Data folder, or the only file of the data
 )->list|None: # Texts with `/`; `None` if a path is elsewhere
     "Make paths relative to the data folder"
-    start = os.path.join(folder_of(root), '')
+    folder = folder_of(root)
+    if os.path.isabs(next(iter(paths), '')): folder = os.path.abspath(folder) # tables have absolute paths
+    start = os.path.join(folder, '')
     def _relative(o):
         if o.startswith(start) and os.sep=='/': return o[len(start):].lstrip('/')
         return Path(o).relative_to(start).as_posix()

@@ -139,6 +139,15 @@ def _same_start(learn):
     if rank(): set_run_state(learn, unpack(packed, tensors))
 
 # %% ../../nbs/train/ddp.ipynb #3443dbf2
+def _check_same_loaders(dls):
+    "Raise a `RuntimeError` if the processes would load other images, or in another order"
+    def _about(dl): return f"{type(dl).__name__}, {dl.n:,} images, order {getattr(dl, 'order', None)}"
+    found = all_gather([_about(o) for o in dls.loaders[:2]])
+    for r,o in enumerate(found):
+        if o!=found[0]: raise RuntimeError(
+            f'the processes load images in different ways: rank 0 with {found[0]}; rank {r} with {o}. '
+            "Give each machine the same data, memory and room on the disk, or choose order='shuffled' or 'blocks'")
+
 @contextmanager
 def _parts(dls):
     "Let the training and validation loaders load part of each batch"
@@ -146,6 +155,7 @@ def _parts(dls):
     for dl in whole[:2]:
         if hasattr(dl, 'get_idxs'): continue
         raise TypeError(f"{type(dl).__name__} isn't a fastai loader, so processes can't share it")
+    _check_same_loaders(dls)
     parts = [share_of(dl, BatchShare(rank(), world_size(), fill=i==0)) for i,dl in enumerate(whole[:2])]
     dls.loaders = parts + list(whole[2:])
     try: yield
