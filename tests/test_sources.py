@@ -221,3 +221,35 @@ def test_large_groups_of_rows_are_read_in_parts(tmp_path, monkeypatch):
     reader = module.ParquetRows(tmp_path/'a.parquet')
     for rows in [*range(60)],[55,3,49,50,12,11,59],[*range(40,60)]:
         assert reader.read(rows)==[encoded(images[i]) for i in rows] and len(reader.part)<=10
+
+def test_a_damaged_part_gives_no_row_the_image_of_another(tmp_path, monkeypatch):
+    "Each row of the part is an error, and rows before and after it are read"
+    pytest.importorskip('pyarrow')
+    from advtrain.data import parquet as module
+    images = noise(60)
+    parquet(tmp_path/'a.parquet', images, [i%2 for i in range(60)], group=20)
+    listed = list_tables(tmp_path/'a.parquet')
+    monkeypatch.setattr(module, 'PART', 5*len(encoded(images[0])))
+    whole = module.ParquetRows._next_part
+    def _next_part(self):
+        if 22<=self.start+len(self.part)<40: raise OSError('a damaged page')
+        whole(self)
+    monkeypatch.setattr(module.ParquetRows, '_next_part', _next_part)
+    reasons = [why_unreadable(o) for o in listed]
+    bad = [i for i,o in enumerate(reasons) if o]
+    assert 22<=bad[0]<30 and bad==[*range(bad[0], 40)] and all('a damaged page' in reasons[i] for i in bad)
+    good = np.setdiff1d(np.arange(60), bad)
+    assert (pixels_of(listed[good])==images[good]).all()
+
+@pytest.mark.parametrize('kind', ['parquet','tar'])
+def test_a_table_of_rows_follows_the_tables(tmp_path, kind):
+    "If a table changes, its rows have another stamp"
+    write = dict(parquet=parquet, tar=shard)[kind]
+    write(tmp_path/f'rows.{kind}', noise(4), [0,1,0,1])
+    paths = pd.DataFrame(dict(path=[f'rows.{kind}#{i}' for i in range(4)], label=['a','b','a','b']))
+    paths.to_csv(tmp_path/'paths.csv', index=False)
+    before = list_tables(tmp_path/'paths.csv')
+    assert list_tables(tmp_path/'paths.csv').stamp==before.stamp
+    write(tmp_path/f'rows.{kind}', noise(4, 1), [0,1,0,1])
+    after = list_tables(tmp_path/'paths.csv')
+    assert after.stamp!=before.stamp and (pixels_of(after)==noise(4, 1)).all()

@@ -333,7 +333,8 @@ def advtrain_predict(
     about = 'Classify images with the network of a run, and draw where it looked.'
     p = Parser('advtrain_predict', about, 'RUN IMAGE …', _EXAMPLES['predict'])
     p.add_argument('run', metavar='RUN', type=Path, help='folder of a finished run')
-    p.add_argument('images', nargs='+', metavar='IMAGE', type=Path, help='image, row of a table such as test.parquet#3, or folder of images')
+    p.add_argument('images', nargs='+', metavar='IMAGE', type=Path,
+        help='image, row of a table such as test.parquet#3, or folder of images')
     p.add_argument('--out', metavar='FOLDER', type=out_folder, default=Path('heat_maps'),
         help='folder for the heat maps, one per image; default: heat_maps')
     p.add_argument('--layers', type=field_reader(FIELDS['layers']), metavar='NAMES',

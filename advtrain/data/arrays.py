@@ -99,7 +99,7 @@ def read_npz(
                 if role is None: return None
                 return _map_array(path, o) if role=='images' and not o.compress_type else whole[k]
             return {k: _read(k, o) for k,o in members.items()}
-    except FileNotFoundError: raise
+    except (FileNotFoundError,MemoryError): raise
     except Exception as e: # a damaged file can raise anything
         raise ValueError(f"{printable_path(path)} isn't a readable .npz file: {error_line(e)}") from e
 

@@ -141,12 +141,12 @@ def _same_start(learn):
 # %% ../../nbs/train/ddp.ipynb #3443dbf2
 def _check_same_loaders(dls):
     "Raise a `RuntimeError` if the processes would load other images, or in another order"
-    def _about(dl): return f"{type(dl).__name__}, {dl.n:,} images, order {getattr(dl, 'order', None)}"
-    found = all_gather([_about(o) for o in dls.loaders[:2]])
+    dl = dls.loaders[0]
+    found = all_gather(f"{dl.n} images, {vars(dl).get('order') or 'all shuffled together'}")
     for r,o in enumerate(found):
         if o!=found[0]: raise RuntimeError(
-            f'the processes load images in different ways: rank 0 with {found[0]}; rank {r} with {o}. '
-            "Give each machine the same data, memory and room on the disk, or choose order='shuffled' or 'blocks'")
+            f'the processes would not load the same images: rank 0 has {found[0]}; rank {r} has {o}. '
+            "Give each machine the same data, memory and room on the disk, or pass order='shuffled'")
 
 @contextmanager
 def _parts(dls):
