@@ -99,8 +99,8 @@ def picture(numbers, file):
         ax.grid(alpha=.3)
         low,high = ax.get_ylim()
         ax.set_ylim(low, high*(high/low)**.6) # room for the legend
-        title = 'grows with the power of N'
-        if ax.lines: ax.legend(fontsize=8, title=title, title_fontsize=8, loc='upper left', ncols=2)
+        heading = 'grows with the power of N'
+        if ax.lines: ax.legend(fontsize=8, title=heading, title_fontsize=8, loc='upper left', ncols=2)
     fig.savefig(file, dpi=80)
     Image.open(file).convert('RGB').quantize(64).save(file, optimize=True)
 
