@@ -280,9 +280,10 @@ def _map_names(files):
 
 def _image_paths(given):
     "Collect the images, given one by one or in folders"
-    from advtrain.data.rows import READERS,is_row
+    from advtrain.data.rows import READERS,split_row
     from advtrain.look.predict import image_files
-    lost = [str(o) for o in given if not o.exists() and not is_row(o)]
+    def _is_there(o): return o.exists() or Path((split_row(str(o)) or [o])[0]).exists() # or its table is
+    lost = [str(o) for o in given if not _is_there(o)]
     if lost: raise FileNotFoundError(f"no such image: {', '.join(lost[:5])}")
     files = [f for o in given for f in (image_files(o) if o.is_dir() else [o])]
     if not files: raise ValueError(f"no images in {', '.join(map(str, given))}")
