@@ -169,8 +169,9 @@ class ImageList(Sequence):
 
     def _row(self, path):
         "Find the row of a path, also of a relative one; -1 if there is none"
-        row = self.names.find(str(path)) if isinstance(path, (str,Path)) else None
-        if row is None and isinstance(path, (str,Path)): row = self.names.find(os.path.abspath(path))
+        if not isinstance(path, (str,Path)): return -1
+        row = self.names.find(str(path))
+        if row is None: row = self.names.find(os.path.abspath(path))
         return -1 if row is None else row
 
     def positions(self,
