@@ -45,6 +45,8 @@ def _table_files(root):
     waiting = [root]
     found = {'.parquet': [], '.tar': []}
     for o in waiting: # it grows
+        if not os.access(o, os.R_OK|os.X_OK):
+            raise PermissionError(f"{printable_path(o)} can't be read: change its permissions, or move it away")
         files,folders = _scan(o)
         for f in files:
             suffix = os.path.splitext(f)[1].lower()

@@ -13,12 +13,12 @@ from pathlib import Path
 # %% ../../nbs/files/atomic.ipynb #2ab40f06
 def write_synced(
     file:Path, # File to write; an existing one is replaced
-    data:bytes, # Content
+    *parts:bytes, # Content, one part after the other
 ):
     "Write bytes to a new file, and wait until they are on disk"
     with suppress(FileNotFoundError): os.unlink(file) # left by a process that was killed
     with open(file, 'xb') as f:
-        f.write(data)
+        f.writelines(parts)
         f.flush()
         os.fsync(f.fileno())
 

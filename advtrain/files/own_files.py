@@ -36,9 +36,10 @@ def _starts(
     data = f.read(_STARTS[-1])
     return [zlib.crc32(data[:n]) for n in _STARTS if n<=len(data)]
 
-def _content_record(name, data):
-    "Summarise a file's content for the record"
-    return [len(data), _digest(name, io.BytesIO(data)), _starts(io.BytesIO(data))]
+def _content_record(name, file):
+    "Summarise the content of `file`, soon to be called `name`, for the record"
+    with open(file, 'rb') as f: digest = _digest(name, f)
+    with open(file, 'rb') as f: return [file.stat().st_size, digest, _starts(f)]
 
 # %% ../../nbs/files/own_files.ipynb #2baaa20f
 _ENDS = {'.html': b'</html>', '.json': b'}', '.png': b'IEND\xaeB`\x82'} # all others end with a newline
@@ -158,18 +159,18 @@ def _note(self:OwnFiles, name, about):
 @patch
 def write(self:OwnFiles,
     name:str, # Name of the file, with `/` between folders
-    data:str|bytes, # Content
+    *parts:str|bytes, # Content, one part after the other
 )->Path: # The file written
     "Write a file completely, or not at all"
-    data = data.encode() if isinstance(data, str) else data
+    parts = [o.encode() if isinstance(o, str) else o for o in parts]
     file = self.folder/name
     aside = self.home/f'{os.getpid()}-{threading.get_native_id()}.part'
     try:
         self.check(name)
         for o in (self.home, file.parent): o.mkdir(parents=True, exist_ok=True)
         with atomic_write(file, aside):
-            write_synced(aside, data)
-            self._note(name, _content_record(name, data))
+            write_synced(aside, *parts)
+            self._note(name, _content_record(name, aside))
     except OSError as e:
         with suppress(OSError): aside.unlink()
         if e.errno is None: raise # one of our messages

@@ -17,6 +17,8 @@ from ..checks import check_path
 from .own_files import OwnFiles
 
 # %% ../../nbs/files/tensors.ipynb #e5e10438
+def _bytes(t): return memoryview(t.reshape(-1).view(torch.uint8).numpy())
+
 def tensors_digest(
     tensors:dict, # Contiguous tensors on the CPU, by name
     about:str='', # Text that belongs to the tensors
@@ -26,7 +28,7 @@ def tensors_digest(
     for k in sorted(tensors):
         t = tensors[k]
         h.update(f'\n{k} {t.dtype} {tuple(t.shape)}\n'.encode())
-        h.update(t.reshape(-1).view(torch.uint8).numpy())
+        h.update(_bytes(t))
     return h.hexdigest()
 
 # %% ../../nbs/files/tensors.ipynb #f4ad19a4
@@ -41,6 +43,19 @@ def _unshared(tensors):
         seen.add(memory)
     return res
 
+# %% ../../nbs/files/tensors.ipynb #6e50c3a5
+def _file_parts(tensors, meta):
+    "Make the parts of a safetensors file: header, then each tensor's memory, those with large values first"
+    names = sorted(tensors, key=lambda k: -tensors[k].element_size())
+    header = json.loads(save({k: tensors[k].new_empty(0) for k in names}, meta)[8:])
+    end = 0
+    for k in names:
+        start,end = end,end+tensors[k].nbytes
+        header[k] |= dict(shape=list(tensors[k].shape), data_offsets=[start,end])
+    head = json.dumps(header).encode()
+    head += b' '*(-len(head)%8)
+    return [len(head).to_bytes(8, 'little'), head, *(_bytes(tensors[k]) for k in names)]
+
 # %% ../../nbs/files/tensors.ipynb #5d2a8df1
 def save_tensors(
     tensors:dict, # Tensors by name
@@ -54,8 +69,8 @@ def save_tensors(
         raise ValueError(f'tensors need a file name that ends in .safetensors, not {file.name}')
     tensors = _unshared(tensors)
     about = json.dumps(meta or {})
-    data = save(tensors, {'json': about, 'sha256': tensors_digest(tensors, about)})
-    OwnFiles(file.parent, what).write(file.name, data)
+    meta = {'json': about, 'sha256': tensors_digest(tensors, about)}
+    OwnFiles(file.parent, what).write(file.name, *_file_parts(tensors, meta))
 
 # %% ../../nbs/files/tensors.ipynb #25f44c97
 def _is_pickle(file):
