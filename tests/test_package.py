@@ -107,6 +107,41 @@ def test_a_module_has_one_idea(module):
     body = LIBRARY[module].split('\n# %% ', 2)[-1] # without the header
     assert body.count('\n')<=450
 
+GIVES_BACK = """
+import sys
+from pathlib import Path
+import advtrain.all
+from fastai.learner import Learner
+from nbdev.config import get_config
+from nbdev.test import test_nb
+notebook,name = sys.argv[1:]
+before = vars(Learner)[name]
+passed,_ = test_nb(Path(notebook), skip_flags=get_config().tst_flags.split(), basepath=get_config().config_path)
+sys.exit(not passed or vars(Learner)[name] is not before)
+"""
+
+@pytest.mark.parametrize('notebook,name', {'train/record': 'history', 'look/interpret': 'interpret'}.items())
+def test_a_notebook_gives_back_what_it_patched(notebook, name):
+    "`nbdev_test` runs several notebooks in one process, so the next one would get methods of another class"
+    pytest.importorskip('nbdev')
+    call = sys.executable,'-c',GIVES_BACK,str(ROOT/'nbs'/f'{notebook}.ipynb'),name
+    done = subprocess.run(call, cwd=ROOT/'nbs', capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+
+def test_notebooks_give_back_the_figures_of_runs():
+    for file in (ROOT/'nbs').rglob('*.ipynb'):
+        text = file.read_text(encoding='utf-8')
+        if 'DRAW.clear()' in text or 'del DRAW[' in text:
+            assert text.count('all_figures = DRAW.copy()')==text.count('DRAW.update(all_figures)')==1, file
+
+def test_notebooks_clean_up_in_a_cell_that_is_tested():
+    "`nbdev_test` skips cells that export"
+    for file in (ROOT/'nbs').rglob('*.ipynb'):
+        for cell in json.loads(file.read_text(encoding='utf-8'))['cells']:
+            lines = ''.join(cell['source']).splitlines()
+            if not any('nbdev_export(' in o for o in lines): continue
+            assert all(o.startswith('#|') or 'nbdev' in o for o in lines) or cell['cell_type']!='code', file
+
 def test_sample_is_small_and_has_its_licence(sample):
     assert (files('advtrain.data')/'fashion_sample.tar.xz').stat().st_size < 2e6
     assert 'MIT' in (sample/'LICENSE').read_text() and 'Zalando' in (sample/'LICENSE').read_text()
