@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/files/own_files.ipynb #a684ffe5
-import hashlib,io,json,os,threading,zlib
+import hashlib,json,os,threading,zlib
 from contextlib import contextmanager,suppress
 from pathlib import Path
 
