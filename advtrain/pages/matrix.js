@@ -199,9 +199,10 @@ class Matrix {
     context.textBaseline = 'middle';
     const fitting = text => {
       if (context.measureText(text).width <= room) return text;
+      const cut = length => `${text.slice(0, Math.ceil(length / 2))}…${text.slice(text.length - Math.floor(length / 2))}`; // Names often differ at the end
       let length = Math.min(text.length, 40);
-      while (length && context.measureText(`${text.slice(0, length)}…`).width > room) length--;
-      return `${text.slice(0, length)}…`;
+      while (length && context.measureText(cut(length)).width > room) length--;
+      return cut(length);
     };
     const each = (start, f) => {
       for (let i = Math.ceil(start / every) * every; i < this.n && i < start + this.n / this.zoom; i += every) f(i, fitting(data.classes[this.classes[i]]));

@@ -84,23 +84,44 @@ PANELS = dict(
     loading_MB='resident memory, with workers, MB',
     images_per_s='training loader, images/s')
 
+LOOKS = { # label -> number from what `looking.look` found
+    'inference, s': lambda o: o['inference_s'],
+    'page, s': lambda o: o['write_report_s'],
+    'five questions, s': lambda o: sum(o['questions_s'].values()),
+    'page opens in the browser, s': lambda o: o['opens_s']['median'],
+    'peak memory of all that, GB': lambda o: o['peak_MB']/1000}
+
+def _draw_lines(ax, found, title, unit='images'):
+    "Draw lines (label, numbers, values, style) over the number of images, with the power that each grows with"
+    for label,x,y,style in found:
+        power = slope(x, y)
+        ax.loglog(x, y, ms=4, label=label + ('' if power is None else f': {power:.2f}'), **style)
+    ax.set(title=title, xlabel=unit)
+    ax.grid(alpha=.3)
+    low,high = ax.get_ylim()
+    ax.set_ylim(low, high*(high/low)**.6) # room for the legend
+    if ax.lines: ax.legend(fontsize=8, title='grows with the power of N', title_fontsize=8, loc='upper left', ncols=2)
+
+def _looks(numbers):
+    "List the lines of interpretation and page"
+    found = {int(n): o for of_kind in numbers.get('look', {}).values() for n,o in of_kind.items()}
+    if not found: return []
+    x = [o['predictions'] for o in found.values()]
+    return [(label,x,[f(o) for o in found.values()],dict(marker='o', lw=1.5)) for label,f in LOOKS.items()]
+
 def picture(numbers, file):
-    "Draw starts, memory and speed over the number of images, with the power that each grows with"
+    "Draw starts, memory, speed and interpretation over the number of images"
     from PIL import Image
     from matplotlib.figure import Figure
-    fig = Figure((12,9), layout='constrained')
-    for ax,(key,title) in zip(fig.subplots(2, 2).flat, PANELS.items()):
-        for name,kind,x,y in lines(numbers, key):
-            power = slope(x, y)
-            label = f'{NAMES[name]}, {KINDS[kind]}' + ('' if power is None else f': {power:.2f}')
-            width = 1.8 if name=='advtrain' else 1
-            ax.loglog(x, y, color=COLORS[name], marker=MARKERS[kind], ms=4, lw=width, label=label)
-        ax.set(title=title, xlabel='images')
-        ax.grid(alpha=.3)
-        low,high = ax.get_ylim()
-        ax.set_ylim(low, high*(high/low)**.6) # room for the legend
-        heading = 'grows with the power of N'
-        if ax.lines: ax.legend(fontsize=8, title=heading, title_fontsize=8, loc='upper left', ncols=2)
+    fig = Figure((12,13), layout='constrained')
+    axs = fig.subplots(3, 2)
+    for ax,(key,title) in zip(axs.flat, PANELS.items()):
+        found = [(f'{NAMES[name]}, {KINDS[kind]}',x,y,
+            dict(color=COLORS[name], marker=MARKERS[kind], lw=1.8 if name=='advtrain' else 1))
+            for name,kind,x,y in lines(numbers, key)]
+        _draw_lines(ax, found, title)
+    _draw_lines(axs[2,0], _looks(numbers), 'interpretation with 1,000 classes, and its page', 'predictions')
+    for ax in axs[2]: ax.set_visible(bool(ax.lines))
     fig.savefig(file, dpi=80)
     Image.open(file).convert('RGB').quantize(64).save(file, optimize=True)
 
