@@ -93,6 +93,9 @@ LOOKS = { # label -> number from what `looking.look` found
 
 def _draw_lines(ax, found, title, unit='images'):
     "Draw lines (label, numbers, values, style) over the number of images, with the power that each grows with"
+    found = [o for o in found if o[1]]
+    ax.set_visible(bool(found))
+    if not found: return
     for label,x,y,style in found:
         power = slope(x, y)
         ax.loglog(x, y, ms=4, label=label + ('' if power is None else f': {power:.2f}'), **style)
@@ -100,12 +103,11 @@ def _draw_lines(ax, found, title, unit='images'):
     ax.grid(alpha=.3)
     low,high = ax.get_ylim()
     ax.set_ylim(low, high*(high/low)**.6) # room for the legend
-    if ax.lines: ax.legend(fontsize=8, title='grows with the power of N', title_fontsize=8, loc='upper left', ncols=2)
+    ax.legend(fontsize=8, title='grows with the power of N', title_fontsize=8, loc='upper left', ncols=2)
 
 def _looks(numbers):
     "List the lines of interpretation and page"
     found = {int(n): o for of_kind in numbers.get('look', {}).values() for n,o in of_kind.items()}
-    if not found: return []
     x = [o['predictions'] for o in found.values()]
     return [(label,x,[f(o) for o in found.values()],dict(marker='o', lw=1.5)) for label,f in LOOKS.items()]
 
@@ -121,7 +123,7 @@ def picture(numbers, file):
             for name,kind,x,y in lines(numbers, key)]
         _draw_lines(ax, found, title)
     _draw_lines(axs[2,0], _looks(numbers), 'interpretation with 1,000 classes, and its page', 'predictions')
-    for ax in axs[2]: ax.set_visible(bool(ax.lines))
+    axs[2,1].set_visible(False)
     fig.savefig(file, dpi=80)
     Image.open(file).convert('RGB').quantize(64).save(file, optimize=True)
 
