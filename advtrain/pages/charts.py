@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/pages/charts.ipynb #728a5048
 from math import ceil,floor,inf,isfinite,log10
-from statistics import fmean,median
+from statistics import fmean,median,stdev
 
 # %% ../../nbs/pages/charts.ipynb #90d91b2d
 PALETTE = 8 # number of colours in the style sheet
@@ -73,9 +73,18 @@ def _path(line, x, y):
         return f"{'L' if goes_on else 'M'}{x(i+1):.1f},{y(v):.1f}{'' if goes_on else 'h0'}"
     return ''.join(_step(i, v) for i,v in enumerate(line) if finite[i])
 
+# %% ../../nbs/pages/charts.ipynb #307129c6
+def _band(lines, frame):
+    "Draw an SVG path around mean ± standard deviation over seeds, for the epochs that all have; '' for one seed"
+    if len(lines)<2: return ''
+    epochs = [o for o in zip(*lines) if all(map(isfinite, o))]
+    if not epochs: return ''
+    def _edge(sign): return [f'{frame.x(i):.1f},{frame.y(fmean(o)+sign*stdev(o)):.1f}' for i,o in enumerate(epochs, 1)]
+    return f"M{'L'.join(_edge(1)+_edge(-1)[::-1])}Z"
+
 # %% ../../nbs/pages/charts.ipynb #9bd455b3
-def _chart(title, lines, most=inf, best=None):
-    "Compute a chart of `lines` (run number -> values by epoch): axis labels, paths, and best epochs"
+def _chart(title, lines, most=inf, best=None, groups=None):
+    "Compute a chart of `lines` (run number -> values by epoch): axis labels, paths, bands, and best epochs"
     values = [v for line in lines.values() for v in line if isfinite(v) and v<=most]
     if not values: return None
     frame = _Frame(max(map(len, lines.values())), min(values), max(values))
@@ -84,6 +93,7 @@ def _chart(title, lines, most=inf, best=None):
         x=[(frame.x(v),f'{v:.0f}') for v in frame.epochs()],
         y=[(frame.y(v),label) for v,label in _labels(frame.low, frame.high)],
         paths={i: _path(line, frame.x, frame.y) for i,line in lines.items()},
+        bands={i: band for i,numbers in (groups or {}).items() if (band := _band([lines[k] for k in numbers], frame))},
         best={i: (frame.x(epoch),frame.y(v)) for i,(epoch,v) in (best or {}).items()},
         cut=any(v>most for line in lines.values() for v in line))
 
@@ -102,9 +112,12 @@ def curve_charts(
     accuracies = {i: [100*r['valid_acc'] for r in o.history] for i,o in some.items()}
     losses = {i: [r['valid_loss'] for r in o.history] for i,o in some.items()}
     best = {i: (o.best['epoch'],100*o.watched_accuracy) for i,o in some.items()}
+    groups = {} # configuration -> numbers of its runs
+    for i,o in some.items(): groups.setdefault(o.group, []).append(i)
+    groups = {o[0]: o for o in groups.values()}
     charts = [
-        _chart('Validation accuracy, %', accuracies, best=best),
-        _chart('Validation loss', losses, _highest_shown(losses.values()))]
+        _chart('Validation accuracy, %', accuracies, best=best, groups=groups),
+        _chart('Validation loss', losses, _highest_shown(losses.values()), groups=groups)]
     return [o for o in charts if o]
 
 # %% ../../nbs/pages/charts.ipynb #5ed6e1b3

@@ -6,23 +6,25 @@
 __all__ = ['write_comparison']
 
 # %% ../../nbs/pages/comparison.ipynb #8e9a296e
-import io
+import contextlib,io
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+import advtrain.runs.flips # noqa: F401 it adds `flips` to verdicts
 import advtrain.runs.make_learner # noqa: F401 it gives runs their learner
 from ..checks import check_path
 from ..stats import interval_words,p_words,percent
 from ..figures import png_bytes
 from ..files.own_files import OwnFiles
-from ..runs.folder import choice_text
+from ..runs.folder import Runs,choice_text
 from ..runs.compare import CHANGES,Comparison,compare_runs
 from .html import html_table,image_url,render_with_gallery
 from .choice import Choice
 from .gallery import gallery_data
+from .verdicts import verdict_section
 
 # %% ../../nbs/pages/comparison.ipynb #ed3cb1f3
 def _in_turn(lists):
@@ -46,11 +48,13 @@ def comparison_gallery(
     comparison:Comparison, # Runs on the same data
     room:int=4_000_000, # Size of the whole gallery, in bytes
     n_maps:int=200, # Most images with heat maps
+    first:list=(), # Numbers of images to show first
 )->dict: # Data for the page's script
     "Build a gallery of the images that at least one run got wrong, the largest changes of loss first"
     c = comparison
     changed = [c.flipped(a, b) for a,b in combinations(range(len(c.runs)), 2)]
     idxs = _in_turn([t.index[t.change==change].to_numpy() for t in changed for change in CHANGES[1:]])
+    idxs = np.array([*first, *idxs[~np.isin(idxs, first)]], int)
     about = dict(kind='comparison', step=20)
     return gallery_data(about, c.runs, c.names, Choice(idxs, idxs, _kinds(c)), room, n_maps)
 
@@ -104,18 +108,41 @@ def _notes(c):
     return notes
 
 # %% ../../nbs/pages/comparison.ipynb #be30fca0
+def _judged(runs, by, margin):
+    "Judge a choice, and compare a run of each value with the same seed"
+    verdict = (runs if isinstance(runs, Runs) else Runs(runs)).verdict(by, margin)
+    together = verdict.together()
+    if not together: raise ValueError(f"no seed has a finished run for each of {', '.join(verdict.values)}")
+    return verdict,compare_runs([o.folder for o in together[0]])
+
+def _of_choice(verdict):
+    "Gather what the page says about a choice, and the numbers of the images that it flips"
+    flips = []
+    for a,b in verdict.pairs:
+        with contextlib.suppress(ValueError): flips.append(verdict.flips(a, b)) # too few pairs, or other test images
+    own = sorted((o for o in flips if len(o.of_choice())), key=lambda o: -len(o.of_choice()))
+    figure = image_url(io.BytesIO(png_bytes(own[0].plot(), dpi=110))) if own else None
+    section = verdict_section(verdict) | dict(flips=[s for o in flips for s in o.sentences()], figure=figure)
+    return section,list(dict.fromkeys(i for o in own for i in o.of_choice().index))
+
 def write_comparison(
-    folders, # Folders of finished runs, `Run`s, or a `Comparison`
+    folders, # Folders of finished runs, `Run`s, or a `Comparison`; with `by`, a folder of runs or a `Runs`
     out:str|Path, # HTML file to write
+    by:str|list|dict|None=None, # Choice to judge over seeds, see `Verdict`
+    margin:float|None=None, # Largest difference that doesn't matter, in points
 )->Path: # Path of the page
     "Compare runs on the same data in one self-contained page"
     file = check_path('out', out)
-    c = folders if isinstance(folders, Comparison) else compare_runs(folders)
+    verdict = None
+    if by is not None: verdict,c = _judged(folders, by, margin)
+    else: c = folders if isinstance(folders, Comparison) else compare_runs(folders)
     if len(c.runs)<2: raise ValueError('a comparison needs two runs or more')
     own = OwnFiles(file.parent, 'comparison')
     own.check(file.name)
+    section,first = _of_choice(verdict) if verdict else (None,[])
+    title = f"{section['choice']} compared over seeds" if section else f'{len(c.runs)} runs compared'
     values = dict(
-        title=f'{len(c.runs)} runs compared', line=_comparison_line(c), curves=_curves_url(c), table=_runs_table(c),
-        differences=c.sentences(), pairs=_pairs_table(c), notes=_notes(c))
-    page = render_with_gallery('comparison.html.j2', lambda room: comparison_gallery(c, room), values)
+        title=title, line=_comparison_line(c), curves=_curves_url(c), table=_runs_table(c),
+        differences=c.sentences(), pairs=_pairs_table(c), notes=_notes(c), verdict=section)
+    page = render_with_gallery('comparison.html.j2', lambda room: comparison_gallery(c, room, first=first), values)
     return own.write(file.name, page)

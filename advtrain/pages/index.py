@@ -20,8 +20,10 @@ from ..files.atomic import is_inside
 from ..files.own_files import OwnFiles
 from ..runs.status import STATES
 from ..runs.folder import Runs,choice_text,natural_key
+import advtrain.runs.paper_tables # noqa: F401 it writes runs as Markdown and LaTeX
 from .html import image_url,render
 from .charts import PALETTE,SPAN,colours,curve_charts,seed_intervals
+from .verdicts import verdict_sections
 
 # %% ../../nbs/pages/index.ipynb #b30b0196
 def _sort_key(v):
@@ -184,6 +186,7 @@ def write_index(
         title=runs.folder.resolve().name, line=line, facts=_facts(runs), written=datetime.now().astimezone(),
         live='running' in states or 'waiting' in states, chosen_on_test=_chosen_on_test(runs),
         columns=table_columns(runs), lines=_lines(runs), configurations=_configurations(runs), states=STATES,
+        verdicts=verdict_sections(runs), markdown=runs.to_markdown(), latex=runs.to_latex(),
         charts=curve_charts(runs), stopped=_stopped(runs), pictures=_pictures_beside(runs.folder))
     page = render('index.html.j2', ('index.js',), **values)
     data = page.encode('utf-8', 'replace') # a name that isn't UTF-8 still gets a page
