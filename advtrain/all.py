@@ -76,7 +76,10 @@ from .runs.run import *
 from .runs.make_learner import *
 from .runs.status import *
 from .runs.folder import *
+from .runs.paper_tables import *
 from .runs.compare import *
+from .runs.verdict import *
+from .runs.flips import *
 from .runs.logs import *
 from .runs.onnx import *
 from .pages.html import *
@@ -84,6 +87,7 @@ from .pages.gallery import *
 from .pages.report import *
 from .pages.comparison import *
 from .pages.charts import *
+from .pages.verdicts import *
 from .pages.index import *
 from .launch.environment import *
 from .launch.results import *
@@ -92,5 +96,6 @@ from .launch.progress import *
 from .launch.many import *
 from .launch.study import *
 from .launch.search import *
+from .launch.ablation import *
 from .cli.options import *
 from .cli.commands import *

@@ -17,9 +17,11 @@ ResNet BasicBlock resnet18 resnet34 NORMS norm_types
 resnet_learner RunLearner RunCallback ImageDataLoaders OPTS SCHEDULES adam adamw rmsprop muon Schedule WarmUp PlateauLR
 Precision Checkpoint plot_history set_seed sgd EMA FiniteLoss TrainingLoss EarlyStopping
 ImageInterpretation GradCAM METHODS overlay deletion_insertion Faithfulness
-Experiment EXPERIMENTS run_experiment Run compare_runs Comparison mcnemar run_many grid Runs write_index search
+Experiment EXPERIMENTS run_experiment Run compare_runs Comparison mcnemar run_many grid Runs
+Verdict Flips write_index search ablate
 TensorBoardLog WandbLog write_report write_comparison
-advtrain_run advtrain_grid advtrain_search advtrain_compare advtrain_lr_find advtrain_predict'''.split()
+advtrain_run advtrain_grid advtrain_search advtrain_ablate advtrain_compare
+advtrain_lr_find advtrain_predict'''.split()
 
 def test_all_has_every_promised_name():
     names = {}

@@ -17,6 +17,7 @@ def _command(name):
 advtrain_run = _command('advtrain_run')
 advtrain_grid = _command('advtrain_grid')
 advtrain_search = _command('advtrain_search')
+advtrain_ablate = _command('advtrain_ablate')
 advtrain_compare = _command('advtrain_compare')
 advtrain_lr_find = _command('advtrain_lr_find')
 advtrain_predict = _command('advtrain_predict')
