@@ -120,7 +120,7 @@ def paired_difference(
     n = len(d)
     res = dict(pairs=n, difference=float(d.mean()), **dict.fromkeys(('sd','low','high','p','p_equivalent'), nan))
     if n<2: return res
-    sd = max(float(d.std(ddof=1)), step/sqrt(6)) # accuracies are rounded, so the spread isn't smaller
+    sd = max(float(d.std(ddof=1)), step/6) # equal differences are equal after rounding
     if not sd: return res
     t = scipy_stats.t(n-1, loc=res['difference'], scale=sd/sqrt(n))
     low,high = map(float, t.interval(.95))
