@@ -23,7 +23,8 @@ from advtrain.runs.compare import compare_runs
 from advtrain.runs.run import Run
 from advtrain.stats import holm,p_words
 from advtrain.data.sources import cifar10
-from advtrain.launch.ablation import RECIPE,ablate
+from advtrain.runs.changes import RECIPE
+from advtrain.launch.many import ablate
 
 NORMS = 'layer','layer2d','group','batch','instance'
 CHANGES = [*({'norm': n, 'weight_std': ws} for ws in (True,False) for n in NORMS),

@@ -48,15 +48,78 @@ def norms(tmp_path):
         make_run(tmp_path/'norms', exp, round(.8+rng.normal(0, .01), 3))
     return tmp_path/'norms'
 
-def test_the_order_of_runs_changes_signs_alone(norms):
+def test_the_order_of_runs_changes_nothing(norms):
     statuses = Runs(norms).statuses
     one,other = Verdict(statuses, 'norm').table,Verdict(statuses[::-1], 'norm').table
-    def _by_pair(t): return {(r.a,r.b): r for r in t.itertuples()}
-    again = _by_pair(other)
-    for (a,b),r in _by_pair(one).items():
-        s = again[b,a]
-        assert (r.difference,r.low,r.high)==pytest.approx((-s.difference,-s.high,-s.low))
-        assert r.p_holm==pytest.approx(s.p_holm) and r.seed_sd==pytest.approx(s.seed_sd)
+    assert one.drop(columns=['a','b']).round(12).equals(other.drop(columns=['a','b']).round(12))
+    assert one[['a','b']].equals(other[['a','b']])
+
+def test_configurations_of_a_seed_are_one_difference(tmp_path):
+    "Else a choice without effect, tried with four rates on two seeds, would be called better in half of all cases"
+    rng = np.random.default_rng(0)
+    def _is_found(i):
+        found = {}
+        for seed in range(2):
+            shared = rng.normal(0, .01)
+            for lr in (.01,.02,.03,.04):
+                for norm in ('layer','batch'):
+                    noise = rng.normal(0, .003) + shared*(norm=='batch')
+                    found[norm,lr,seed] = round(.8+noise, 4)
+        folder = tmp_path/str(i)
+        for (norm,lr,seed),accuracy in found.items():
+            make_run(folder, small.replace(name=f'{norm}-{lr}-{seed}', norm=norm, lr=lr, seed=seed), accuracy)
+        return Runs(folder).verdict('norm').table.p.item()<.05
+    assert sum(map(_is_found, range(40)))<=8
+
+@pytest.mark.parametrize('fingerprint', [None, 'text', {'all': ['a'], 'test': 'b'}, {}])
+def test_odd_records_are_left_out_also_on_the_page(norms, fingerprint):
+    from advtrain.pages.index import write_index
+    odd = sorted(norms.iterdir())[0]
+    (odd/'environment.json').write_text(json.dumps({'data': {'fingerprint': fingerprint}}))
+    assert Runs(norms).verdict('norm').left_out=={odd.name: "environment.json doesn't say which images it used"}
+    assert 'Choices' in write_index(norms).read_text()
+
+def test_the_page_says_that_runs_used_different_data(norms):
+    from advtrain.pages.index import write_index
+    odd = sorted(norms.iterdir())[0]
+    (odd/'environment.json').write_text('{"data": {"fingerprint": {"all": "other", "test": "b"}}}')
+    assert 'No verdict: the runs used different data' in write_index(norms).read_text()
+
+def test_a_pair_with_other_test_images_is_an_error(norms):
+    odd = sorted(norms.iterdir())[0]
+    (odd/'environment.json').write_text('{"data": {"fingerprint": {"all": "a", "test": "c"}}}')
+    with pytest.raises(ValueError, match='the test images are'): Runs(norms).verdict('norm')
+
+class Fakes:
+    "Make the folders of runs instead of training"
+    def __init__(self, accuracy): self.accuracy,self.made = accuracy,[]
+    def __call__(self, experiments, data, out, **kwargs):
+        for o in experiments:
+            if (out/o.name).exists(): continue
+            self.made.append(o.name)
+            make_run(out, o, self.accuracy(o))
+        return Runs(out, experiments)
+
+def test_ablation_stops_and_counts_all_that_is_finished(tmp_path, monkeypatch):
+    from advtrain.launch import many
+    rng = np.random.default_rng(0)
+    fakes = Fakes(lambda o: round(.8+.05*(o.norm=='batch')+rng.normal(0, .003), 3))
+    monkeypatch.setattr(many, 'run_many', fakes)
+    monkeypatch.setattr(many, 'is_finished', lambda o: (o/'metrics.json').is_file())
+    whole = many.ablate(small, [dict(norm='batch')], None, tmp_path/'out', seeds=6)
+    assert whole.table.seeds.item()==6 and not whole.table.stopped_early.item()
+    again = many.ablate(small, [dict(norm='batch')], None, tmp_path/'out', seeds=6, stop_early=True)
+    assert again.table.seeds.item()==6 # what is finished counts
+
+def test_ablation_refuses_to_replace_a_picture_before_it_trains(tmp_path, monkeypatch):
+    from advtrain.launch import many
+    fakes = Fakes(lambda o: .8)
+    monkeypatch.setattr(many, 'run_many', fakes)
+    (tmp_path/'figures').mkdir()
+    (tmp_path/'figures/effects.png').write_text('mine')
+    with pytest.raises(FileExistsError, match='effects.png is in the way'):
+        many.ablate(small, [dict(norm='batch')], None, tmp_path, seeds=2)
+    assert not fakes.made and (tmp_path/'figures/effects.png').read_text()=='mine'
 
 def test_what_does_not_count_changes_nothing(norms):
     before = Runs(norms).verdict('norm')

@@ -32,7 +32,7 @@ _EXAMPLES = dict( # they end the help of each command
   advtrain_search quickstart --space norm=layer,batch --space bs=16:64""",
     ablate="""\
   advtrain_ablate quickstart --change norm=batch --change lr=0.1 bs=32
-  advtrain_ablate quickstart --change hole=8 --change ema=none --seeds 5 --stop-early""",
+  advtrain_ablate quickstart --change augs=none --change lr=0.1 --seeds 5 --stop-early""",
     compare="""\
   advtrain_compare runs/first runs/second
   advtrain_compare runs/quickstart-grid/quickstart-* --out norms.html
@@ -214,7 +214,9 @@ def advtrain_search(
 # %% ../../nbs/cli/commands.ipynb #91e09046
 def _change(words):
     "Parse a change: a choice and its value, or several"
-    return dict(_choice_and_value(o) for o in words)
+    res = dict(_choice_and_value(o) for o in words)
+    if len(res)<len(words): raise ValueError(f"--change {' '.join(words)} gives a choice two values")
+    return res
 
 def _choice_and_value(text):
     name,_,value = text.partition('=')
@@ -276,9 +278,12 @@ def _judge(args):
     from advtrain.all import Runs,write_comparison
     runs = Runs(args.folders[0])
     verdict = runs.verdict(args.by, args.margin)
-    page = write_comparison(runs, args.out, args.by, args.margin).resolve()
-    text = '\n'.join([*verdict.sentences(), *verdict.notes(), str(page)])
-    return text,_verdict_records(verdict) | dict(page=str(page))
+    said = '\n'.join([*verdict.sentences(), *verdict.notes()])
+    try: page = str(write_comparison(runs, args.out, args.by, args.margin).resolve())
+    except (ValueError, OSError):
+        if not args.json: print(printable(said))
+        raise
+    return f'{said}\n{page}',_verdict_records(verdict) | dict(page=page)
 
 # %% ../../nbs/cli/commands.ipynb #54d42a5b
 def advtrain_compare(
@@ -291,7 +296,7 @@ def advtrain_compare(
     p.add_argument('folders', nargs='+', metavar='RUN', type=Path, help='folder of a finished run')
     p.add_argument('--out', metavar='FILE', type=out_folder, default=Path('runs/comparison.html'),
         help='page to write; default: runs/comparison.html')
-    p.add_argument('--by', metavar='CHOICES', type=lambda text: text.replace('-', '_').split(','),
+    p.add_argument('--by', metavar='CHOICES', type=lambda text: [o.strip() for o in text.replace('-', '_').split(',')],
         help='judge these choices over seeds, such as norm: RUN is then a folder of runs')
     p.add_argument('--margin', type=float, metavar='POINTS', help='with --by: largest difference that does not matter')
     args = p.parse_args(argv)

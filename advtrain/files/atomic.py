@@ -18,7 +18,7 @@ def write_synced(
     "Write bytes to a new file, and wait until they are on disk"
     with suppress(FileNotFoundError): os.unlink(file) # left by a process that was killed
     with open(file, 'xb') as f:
-        f.writelines(parts)
+        for o in parts: f.write(o)
         f.flush()
         os.fsync(f.fileno())
 

@@ -77,9 +77,9 @@ def _path(line, x, y):
 def _band(lines, frame):
     "Draw an SVG path around mean ± standard deviation over seeds, for the epochs that all have; '' for one seed"
     if len(lines)<2: return ''
-    epochs = [o for o in zip(*lines) if all(map(isfinite, o))]
+    epochs = [(i,o) for i,o in enumerate(zip(*lines), 1) if all(map(isfinite, o))]
     if not epochs: return ''
-    def _edge(sign): return [f'{frame.x(i):.1f},{frame.y(fmean(o)+sign*stdev(o)):.1f}' for i,o in enumerate(epochs, 1)]
+    def _edge(sign): return [f'{frame.x(i):.1f},{frame.y(fmean(o)+sign*stdev(o)):.1f}' for i,o in epochs]
     return f"M{'L'.join(_edge(1)+_edge(-1)[::-1])}Z"
 
 # %% ../../nbs/pages/charts.ipynb #9bd455b3

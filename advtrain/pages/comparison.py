@@ -6,7 +6,7 @@
 __all__ = ['write_comparison']
 
 # %% ../../nbs/pages/comparison.ipynb #8e9a296e
-import contextlib,io
+import io
 from itertools import combinations
 from pathlib import Path
 
@@ -15,11 +15,12 @@ import pandas as pd
 
 import advtrain.runs.flips # noqa: F401 it adds `flips` to verdicts
 import advtrain.runs.make_learner # noqa: F401 it gives runs their learner
-from ..checks import check_path
+from ..checks import check_path,refuse
 from ..stats import interval_words,p_words,percent
 from ..figures import png_bytes
 from ..files.own_files import OwnFiles
-from ..runs.folder import Runs,choice_text
+from ..runs.experiment import choice_text
+from ..runs.folder import Runs
 from ..runs.compare import CHANGES,Comparison,compare_runs
 from .html import html_table,image_url,render_with_gallery
 from .choice import Choice
@@ -109,21 +110,38 @@ def _notes(c):
 
 # %% ../../nbs/pages/comparison.ipynb #be30fca0
 def _judged(runs, by, margin):
-    "Judge a choice, and compare a run of each value with the same seed"
+    "Judge a choice, and compare runs that differ in nothing else: those of the first seed that can be read"
+    if not isinstance(runs, (str,Path,Runs)): refuse('folders', 'with by, a folder of runs or a Runs', runs, TypeError)
     verdict = (runs if isinstance(runs, Runs) else Runs(runs)).verdict(by, margin)
-    together = verdict.together()
-    if not together: raise ValueError(f"no seed has a finished run for each of {', '.join(verdict.values)}")
-    return verdict,compare_runs([o.folder for o in together[0]])
+    for o in verdict.together():
+        try: return verdict,compare_runs([k.folder for k in o])
+        except (ValueError, OSError) as e: error = e
+    raise error
+
+def _flips_of(verdict):
+    "Find the flips of each pair of values; list what went wrong"
+    flips,lost = [],[]
+    for a,b in verdict.pairs:
+        try: flips.append(verdict.flips(a, b))
+        except ValueError as e: lost.append(f'Flips of {a} and {b}: {e}.')
+    return flips,lost
+
+def _flips_figure(flips):
+    "Draw the flips of the pair with most of them, as a `data:` URL; `None` if there are none"
+    most = max(flips, key=lambda o: len(o.of_choice()), default=None)
+    return image_url(io.BytesIO(png_bytes(most.plot(), dpi=110))) if most and len(most.of_choice()) else None
 
 def _of_choice(verdict):
     "Gather what the page says about a choice, and the numbers of the images that it flips"
-    flips = []
-    for a,b in verdict.pairs:
-        with contextlib.suppress(ValueError): flips.append(verdict.flips(a, b)) # too few pairs, or other test images
-    own = sorted((o for o in flips if len(o.of_choice())), key=lambda o: -len(o.of_choice()))
-    figure = image_url(io.BytesIO(png_bytes(own[0].plot(), dpi=110))) if own else None
-    section = verdict_section(verdict) | dict(flips=[s for o in flips for s in o.sentences()], figure=figure)
-    return section,list(dict.fromkeys(i for o in own for i in o.of_choice().index))
+    flips,lost = _flips_of(verdict)
+    try: figure = _flips_figure(flips)
+    except (ValueError, OSError) as e:
+        figure = None
+        lost.append(f'The flipped images could not be drawn: {e}.')
+    section = verdict_section(verdict)
+    section['notes'] += lost
+    section |= dict(flips=[s for o in flips for s in o.sentences()], figure=figure)
+    return section,list(dict.fromkeys(i for o in flips for i in o.of_choice().index))
 
 def write_comparison(
     folders, # Folders of finished runs, `Run`s, or a `Comparison`; with `by`, a folder of runs or a `Runs`
@@ -133,6 +151,7 @@ def write_comparison(
 )->Path: # Path of the page
     "Compare runs on the same data in one self-contained page"
     file = check_path('out', out)
+    if by is None and margin is not None: raise ValueError('margin needs by, the choice to judge')
     verdict = None
     if by is not None: verdict,c = _judged(folders, by, margin)
     else: c = folders if isinstance(folders, Comparison) else compare_runs(folders)

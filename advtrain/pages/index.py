@@ -19,8 +19,8 @@ from ..figures import short
 from ..files.atomic import is_inside
 from ..files.own_files import OwnFiles
 from ..runs.status import STATES
-from ..runs.folder import Runs,choice_text,natural_key
-import advtrain.runs.paper_tables # noqa: F401 it writes runs as Markdown and LaTeX
+from ..runs.experiment import choice_text
+from ..runs.folder import Runs,natural_key
 from .html import image_url,render
 from .charts import PALETTE,SPAN,colours,curve_charts,seed_intervals
 from .verdicts import verdict_sections

@@ -7,32 +7,33 @@ __all__ = []
 
 # %% ../../nbs/pages/verdicts.ipynb #ebc8fb20
 from ..runs.experiment import FIELDS
-from ..runs.folder import Runs
-from ..runs.verdict import Verdict
+from ..runs.verdict import NoPairs,Verdict
 
 # %% ../../nbs/pages/verdicts.ipynb #ca6755bd
 _MOST = 12 # sentences about a choice
+
+def _choice_words(fields): return ' and '.join(fields).replace('_', ' ')
 
 def verdict_section(
     v:Verdict, # A verdict
 )->dict: # For a template: choice, sentences, and notes
     "Prepare what a page says about a choice, the surest first"
-    surest = v.table.p_holm.fillna(1).to_numpy().argsort(kind='stable')
+    surest = v.table.p.fillna(1).to_numpy().argsort(kind='stable')
     said = v.sentences()
     left = len(said)-_MOST
-    more = [f'{left} more pairs of values are in `runs.verdict`.'] if left>0 else []
-    name = ' and '.join(v.fields).replace('_', ' ')
-    return dict(choice=name, sentences=[said[i] for i in surest[:_MOST]], notes=v.notes()+more)
+    more = [f'Not shown: {left} more of the {len(said)} comparisons.'] if left>0 else []
+    return dict(choice=_choice_words(v.fields), sentences=[said[i] for i in surest[:_MOST]], notes=v.notes()+more)
 
 def _judged(runs, field):
-    "Judge a choice; `None` if there are too few pairs"
+    "Say what the page says about a choice; `None` if there are too few pairs"
     try: v = runs.verdict(field)
-    except ValueError: return None
-    return v if v.table.pairs.max()>1 else None
+    except NoPairs: return None
+    except ValueError as e: return dict(choice=_choice_words([field]), sentences=[], notes=[f'No verdict: {e}.'])
+    return verdict_section(v) if v.table.seeds.max()>1 else None
 
 def verdict_sections(
-    runs:Runs, # Runs, finished or not
+    runs, # `Runs`, finished or not
 )->list: # A section for each choice with at least two pairs of runs
     "Judge all choices in which runs differ"
     decide = [k for k in runs.differ if k!='seed' and FIELDS[k].metadata['decides']]
-    return [verdict_section(v) for k in decide if (v := _judged(runs, k))]
+    return [found for k in decide if (found := _judged(runs, k))]

@@ -214,6 +214,15 @@ def replace(self:Experiment,
     check_names(changes, 'change')
     return Experiment(**vars(self) | changes)
 
+# %% ../../nbs/runs/experiment.ipynb #250a8dae
+def choice_text(
+    value, # Value of a field of an `Experiment`
+)->str: # Short text
+    "Write a choice as a short text"
+    if value is None: return 'none'
+    if isinstance(value, tuple): return ', '.join(value)
+    return f'{value:.4g}' if isinstance(value, float) else str(value)
+
 # %% ../../nbs/runs/experiment.ipynb #0bc92f28
 def differing_fields(
     experiments:list, # `Experiment`s

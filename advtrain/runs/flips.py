@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 import numpy as np
 import pandas as pd
 
-from ..checks import check_choice
+from ..checks import check_choice,refuse
 from ..figures import new_figure,short,show_pixels
 from ..look.gradcam import overlay
 from .run import Run
@@ -112,6 +112,7 @@ class Flips:
         change:str|None=None, # 'fixed' or 'broken'; `None` for both
     )->pd.DataFrame: # Rows of `table`
         "List the images that the choice flips: at most 5 % of them by chance"
+        if change is not None: check_choice('change', change, ('fixed','broken'))
         found = self.table[self.table.chance<=_CHANCE]
         return found if change is None else found[found.change==change]
 
@@ -121,10 +122,10 @@ class Flips:
 
     def _sentence(self, change):
         n = len(self.of_choice(change))
-        few = f' ({self.pairs} pairs are too few to tell: five or more can)' if .5**self.pairs>_CHANCE else ''
-        alone = f"another seed alone {dict(fixed='fixes', broken='breaks')[change]} {self.churn:.0f}"
-        found = f'of {getattr(self, change):.0f} {change} images in a pair of runs, {n} are its own{few}'
-        return f'{self.b} against {self.a}: {found}; {alone}'
+        few = f' ({self.pairs} pairs are too few to tell: six or more can)' if self.pairs<5 else ''
+        verb = dict(fixed='fixes', broken='breaks')[change]
+        return (f'{self.b} against {self.a}: a run {verb} {getattr(self, change):.0f} images on average, and '
+            f"{n} {'is' if n==1 else 'are'} the choice's own{few}; another seed alone {verb} {self.churn:.0f}")
 
 # %% ../../nbs/runs/flips.ipynb #81562f5b
 def _mean_map(runs, idxs, layer):
@@ -140,6 +141,7 @@ def plot(self:Flips,
 )->Figure: # For each image: the image, and the mean heat map with each value
     "Plot images with the heat maps of both values, averaged over seeds"
     rows = self.of_choice().head(6) if rows is None else rows
+    if not isinstance(rows, pd.DataFrame): refuse('rows', 'rows of the table, such as table.head(6)', rows, TypeError)
     if not len(rows): raise ValueError('no image to draw: pass rows of the table, such as table.head(6)')
     idxs = rows.index.tolist()
     layer = layer or self.runs_a[0].interpretation.map_layers()[-1]
@@ -160,6 +162,10 @@ def flips(self:Verdict,
     b:str|None=None, # Value to compare with it
 )->Flips: # `table`, `of_choice`, `sentences` and `plot`
     "Find the images that a choice flips"
-    first = next(k for k,v in self.pairs.items() if v)
-    a,b = (o if o is not None else k for o,k in zip((a,b), first))
+    given = [o for o in (a,b) if o is not None]
+    for o in given: check_choice('value', o, self.values)
+    found = next((k for k,v in self.pairs.items() if v and all(o in k for o in given)), None)
+    if found is None: raise ValueError(f"no pairs of runs to find flips in: {' and '.join(given)}")
+    other = [o for o in found if o not in given]
+    a,b = (a or other.pop(0)),(b or other.pop())
     return Flips(self, a, b)

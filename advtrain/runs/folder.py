@@ -16,10 +16,12 @@ from fastcore.basics import patch
 import pandas as pd
 
 from ..stats import interval_words,mean_interval
-from .experiment import differing_fields
+from .experiment import choice_text,differing_fields
 from .checksums import is_finished
 from .run import Run
 from .status import read_status
+from .paper_tables import as_latex,as_markdown,paper_table
+from .verdict import Verdict
 
 # %% ../../nbs/runs/folder.ipynb #3e8db466
 def natural_key(
@@ -27,15 +29,6 @@ def natural_key(
 )->tuple: # Key for `sorted`
     "Make a sort key that treats digits within a name as numbers"
     return tuple(int(o) if i%2 else o.casefold() for i,o in enumerate(re.split('([0-9]+)', name)))
-
-# %% ../../nbs/runs/folder.ipynb #250a8dae
-def choice_text(
-    value, # Value of a field of an `Experiment`
-)->str: # Short text
-    "Write a choice as a short text"
-    if value is None: return 'none'
-    if isinstance(value, tuple): return ', '.join(value)
-    return f'{value:.4g}' if isinstance(value, float) else str(value)
 
 # %% ../../nbs/runs/folder.ipynb #3f2c0b18
 def _choices_of(exp): return tuple(v for k,v in vars(exp).items() if k not in ('name','seed'))
@@ -159,3 +152,28 @@ def _repr_html_(self:Runs):
     return self.configurations.round(3)._repr_html_() + self.table.drop(columns=left_out).round(3)._repr_html_()
 @patch
 def __repr__(self:Runs): return '\n'.join([str(self.table), *self.sentences()])
+
+# %% ../../nbs/runs/folder.ipynb #e5ff3866
+@patch
+def _paper_table(self:Runs): return paper_table(self.groups, [k for k in self.differ if k!='seed'])
+
+@patch
+def to_markdown(self:Runs)->str: # A line per configuration that has a finished run, the best first; '' without one
+    "Write the configurations as a Markdown table"
+    return as_markdown(self._paper_table())
+
+@patch
+def to_latex(self:Runs)->str: # A line per configuration that has a finished run, the best first; '' without one
+    "Write the configurations as a LaTeX table"
+    return as_latex(self._paper_table())
+
+# %% ../../nbs/runs/folder.ipynb #035045fd
+@patch
+def verdict(self:Runs,
+    by:str|list|dict, # A field, several fields, or named groups: name -> fields and values
+    margin:float|None=None, # Largest difference that doesn't matter, in points
+    accuracy:str='test', # Accuracy to compare: 'test', or 'valid' to choose before you look at the test set
+    against=None, # Value to compare the others with; `None` compares all pairs of values
+)->Verdict: # `table`, `sentences`, `plot`, and the runs that were `left_out`
+    "Judge a choice over seeds"
+    return Verdict(self.statuses, by, margin, accuracy, against)

@@ -6,10 +6,11 @@
 __all__ = []
 
 # %% ../../nbs/runs/paper_tables.ipynb #55772ca4
-from fastcore.basics import patch
+import re
+
 import pandas as pd
 
-from .folder import Runs,choice_text
+from .experiment import choice_text
 
 # %% ../../nbs/runs/paper_tables.ipynb #c99953aa
 def _paper_row(configuration, choices):
@@ -22,28 +23,36 @@ def _paper_row(configuration, choices):
     return row | {'test accuracy, %': f"{100*r['mean']:.1f} ± {100*r['sd']:.1f}",
         '95 % interval': f"{100*r['low']:.1f} to {100*r['high']:.1f}"}
 
-def _paper_table(runs):
-    "Make the table of configurations with a finished run, the best first"
-    choices = [k for k in runs.differ if k!='seed']
-    return pd.DataFrame([_paper_row(o, choices) for o in runs.groups if o.seeds], dtype=object)
+def _one_line(text): return ' '.join(text.split()).encode('utf-8', 'replace').decode() # names may not be UTF-8
+
+def paper_table(
+    groups:list, # Configurations, the best first
+    choices:list, # Choices that differ between them
+)->pd.DataFrame: # Texts, a row for each configuration with a finished run
+    "Make the table of configurations"
+    rows = [_paper_row(o, choices) for o in groups if o.seeds]
+    return pd.DataFrame([{k: _one_line(v) for k,v in row.items()} for row in rows], dtype=object)
 
 # %% ../../nbs/runs/paper_tables.ipynb #7c14af60
-def _cell(text): return ' '.join(text.split()).replace('\\', '\\\\').replace('|', '\\|')
+_LATEX = {'±': r'$\pm$', ' – ': ' -- ', '\n[': '\n{}[', '<': r'\textless{}', '>': r'\textgreater{}'}
 
-@patch
-def to_markdown(self:Runs)->str: # A line per configuration that has a finished run, the best first
-    "Write the configurations as a Markdown table"
-    table = _paper_table(self)
+def _cell(text): return re.sub(r'([\\`*_{}\[\]<>|$#&])', r'\\\1', text)
+
+def as_markdown(
+    table:pd.DataFrame, # From `paper_table`
+)->str: # A line per row
+    "Write a table as Markdown"
     if not len(table): return ''
     n = len(table.columns)-3
     lines = [table.columns, ['---']*n+['--:']*3, *table.to_numpy()]
     return '\n'.join(f"| {' | '.join(map(_cell, o))} |" for o in lines)+'\n'
 
-@patch
-def to_latex(self:Runs)->str: # A line per configuration that has a finished run, the best first
-    "Write the configurations as a LaTeX table"
-    table = _paper_table(self)
+def as_latex(
+    table:pd.DataFrame, # From `paper_table`
+)->str: # A line per row
+    "Write a table as LaTeX"
     if not len(table): return ''
     n = len(table.columns)-3
     text = table.to_latex(index=False, escape=True, column_format='l'*n+'rrr')
-    return text.replace('±', r'$\pm$').replace(' – ', ' -- ')
+    for a,b in _LATEX.items(): text = text.replace(a, b)
+    return f'% needs \\usepackage{{booktabs}}\n{text}'

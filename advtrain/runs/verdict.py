@@ -7,8 +7,11 @@ __all__ = ['Verdict']
 
 # %% ../../nbs/runs/verdict.ipynb #78718491
 import json
+from collections import Counter
+from functools import cached_property
+from html import escape
 from itertools import combinations
-from math import ceil,inf,nan,sqrt
+from math import inf,nan,sqrt
 from statistics import fmean,variance
 
 from fastcore.basics import patch
@@ -16,40 +19,48 @@ from matplotlib.figure import Figure
 import numpy as np
 import pandas as pd
 
-from ..checks import check_choice,refuse
+from ..checks import check_choice,check_number,refuse,short_repr
 from ..lazy_imports import scipy_stats
 from ..figures import new_figure,short
-from ..stats import holm,interval_words,paired_difference,pairs_needed
-from .experiment import FIELDS,check_field,check_names
-from .folder import Runs,choice_text
+from ..stats import holm,paired_difference,pairs_needed
+from .experiment import FIELDS,check_field,check_names,choice_text
 
 # %% ../../nbs/runs/verdict.ipynb #f3799d8e
 def check_margin(
     margin, # Largest difference that doesn't matter, in points
 ):
     "Raise an error for a margin that isn't a number of points, or `None`"
-    if margin is None: return
-    if isinstance(margin, bool) or not isinstance(margin, (int,float)) or not 0<margin<=100:
-        refuse('margin', 'a number of points above 0 and up to 100', margin)
+    if margin is not None: check_number('margin', margin, 1e-6, 100, 'a number of points above 0 and up to 100')
+
+def exact_text(
+    value, # Value of a field of an `Experiment`
+)->str: # Text that no other value has
+    "Write a choice with all its digits"
+    return repr(value) if isinstance(value, float) else choice_text(value)
+
+def _words(choices): return ', '.join(f"{k.replace('_',' ')} {exact_text(v)}" for k,v in choices.items())
+
+def _fields_of(by):
+    "List the fields of a choice"
+    if isinstance(by, str): return [by]
+    fields = [k for o in by.values() for k in o] if isinstance(by, dict) else list(by)
+    if odd := [o for o in fields if not isinstance(o, str)]: refuse('a field in by', 'a name', odd[0], TypeError)
+    if not isinstance(by, dict) and len(set(fields))<len(fields): raise ValueError(f'by has a field twice: {fields}')
+    return list(dict.fromkeys(fields))
 
 def _check_by(by):
     "Raise an error for a choice that isn't one"
     if not isinstance(by, (str,list,tuple,dict)) or not by:
         refuse('by', 'a field, a list of fields, or a dictionary of named groups', by, TypeError)
-    fields = _fields_of(by)
-    check_names(fields, 'choice')
-    if 'seed' in fields: raise ValueError('a verdict is over seeds: name another choice')
-    if not isinstance(by, dict): return
-    for o in by.values():
-        for k,v in o.items(): check_field(FIELDS[k], v)
-
-def _fields_of(by):
-    "List the fields of a choice"
-    if not isinstance(by, dict): return [by] if isinstance(by, str) else list(by)
-    for name,o in by.items():
+    for name,o in by.items() if isinstance(by, dict) else ():
+        if not isinstance(name, str): refuse('the name of a group', 'a text', name, TypeError)
         if isinstance(o, dict) and o: continue
         refuse(f'the group {name}', 'a dictionary of fields and values', o, TypeError)
-    return list(dict.fromkeys(k for o in by.values() for k in o))
+    fields = _fields_of(by)
+    check_names(fields, 'choice')
+    fixed = {'name','seed'} & set(fields)
+    if fixed: raise ValueError(f"a verdict can't be of the {min(fixed)}: name another choice")
+    for k,v in [kv for o in by.values() for kv in o.items()] if isinstance(by, dict) else (): check_field(FIELDS[k], v)
 
 def _value_name(exp, by):
     "Name the value of a choice that a run has; `None` if it's in none of the groups"
@@ -57,64 +68,72 @@ def _value_name(exp, by):
         fitting = [name for name,o in by.items() if all(getattr(exp, k)==v for k,v in o.items())]
         if len(fitting)>1: raise ValueError(f'{exp.name} belongs to two groups, {fitting[0]} and {fitting[1]}')
         return fitting[0] if fitting else None
-    fields = _fields_of(by)
-    if len(fields)==1: return choice_text(getattr(exp, by if isinstance(by, str) else by[0]))
-    return ', '.join(f"{k.replace('_',' ')} {choice_text(getattr(exp, k))}" for k in fields)
+    choices = {k: getattr(exp, k) for k in _fields_of(by)}
+    first = next(iter(choices.values()))
+    return first if len(choices)==1 and isinstance(first, str) else _words(choices)
 
 # %% ../../nbs/runs/verdict.ipynb #a6953e6f
 def _rest(exp, fields):
     "Get all other choices that affect training"
     return tuple((k, v) for k,v in vars(exp).items() if k not in fields and FIELDS[k].metadata['decides'])
 
-def _by_rest(statuses, fields):
-    "Group runs by their other choices"
+def _sides(runs, fields):
+    "Group the runs of a value by their other choices and seed"
     res = {}
-    for o in statuses: res.setdefault(_rest(o.exp, fields), []).append(o)
+    for o in runs: res.setdefault(_rest(o.exp, fields), []).append(o)
+    for side in res.values():
+        for k in fields:
+            if len({getattr(o.exp, k) for o in side})>1:
+                raise ValueError(f'{side[0].name} and {side[-1].name} are in one group, but differ in {k}: '
+                    f'let the group name its {k}')
     return res
 
 def _no_partner(status, others, fields):
     "Say in which choices a run differs from the closest one with another value"
     mine = dict(_rest(status.exp, fields))
     def _differing(o): return [k for k,v in _rest(o.exp, fields) if v!=mine[k]]
-    found = min(map(_differing, others), key=len, default=None)
-    if found is None: return 'no run has another value'
-    return f"no partner: it differs from all others also in {', '.join(found)}"
+    found = min(map(_differing, others[:100]), key=len, default=[])
+    return f"no partner: it differs from all others also in {', '.join(found)}" if found else 'no partner'
+
+def _find_pairs(a, b): return [(a[k],b[k]) for k in a if k in b]
 
 # %% ../../nbs/runs/verdict.ipynb #672725d9
 def _images_of(status):
-    "Read what identifies the images of a run; `None` if that can't be read"
-    try: found = json.loads((status.folder/'environment.json').read_text(encoding='utf-8'))['data']['fingerprint']
+    "Read what identifies all images of a run, and those of its test; `None` if that isn't known"
+    try:
+        found = json.loads((status.folder/'environment.json').read_text(encoding='utf-8'))['data']['fingerprint']
+        found = found['all'],found['test']
     except (OSError, ValueError, LookupError, TypeError): return None
-    return found['all'],found['test']
+    return found if all(isinstance(o, str) for o in found) else None
 
-def _check_same_images(statuses):
-    "Raise a `ValueError` if runs used different data"
+def _check_same(what, runs, i):
+    "Raise a `ValueError` if runs with images of the same size used others; `i` is 0 for all images, 1 for the test"
     seen = {}
-    for o in statuses: seen.setdefault((o.exp.size, o.exp.fit), {}).setdefault(_images_of(o)[0], o)
+    for o in runs: seen.setdefault((o.exp.size, o.exp.fit), {}).setdefault(_images_of(o)[i], o)
     for found in seen.values():
         if len(found)<2: continue
         (x,a),(y,b) = list(found.items())[:2]
-        raise ValueError(f'the runs used different data: all images are {x} in {a.folder}, but {y} in {b.folder}')
+        raise ValueError(f'the runs used different data: {what} are {x} in {a.folder}, but {y} in {b.folder}')
+
+def _check_same_images(pairs):
+    "Raise a `ValueError` if runs used different data, or those of a pair different test images"
+    _check_same('all images', [o for p in pairs for side in p for o in side], 0)
+    for a,b in pairs: _check_same('the test images', a+b, 1)
 
 # %% ../../nbs/runs/verdict.ipynb #156a9939
 def _accuracy(o, accuracy): return o.metrics['test_accuracy'] if accuracy=='test' else o.watched_accuracy
+
+def _step(o, accuracy):
+    "Get the smallest step of a run's accuracy"
+    return 1/max(o.metrics['test_images'] if accuracy=='test' else o.best['valid_n'], 1)
 
 def _why_not(o, by, accuracy):
     "Say why a run can't count; '' if it can"
     if o.state!='finished': return f'{o.state}: {o.reason}' if o.reason else o.state
     value = _accuracy(o, accuracy)
     if value!=value: return f'it has no {accuracy} accuracy'
-    if _images_of(o) is None: return 'environment.json cannot be read'
+    if _images_of(o) is None: return "environment.json doesn't say which images it used"
     return 'in none of the groups' if _value_name(o.exp, by) is None else ''
-
-def _pairs(runs_a, runs_b, fields):
-    "Pair runs by their other choices and test images; each side of a pair is a list"
-    def _sides(runs):
-        res = {}
-        for o in runs: res.setdefault(_rest(o.exp, fields), []).append(o)
-        return res
-    a,b = _sides(runs_a),_sides(runs_b)
-    return [(a[k],b[k]) for k in a if k in b]
 
 # %% ../../nbs/runs/verdict.ipynb #e9cbfad6
 def _seed_sd(sides, fields, accuracy):
@@ -129,22 +148,31 @@ def _seed_sd(sides, fields, accuracy):
     return sqrt(sum(variance(o)*(len(o)-1) for o in some)/sum(len(o)-1 for o in some))
 
 # %% ../../nbs/runs/verdict.ipynb #a4504fe2
+class NoPairs(ValueError):
+    "No two runs differ in a choice alone"
+
 def _more_seeds(r, half):
     "Forecast how many more seeds make the interval's half-width `half`; infinity if they are too many to tell"
     if not r['sd']>0: return nan
-    needed = pairs_needed(half, r['sd'], r['pairs'])
-    return inf if needed is None else max(0, ceil((needed-r['pairs'])*r['seeds']/r['pairs']))
+    needed = pairs_needed(half, r['sd'], r['seeds'])
+    return inf if needed is None else max(0, needed-r['seeds'])
+
+def _by_seed(pairs, accuracy):
+    "Average the accuracies of both sides over the pairs of each seed, shape (2, seeds)"
+    seeds = {}
+    for p in pairs: seeds.setdefault(p[0][0].exp.seed, []).append([fmean(_accuracy(o, accuracy) for o in s) for s in p])
+    return [[fmean(v[i] for v in found) for found in seeds.values()] for i in (0,1)]
 
 def _row(a, b, pairs, fields, accuracy, margin):
     "Compare two values of a choice"
-    x,y = ([fmean(_accuracy(o, accuracy) for o in p[i]) for p in pairs] for i in (0,1))
-    step = 1/max(pairs[0][0][0].metrics['test_images'], 1)
-    r = dict(a=a, b=b, seeds=len({p[0][0].exp.seed for p in pairs}), mean_a=fmean(x), mean_b=fmean(y))
-    r |= paired_difference(x, y, None if margin is None else margin/100, step)
+    x,y = _by_seed(pairs, accuracy)
+    step = _step(pairs[0][0][0], accuracy)*len(x)/len(pairs)
+    r = dict(a=a, b=b, mean_a=fmean(x), mean_b=fmean(y), seeds=len(x))
+    r |= paired_difference(x, y, None if margin is None else margin/100, step) | dict(pairs=len(pairs))
     r['seed_sd'] = _seed_sd([side for p in pairs for side in p], fields, accuracy)
     half = (r['high']-r['low'])/2
     return r | dict(more_to_decide=_more_seeds(r, abs(r['difference'])), more_to_halve=_more_seeds(r, half/2),
-        stopped_early=False) # `ablate` may stop a change
+        stopped_early=False)
 
 # %% ../../nbs/runs/verdict.ipynb #cbc9e25b
 class Verdict:
@@ -154,50 +182,70 @@ class Verdict:
         by:str|list|dict, # A field, several fields, or named groups: name -> fields and values
         margin:float|None=None, # Largest difference that doesn't matter, in points
         accuracy:str='test', # Accuracy to compare: 'test', or 'valid' to choose before you look at the test set
-        against:str|None=None, # Value to compare the others with; `None` compares all pairs of values
+        against=None, # Value to compare the others with; `None` compares all pairs of values
     ):
         _check_by(by)
         check_choice('accuracy', accuracy, ('test','valid'))
         check_margin(margin)
         self.by,self.margin,self.accuracy = by,margin,accuracy
         self.fields = _fields_of(by)
-        why_not = {o.name: _why_not(o, by, accuracy) for o in statuses}
-        self.values = {}
-        for o in statuses:
-            if not why_not[o.name]: self.values.setdefault(_value_name(o.exp, by), []).append(o)
-        self._check_values()
-        if against is not None: check_choice('against', against, self.values)
-        couples = combinations(self.values, 2) if against is None else [(against,o) for o in self.values if o!=against]
-        self.pairs = {(a,b): _pairs(self.values[a], self.values[b], self.fields) for a,b in couples}
-        self.left_out = {k: v for k,v in why_not.items() if v} | self._without_partner()
+        self._why_not = [(o, _why_not(o, by, accuracy)) for o in statuses]
+        self.values = self._find_values()
+        self._sides = self._sort({k: _sides(v, self.fields) for k,v in self.values.items()})
+        couples = combinations(self._sides, 2) if against is None else self._couples_with(against)
+        self.pairs = {(a,b): _find_pairs(self._sides[a], self._sides[b]) for a,b in couples}
         self._check_pairs()
         self.table = self._make_table()
 
-    def _check_values(self):
-        "Raise a `ValueError` for fewer than two values"
-        if len(self.values)>1: return
-        name = ' and '.join(self.fields)
-        only = f"all finished runs have {name} {', '.join(self.values)}" if self.values else 'no run is finished'
-        raise ValueError(f'nothing to compare: {only}')
+    def _find_values(self):
+        "List the runs of each value; raise a `NoPairs` for fewer than two values"
+        res = {}
+        for o,why in self._why_not:
+            if not why: res.setdefault(_value_name(o.exp, self.by), []).append(o)
+        if len(res)>1: return res
+        only = [_words({k: getattr(o.exp, k) for k in self.fields}) for runs in res.values() for o in runs[:1]]
+        lost = next((f'; {o.name}: {why}' for o,why in self._why_not if why), '')
+        raise NoPairs(f"nothing to compare: {'all finished runs have '+only[0] if only else 'no run counts'}{lost}")
 
-    def _without_partner(self):
-        "Find the runs without a partner, and say what they differ in"
-        paired = {o.name for found in self.pairs.values() for p in found for side in p for o in side}
-        def _others(name): return [o for k,runs in self.values.items() if k!=name for o in runs]
-        return {o.name: _no_partner(o, _others(name), self.fields)
-            for name,runs in self.values.items() for o in runs if o.name not in paired}
+    def _sort(self, sides):
+        "Sort values by the mean accuracy of their runs that have a partner, the lowest first"
+        times = Counter(k for side in sides.values() for k in side)
+        def _mean(name):
+            paired = [_accuracy(o, self.accuracy) for k,runs in sides[name].items() if times[k]>1 for o in runs]
+            return fmean(paired) if paired else 0
+        return {k: sides[k] for k in sorted(sides, key=_mean)}
+
+    def _couples_with(self, against):
+        "Pair each value with `against`, a value or its name"
+        texts = [against] if isinstance(against, str) else [_words({k: against}) for k in self.fields]
+        known = [o for o in texts if o in self.values]
+        if not known: raise ValueError(f"no run has the value {short_repr(against)} to compare with: "
+            f"choose from {', '.join(map(repr, self.values))}")
+        return [(known[0],o) for o in self._sides if o!=known[0]]
 
     def _check_pairs(self):
-        "Raise a `ValueError` for no pairs, and for different data"
-        if not any(self.pairs.values()):
-            name,why = next(iter(self.left_out.items()))
-            raise ValueError(f"no two runs differ in {' and '.join(self.fields)} alone. {name}: {why}")
-        _check_same_images([o for found in self.pairs.values() for p in found for side in p for o in side])
+        "Raise a `NoPairs` for no pairs, and a `ValueError` for different data"
+        if any(self.pairs.values()):
+            return _check_same_images([p for found in self.pairs.values() for p in found])
+        runs = [o for o in self.values.values()]
+        why = _no_partner(runs[0][0], [o for k in runs[1:] for o in k], self.fields)
+        raise NoPairs(f"no two runs differ in {' and '.join(self.fields)} alone. {runs[0][0].name}: {why}")
 
-    def together(self)->list: # Lists of `RunStatus`, one of each value
-        "List the runs that differ in the choice alone, where all values have one"
-        sides = [{_rest(o.exp, self.fields): o for o in runs} for runs in self.values.values()]
-        return [[o[k] for o in sides] for k in sides[0] if all(k in o for o in sides)]
+    @cached_property
+    def left_out(self):
+        "The runs that don't count, and why"
+        res = {o.name: why for o,why in self._why_not if why}
+        paired = {o.folder for found in self.pairs.values() for p in found for side in p for o in side}
+        for name,runs in self.values.items():
+            others = [o for a,b in self.pairs if name in (a,b) for o in self.values[b if name==a else a]]
+            res |= {o.name: _no_partner(o, others, self.fields) for o in runs if o.folder not in paired}
+        return res
+
+    def together(self)->list: # Lists of `RunStatus`, one of each value; those with most values first
+        "List runs that differ in the choice alone"
+        keys = dict.fromkeys(k for side in self._sides.values() for k in side)
+        found = [[side[k][0] for side in self._sides.values() if k in side] for k in keys]
+        return sorted((o for o in found if len(o)>1), key=len, reverse=True)
 
     def _make_table(self):
         "Compare each pair of values"
@@ -208,80 +256,80 @@ class Verdict:
             for r,p in zip(tested, holm([r[k] for r in tested])): r[f'{k}_holm'] = p
         return pd.DataFrame(rows)
 
-# %% ../../nbs/runs/verdict.ipynb #035045fd
-@patch
-def verdict(self:Runs,
-    by:str|list|dict, # A field, several fields, or named groups: name -> fields and values
-    margin:float|None=None, # Largest difference that doesn't matter, in points
-    accuracy:str='test', # Accuracy to compare: 'test', or 'valid' to choose before you look at the test set
-    against:str|None=None, # Value to compare the others with; `None` compares all pairs of values
-)->Verdict: # `table`, `sentences`, `plot`, and the runs that were `left_out`
-    "Judge a choice over seeds"
-    return Verdict(self.statuses, by, margin, accuracy, against)
-
 # %% ../../nbs/runs/verdict.ipynb #171399aa
 @patch
 def sentences(self:Verdict)->list: # One sentence per pair of values
     "Say for each pair of values which is better, or that we can't tell"
     return [_sentence(r, self.margin) for r in self.table.to_dict('records')]
 
+def _counted(n, word): return f"{n:g} {word}{'s'*(n!=1)}"
+
 def _how_many(r):
     "Count seeds, and pairs if there are more"
-    seeds = f"{r['seeds']} seed{'s'*(r['seeds']!=1)}"
-    return seeds if r['pairs']==r['seeds'] else f"{r['pairs']} pairs with {seeds}"
+    return _counted(r['seeds'], 'seed') + (f", {r['pairs']} pairs" if r['pairs']>r['seeds'] else '')
+
+def _points(r, sign, *shares):
+    "Write shares as points, with a second digit if the interval is very narrow"
+    digits = 2 if r['high']-r['low']<.002 else 1
+    return [f'{round(100*max(-1, min(1, v)), digits)+0.:{sign}.{digits}f}' for v in shares]
 
 def _sentence(r, margin):
     "Judge two values of a choice"
     a,b = r['a'],r['b']
-    if r['pairs']<2:
-        points = f"{100*r['difference']:+.1f} points"
-        return f"can't tell {b} from {a}: {points} with one seed, and another seed may say otherwise"
-    signed = interval_words(r['low'], r['high'], signed=True)
+    if r['seeds']<2:
+        one, = _points(r, '+', r['difference'])
+        return f"can't tell {b} from {a}: {one} points with one seed, and another seed may say otherwise"
     equivalent = r['p_equivalent_holm']<.05
+    within = '' if margin is None else _counted(margin, 'point')
     if r['p_holm']<.05:
         better,worse = (b,a) if r['difference']>0 else (a,b)
-        ends = sorted(abs(r[k]) for k in ('low','high'))
-        points = f"{100*abs(r['difference']):.1f} points"
-        res = f'{better} beats {worse} by {points} ({interval_words(*ends)}, {_how_many(r)})'
-        return f'{res}, less than your margin of {margin:g}' if equivalent else res
-    if equivalent: return f'{a} and {b} are equivalent within {margin:g} points ({signed}, {_how_many(r)})'
-    return f"can't tell {b} from {a}: {signed} points with {_how_many(r)}; {_what_helps(r)}"
+        low,mean,high = _points(r, '', *sorted(abs(r[k]) for k in ('difference','low','high')))
+        res = f'{better} beats {worse} by {mean} points ({low} to {high}, {_how_many(r)})'
+        return f'{res}, less than your margin of {within}' if equivalent else res
+    low,high = _points(r, '+', r['low'], r['high'])
+    if equivalent: return f'{a} and {b} are equivalent within {within} ({low} to {high}, {_how_many(r)})'
+    return f"can't tell {b} from {a}: {b} is {low} to {high} points better ({_how_many(r)}); {_what_helps(r)}"
 
-def _seeds(n): return 'far more seeds' if n==inf else f"about {n:.0f} more seed{'s'*(n!=1)}"
+def _more(n): return 'far more seeds' if n==inf else f"about {n:.0f} more seed{'s'*(n!=1)}"
 
 def _what_helps(r):
     "Forecast how many more seeds would decide, or at least narrow the interval"
-    if r['low']>0 or r['high']<0: return "clear of zero alone, but not after Holm's correction for all pairs"
+    if r['low']>0 or r['high']<0: return "clear of zero alone, but not after Holm's correction: more seeds may decide"
     n = r['more_to_decide']
-    if n<=10*r['seeds']: return f'{_seeds(n)} would decide, if the difference stays as it is'
-    return f"{_seeds(r['more_to_halve'])} would halve that interval"
+    if n<=10*r['seeds']: return f"{_more(n)} would have an even chance to decide, if the difference stays as it is"
+    return f"{_more(r['more_to_halve'])} would halve that interval"
 
 # %% ../../nbs/runs/verdict.ipynb #cf1b06df
 @patch
 def notes(self:Verdict)->list: # Sentences
     "List what to know before you trust the verdict"
     res = []
-    used = {o.name: o for runs in self.values.values() for o in runs}
-    if any(o.exp.watch=='test' for o in used.values()):
-        res.append('Some runs watched the test set, so their test accuracy is too optimistic.')
-    if (self.table.pairs>self.table.seeds).any():
-        res.append('Several pairs have the same seed. The intervals take them as independent.')
-    fewest = int(self.table.pairs.min())
-    if 1<fewest<5:
-        times = sqrt((fewest-1)/scipy_stats.chi2.ppf(.025, fewest-1))
-        res.append(f'With {fewest} pairs, the true spread may be {times:.0f} times as large as what we see: '
+    if any(o.exp.watch=='test' for runs in self.values.values() for o in runs):
+        also = ', and it is what we compare here' if self.accuracy=='valid' else ''
+        res.append(f'Some runs watched the test set, so their test accuracy is too optimistic{also}.')
+    if few := [n for n in self.table.seeds if 1<n<5]:
+        n = min(few)
+        times = sqrt((n-1)/scipy_stats.chi2.ppf(.025, n-1))
+        res.append(f'With {n} seeds, the true spread may be {times:.0f} times as large as what we see: '
             'use five seeds or more.')
+    apart = [f'{a} and {b}' for (a,b),p in self.pairs.items() if not p]
+    res += [f"{o} can't be compared: no two runs differ in this alone." for o in apart]
     if stopped := self.table.b[self.table.stopped_early].tolist():
-        res.append(f"Stopped early, because the interval was clear of zero: {', '.join(stopped)}. "
-            'That happens by chance more often than in 5 % of cases.')
-    if self.left_out: res.append(f'{len(self.left_out)} of the runs left out, such as {next(iter(self.left_out))}: '
-        f'{next(iter(self.left_out.values()))}.')
+        res.append(f"Stopped early, because the interval of the validation accuracy was clear of zero: "
+            f"{', '.join(stopped)}. That happens by chance more often than in 5 % of cases.")
+    if self.left_out:
+        name,why = next(iter(self.left_out.items()))
+        res.append(f"{_counted(len(self.left_out), 'run')} left out, such as {name}: {why}.")
     return res
 
 @patch
 def _repr_html_(self:Verdict):
-    shown = 'a','b','pairs','difference','low','high','p_holm','more_to_decide'
-    return self.table[list(shown)].round(4)._repr_html_()
+    "Show sentences and notes, and the table in points"
+    shown = self.table[['a','b','seeds','difference','low','high','p_holm','more_to_decide']]
+    points = {k: (100*shown[k]).round(2) for k in ('difference','low','high')}
+    said = ''.join(f'<li>{escape(o)}</li>' for o in [*self.sentences(), *self.notes()])
+    return f'<ul>{said}</ul>' + shown.assign(**points).round(4)._repr_html_()
+
 @patch
 def __repr__(self:Verdict): return '\n'.join([*self.sentences(), *self.notes()])
 
