@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+from advtrain.launch.many import ablate
 from advtrain.runs.flips import false_discovery_rates
 from advtrain.runs.folder import Runs
 from advtrain.runs.grid import grid
@@ -31,11 +32,12 @@ def test_holm_as_statsmodels():
         p = rng.random(n)**3
         np.testing.assert_allclose(holm(p.tolist()), multitest.multipletests(p, method='holm')[1])
 
-def make_run(folder, exp, accuracy, state='finished'):
+def make_run(folder, exp, accuracy, state='finished', valid=.5):
     out = folder/exp.name
     out.mkdir(parents=True)
     (out/'experiment.toml').write_text(exp.to_toml())
-    (out/'history.csv').write_text('epoch,valid_loss,valid_acc,valid_n,seconds\n1,0.5,0.5,8,1\n')
+    (out/'history.csv').write_text('epoch,valid_loss,valid_acc,valid_n,seconds\n'
+        f'1,0.5,{valid},1000,1\n')
     (out/'environment.json').write_text('{"data": {"fingerprint": {"all": "a", "test": "b"}}}')
     found = dict(test_accuracy=accuracy, test_correct=int(1000*accuracy), test_images=1000)
     if state=='finished': (out/'metrics.json').write_text(json.dumps(found))
@@ -97,28 +99,43 @@ class Fakes:
         for o in experiments:
             if (out/o.name).exists(): continue
             self.made.append(o.name)
-            make_run(out, o, self.accuracy(o))
+            accuracy = self.accuracy(o)
+            make_run(out, o, accuracy, valid=accuracy)
         return Runs(out, experiments)
 
-def test_ablation_stops_and_counts_all_that_is_finished(tmp_path, monkeypatch):
+@pytest.fixture
+def fakes(monkeypatch):
+    "Batch norm gains five points over the recipe, and other changes nothing"
     from advtrain.launch import many
     rng = np.random.default_rng(0)
-    fakes = Fakes(lambda o: round(.8+.05*(o.norm=='batch')+rng.normal(0, .003), 3))
-    monkeypatch.setattr(many, 'run_many', fakes)
+    res = Fakes(lambda o: round(.8+.05*(o.norm=='batch')+rng.normal(0, .003), 3))
+    monkeypatch.setattr(many, 'run_many', res)
     monkeypatch.setattr(many, 'is_finished', lambda o: (o/'metrics.json').is_file())
-    whole = many.ablate(small, [dict(norm='batch')], None, tmp_path/'out', seeds=6)
-    assert whole.table.seeds.item()==6 and not whole.table.stopped_early.item()
-    again = many.ablate(small, [dict(norm='batch')], None, tmp_path/'out', seeds=6, stop_early=True)
-    assert again.table.seeds.item()==6 # what is finished counts
+    return res
 
-def test_ablation_refuses_to_replace_a_picture_before_it_trains(tmp_path, monkeypatch):
-    from advtrain.launch import many
-    fakes = Fakes(lambda o: .8)
-    monkeypatch.setattr(many, 'run_many', fakes)
+def test_a_clear_change_gets_no_more_seeds(tmp_path, fakes):
+    "The other one gets all of them, and the recipe as many as there are changes for"
+    effects = ablate(small, [dict(norm='batch'), dict(wd=.1)], None, tmp_path, seeds=6, stop_early=True).table
+    assert dict(zip(effects.b, effects.stopped_early))=={'norm batch': True, 'wd 0.1': False}
+    assert dict(zip(effects.b, effects.seeds))=={'norm batch': 3, 'wd 0.1': 6}
+    assert len(fakes.made)==6+6+3
+
+def test_nothing_is_trained_once_all_changes_are_clear(tmp_path, fakes):
+    v = ablate(small, [dict(norm='batch')], None, tmp_path, seeds=6, stop_early=True)
+    assert len(fakes.made)==2*3 and not v.left_out
+    assert 'Stopped early' in ' '.join(v.notes())
+
+def test_all_that_is_finished_counts_after_a_stop(tmp_path, fakes):
+    whole = ablate(small, [dict(norm='batch')], None, tmp_path, seeds=6)
+    assert whole.table.seeds.item()==6 and not whole.table.stopped_early.item()
+    again = ablate(small, [dict(norm='batch')], None, tmp_path, seeds=6, stop_early=True)
+    assert again.table.seeds.item()==6 and again.table.stopped_early.item()
+
+def test_ablation_refuses_to_replace_a_picture_before_it_trains(tmp_path, fakes):
     (tmp_path/'figures').mkdir()
     (tmp_path/'figures/effects.png').write_text('mine')
     with pytest.raises(FileExistsError, match='effects.png is in the way'):
-        many.ablate(small, [dict(norm='batch')], None, tmp_path, seeds=2)
+        ablate(small, [dict(norm='batch')], None, tmp_path, seeds=2)
     assert not fakes.made and (tmp_path/'figures/effects.png').read_text()=='mine'
 
 def test_what_does_not_count_changes_nothing(norms):
@@ -145,5 +162,5 @@ def test_a_choice_without_effect_flips_few_images():
     chance = rng.beta(2, .5, 1000)
     def _any_found():
         a,b = rng.random((2,6,1000))<chance
-        return (false_discovery_rates(b.astype(int)-a)[0]<=.05).any()
+        return (false_discovery_rates(b.astype(int)-a)<=.05).any()
     assert sum(_any_found() for _ in range(100))<=12

@@ -234,7 +234,7 @@ def _clear(runs, groups):
     return t.b[(t.seeds>=_FEWEST) & (t.p_holm<.05)].tolist()
 
 def _in_rounds(run, groups, exp, seeds):
-    "Run a seed at a time, without the changes that are clear of zero; return the names of those"
+    "Run a seed at a time, without the changes that are clear of zero; return what was run, and the names of those"
     wanted,stopped = [],set()
     for n,seed in enumerate(seeds, 1):
         left = [o for name,o in experiments_of_seed(exp, groups, seed).items() if name not in stopped]
@@ -242,21 +242,22 @@ def _in_rounds(run, groups, exp, seeds):
         wanted += left
         runs = run(wanted)
         if n>=_FEWEST: stopped |= set(_clear(runs, groups))
-    return stopped
+    return wanted,stopped
 
 def _all_at_once(run, groups, exp, seeds):
     "Run all seeds; nothing is stopped"
-    run([o for s in seeds for o in experiments_of_seed(exp, groups, s).values()])
-    return set()
+    wanted = [o for s in seeds for o in experiments_of_seed(exp, groups, s).values()]
+    run(wanted)
+    return wanted,set()
 
 # %% ../../nbs/launch/many.ipynb #a5aedaa8
 _PICTURE = 'figures/effects.png'
 
-def _judged(exp, groups, seeds, out, margin, stopped):
-    "Judge all runs of an ablation that there are"
-    experiments = [o for s in seeds for name,o in experiments_of_seed(exp, groups, s).items()
-        if name not in stopped or is_finished(out/o.name)]
-    effects = Runs(out, experiments).verdict(groups, margin, against=RECIPE)
+def _judged(exp, groups, seeds, out, margin, wanted, stopped):
+    "Judge the runs of an ablation, and those that an earlier call has finished"
+    everything = [o for s in seeds for o in experiments_of_seed(exp, groups, s).values()]
+    earlier = [o for o in everything if o not in wanted and is_finished(out/o.name)]
+    effects = Runs(out, wanted+earlier).verdict(groups, margin, against=RECIPE)
     effects.table['stopped_early'] = effects.table.b.isin(stopped)
     return effects
 
@@ -283,8 +284,8 @@ def ablate(
     own.check(_PICTURE)
     seeds = range(exp.seed, exp.seed+seeds)
     run_all = _in_rounds if stop_early else _all_at_once
-    stopped = run_all(lambda experiments: run_many(experiments, data, out, **kwargs), groups, exp, seeds)
-    effects = _judged(exp, groups, seeds, out, margin, stopped)
+    wanted,stopped = run_all(lambda experiments: run_many(experiments, data, out, **kwargs), groups, exp, seeds)
+    effects = _judged(exp, groups, seeds, out, margin, wanted, stopped)
     own.write(_PICTURE, png_bytes(effects.plot(), dpi=110))
     write_index(out)
     return effects

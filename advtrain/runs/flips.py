@@ -42,16 +42,17 @@ def _count_over(change, counts):
 # %% ../../nbs/runs/flips.ipynb #9bac4664
 _CHANCE = .05
 
-def false_discovery_rates(change):
-    "Estimate, for each image, which share of the images that change at least as often do so by chance; and p for most"
+def false_discovery_rates(
+    change:np.ndarray, # 1, 0 or −1 for each pair and image, shape (pairs, images)
+)->np.ndarray: # From 0 to 1, shape (images,)
+    "Estimate, for each image, which share of the images that change at least as often do so by chance"
     n = len(change)
     most = range(n//2+1, n+1) # net changes in most pairs
     found = _count_over(change, most)
     rates = found.mean(0)/np.maximum(found[0], 1)
     rates = np.minimum.accumulate(np.minimum(rates, 1)) # who reaches more has no higher rate
     net = change.sum(0)
-    res = np.where(net>n//2, rates[np.clip(net-n//2-1, 0, None)], 1.)
-    return res,float((found[:,0]>=found[0,0]).mean())
+    return np.where(net>n//2, rates[np.clip(net-n//2-1, 0, None)], 1.)
 
 # %% ../../nbs/runs/flips.ipynb #adc774bf
 def _open_runs(verdict, a, b):
@@ -95,8 +96,7 @@ class Flips:
     def _make_table(self, predictions, change):
         "List images that changed in any pair, those that changed most often first"
         net = change.sum(0)
-        rates,self.p = {},{}
-        for kind,sign in dict(fixed=1, broken=-1).items(): rates[kind],self.p[kind] = false_discovery_rates(sign*change)
+        chance = np.where(net>0, false_discovery_rates(change), false_discovery_rates(-change))
         kind = np.select([net>0,net<0], ['fixed','broken'], 'both')
         table = pd.DataFrame({
             'path': predictions.path,
@@ -104,7 +104,7 @@ class Flips:
             'change': kind,
             'fixed': (change>0).sum(0),
             'broken': (change<0).sum(0),
-            'chance': np.where(net>0, rates['fixed'], rates['broken'])}, index=predictions.index)
+            'chance': chance}, index=predictions.index)
         table = table[(change!=0).any(0)]
         return table.loc[(table.fixed-table.broken).abs().sort_values(ascending=False, kind='stable').index]
 
