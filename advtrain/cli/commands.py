@@ -151,12 +151,16 @@ def advtrain_grid(
     return run_guarded(args, p.prog, lambda: _run_grid(args, exps))
 
 # %% ../../nbs/cli/commands.ipynb #ec2e5a0f
+def _name_and_value(text, option):
+    "Split the text of an option such as `--space CHOICE=VALUES`"
+    name,_,value = text.partition('=')
+    name = name.replace('-', '_')
+    if name in FIELDS and value: return name,value
+    raise ValueError(f'{option}, where CHOICE is one of the choices in --help, not {text!r}')
+
 def _space(text):
     "Parse a choice and its values"
-    name,_,values = text.partition('=')
-    name = name.replace('-', '_')
-    if name not in FIELDS or not values:
-        raise ValueError(f'--space takes CHOICE=VALUES, where CHOICE is one of the choices in --help, not {text!r}')
+    name,values = _name_and_value(text, '--space takes CHOICE=VALUES')
     read = field_reader(FIELDS[name])
     try:
         if ':' not in values: return name,[read(o) for o in values.split(',')]
@@ -219,10 +223,8 @@ def _change(words):
     return res
 
 def _choice_and_value(text):
-    name,_,value = text.partition('=')
-    name = name.replace('-', '_')
-    if name not in FIELDS or not value:
-        raise ValueError(f'--change takes CHOICE=VALUE, where CHOICE is one of the choices in --help, not {text!r}')
+    "Parse a choice and its value"
+    name,value = _name_and_value(text, '--change takes CHOICE=VALUE')
     try: return name,field_reader(FIELDS[name])(value)
     except argparse.ArgumentTypeError as e: raise ValueError(f'--change {text}: {e}') from None
 

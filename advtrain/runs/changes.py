@@ -10,7 +10,7 @@ from ..checks import refuse
 from ..dist import print_rank0
 from .experiment import FIELDS,check_names
 from .grid import name_after
-from .verdict import exact_text
+from .verdict import choices_text
 
 # %% ../../nbs/runs/changes.ipynb #b82cbd95
 RECIPE = 'the recipe'
@@ -28,8 +28,6 @@ def _difference(exp, o):
     changed = exp.replace(**o)
     return {k: getattr(changed, k) for k in o if getattr(changed, k)!=getattr(exp, k)}
 
-def _words(o): return ', '.join(f"{k.replace('_', ' ')} {exact_text(v)}" for k,v in o.items())
-
 def named_changes(
     exp, # `Experiment`, the recipe
     changes, # Dictionaries of fields and values: a list of them, or a dictionary by name
@@ -39,9 +37,9 @@ def named_changes(
         refuse('changes', 'a list or a dictionary of changes', changes, TypeError)
     for o in changes.values() if isinstance(changes, dict) else changes: _check_change(o)
     if isinstance(changes, dict): return _check_named({k: _difference(exp, o) for k,o in changes.items()})
-    res = {_words(d): d for o in changes if (d := _difference(exp, o))}
+    res = {choices_text(d): d for o in changes if (d := _difference(exp, o))}
     if not res: raise ValueError('nothing to change: the recipe does all of it already')
-    if same := [_words(o) for o in changes if not _difference(exp, o)]:
+    if same := [choices_text(o) for o in changes if not _difference(exp, o)]:
         print_rank0(f"left out, because the recipe has it already: {'; '.join(same)}")
     return res
 

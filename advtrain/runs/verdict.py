@@ -32,13 +32,13 @@ def check_margin(
     "Raise an error for a margin that isn't a number of points, or `None`"
     if margin is not None: check_number('margin', margin, 1e-6, 100, 'a number of points above 0 and up to 100')
 
-def exact_text(
-    value, # Value of a field of an `Experiment`
-)->str: # Text that no other value has
-    "Write a choice with all its digits"
-    return repr(value) if isinstance(value, float) else choice_text(value)
+def _exact_text(value): return repr(value) if isinstance(value, float) else choice_text(value)
 
-def _words(choices): return ', '.join(f"{k.replace('_',' ')} {exact_text(v)}" for k,v in choices.items())
+def choices_text(
+    choices:dict, # Fields and values
+)->str: # Text that no other choices have
+    "Write choices with all their digits"
+    return ', '.join(f"{k.replace('_',' ')} {_exact_text(v)}" for k,v in choices.items())
 
 def _fields_of(by):
     "List the fields of a choice"
@@ -70,7 +70,7 @@ def _value_name(exp, by):
         return fitting[0] if fitting else None
     choices = {k: getattr(exp, k) for k in _fields_of(by)}
     first = next(iter(choices.values()))
-    return first if len(choices)==1 and isinstance(first, str) else _words(choices)
+    return first if len(choices)==1 and isinstance(first, str) else choices_text(choices)
 
 # %% ../../nbs/runs/verdict.ipynb #a6953e6f
 def _rest(exp, fields):
@@ -203,7 +203,7 @@ class Verdict:
         for o,why in self._why_not:
             if not why: res.setdefault(_value_name(o.exp, self.by), []).append(o)
         if len(res)>1: return res
-        only = [_words({k: getattr(o.exp, k) for k in self.fields}) for runs in res.values() for o in runs[:1]]
+        only = [choices_text({k: getattr(o.exp, k) for k in self.fields}) for runs in res.values() for o in runs[:1]]
         lost = next((f'; {o.name}: {why}' for o,why in self._why_not if why), '')
         raise NoPairs(f"nothing to compare: {'all finished runs have '+only[0] if only else 'no run counts'}{lost}")
 
@@ -217,7 +217,7 @@ class Verdict:
 
     def _couples_with(self, against):
         "Pair each value with `against`, a value or its name"
-        texts = [against] if isinstance(against, str) else [_words({k: against}) for k in self.fields]
+        texts = [against] if isinstance(against, str) else [choices_text({k: against}) for k in self.fields]
         known = [o for o in texts if o in self.values]
         if not known: raise ValueError(f"no run has the value {short_repr(against)} to compare with: "
             f"choose from {', '.join(map(repr, self.values))}")
@@ -227,7 +227,7 @@ class Verdict:
         "Raise a `NoPairs` for no pairs, and a `ValueError` for different data"
         if any(self.pairs.values()):
             return _check_same_images([p for found in self.pairs.values() for p in found])
-        runs = [o for o in self.values.values()]
+        runs = list(self.values.values())
         why = _no_partner(runs[0][0], [o for k in runs[1:] for o in k], self.fields)
         raise NoPairs(f"no two runs differ in {' and '.join(self.fields)} alone. {runs[0][0].name}: {why}")
 
