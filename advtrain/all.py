@@ -56,6 +56,7 @@ from .train.schedules import *
 from .train.ema import *
 from .train.finite_loss import *
 from .train.training_loss import *
+from .train.margin_log import *
 from .train.early_stopping import *
 from .train.resnet_learner import *
 from .train.profile import *
@@ -67,6 +68,8 @@ from .look.map_layers import *
 from .look.gradcam import *
 from .look.faithfulness import *
 from .look.heatmaps import *
+from .look.image_life import *
+from .look.learner_life import *
 from .runs.experiment import *
 from .runs.presets import *
 from .runs.grid import *

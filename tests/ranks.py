@@ -55,7 +55,7 @@ def learner(data, augs='cutout', double=False, lr=1e-5, fraction=1, label_smooth
     return learn
 
 def trained(data, epochs=2, **kwargs):
-    "Losses of the first 50 steps, the record, and the confusion matrix of validation"
+    "Losses of the first 50 steps, the record, the lives of all images, and the confusion matrix of validation"
     learn = learner(data, **kwargs)
     with learn.no_bar(), learn.distributed():
         learn.fit(epochs)
@@ -64,7 +64,7 @@ def trained(data, epochs=2, **kwargs):
     confusion = interp.confusion_matrix().tolist()
     outside = learn.interpret('valid').confusion_matrix().tolist() # each process by itself
     return dict(losses=losses, rows=learn.epoch_log.rows, own_images=n, confusion=confusion, outside=outside,
-        n=len(interp.table))
+        n=len(interp.table), life=np.hstack([learn.life.margins, learn.life.valid.margins]))
 
 def same(data):
     "How far several processes are from one, in single and in double precision"
@@ -87,6 +87,7 @@ def same(data):
             counts_equal=all(
                 [r[k] for r in o['rows']]==[r[k] for r in one['rows']]
                 for n in (2,4) for o in runs[n] for k in ('train_n','valid_n','valid_correct','lr')),
+            lives_equal=all(np.array_equal(o['life'], one['life'], equal_nan=True) for n in (2,4) for o in runs[n]),
             ranks_equal=all(o['rows']==runs[n][0]['rows'] for n in (2,4) for o in runs[n]),
             confusion_equal=all(
                 o[k]==one['confusion'] for n in (2,4) for o in runs[n] for k in ('confusion','outside')),

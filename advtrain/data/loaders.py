@@ -268,3 +268,14 @@ def share_of(
     res.rng = copy.copy(dl.rng)
     res.whole = dl
     return res
+
+# %% ../../nbs/data/loaders.ipynb #8cdc49c5
+@patch
+def images_in_order(self:CachedDL|ShareDL)->list: # Index of each image of this share; -1 for one of another share
+    "List which images the share loads in this epoch, once its batches have begun"
+    idxs = self._DataLoader__idxs # fastai's; of all shares, or for a `ShareDL` of this one
+    whole = self.whole if isinstance(self, ShareDL) else self
+    sizes = batch_sizes(self.n, whole.bs, whole.drop_last)
+    if whole is self: idxs = [idxs[b*self.bs+i] for b,n in enumerate(sizes) for i in self.part(n)]
+    fills = [not self.part.own(n) for n in sizes for _ in self.part(n)]
+    return [-1 if f else i for i,f in zip(idxs, fills)]

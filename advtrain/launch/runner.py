@@ -34,6 +34,7 @@ from ..runs.logs import LOGS
 from ..pages.report import repair_report
 from .environment import environment
 from .results import best_weights,flipped_labels_csv,predictions_csv,run_metrics,save_figure,save_figures,to_json
+import advtrain.look.learner_life # noqa: F401 (adds `life` to learners)
 import advtrain.train.ddp # noqa: F401 (adds `distributed` to learners)
 
 # %% ../../nbs/launch/runner.ipynb #ed6c9076
@@ -95,7 +96,8 @@ def _note_place(own, learn):
 # %% ../../nbs/launch/runner.ipynb #9ca1f446
 _BEGUN = 'experiment.toml','environment.json' # what a run writes first
 _FLIPS = 'flipped_labels.csv' # and this, if it flips labels
-_ENDED = ('lr_find.json','history.csv','predictions.safetensors','predictions.csv','model.csv','metrics.json',
+_LIFE = 'life.safetensors' # and this at its end, unless it records no margins
+_ENDED = ('lr_find.json','history.csv',_LIFE,'predictions.safetensors','predictions.csv','model.csv','metrics.json',
     CHECKSUMS) # what it writes later
 
 def is_done(
@@ -115,6 +117,7 @@ def _is_made_again(exp, name):
     stem = Path(name).stem
     if stem=='lr_find': return exp.lr=='find' # runs of older versions have a curve with any `lr`
     if name==_FLIPS: return exp.flip_labels>0
+    if name==_LIFE: return exp.life
     return name in (*_BEGUN,*_ENDED) or stem in DRAW
 
 # %% ../../nbs/launch/runner.ipynb #0f8c5d7f
@@ -245,6 +248,7 @@ def _write(self:Runner, interp, flipped):
     own = self.own
     learn = self.learn
     own.write('history.csv', learn.history.to_csv(index=False))
+    if self.exp.life: learn.life.save(self.out/_LIFE, learn.dls.source, 'run')
     interp.save(self.out/'predictions.safetensors', 'run')
     own.write('predictions.csv', predictions_csv(interp, learn.dls.source))
     model = learn.model_table()

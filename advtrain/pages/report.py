@@ -192,6 +192,7 @@ _FILES = { # file -> description
     'metrics.json': 'the results, in numbers',
     'predictions.csv': 'one row per test image: actual and predicted class, their probabilities, the loss',
     'predictions.safetensors': 'the predictions with all logits',
+    'life.safetensors': 'the margin of each training and validation image in each epoch',
     'model.csv': 'the network, layer by layer',
     'lr_find.json': "the learning-rate finder's suggestion",
     'weights.safetensors': 'the weights of the best epoch',
@@ -203,7 +204,7 @@ _HOW_TO_READ = ("To read them back in Python, use `Run('…')` from advtrain. It
 
 def _files(run):
     "List the files of the run with their descriptions"
-    sometimes = 'lr_find.json','flipped_labels.csv'
+    sometimes = 'lr_find.json','flipped_labels.csv','life.safetensors'
     return {k: v for k,v in _FILES.items() if k not in sometimes or (run.folder/k).exists()}
 
 # %% ../../nbs/pages/report.ipynb #e7ac1662

@@ -179,6 +179,8 @@ class Experiment:
     watch:str = choice('valid', names=('valid','test'),
         meaning='Split to watch for lr drops and the best epoch: valid, or test (its accuracy is then too optimistic)')
     flip_tta:bool = choice(False, 'Also test with predictions averaged over each image and its mirror image')
+    life:bool = choice(True, 'Record the margin of each image in each epoch: when was it learned, is its label wrong?',
+        decides=False)
     n_images:int = choice(20, 'Images in each figure of right or wrong predictions', low=1, decides=False)
     layers:tuple|None = choice(None, decides=False,
         meaning='Layers to draw heat maps for; figures of many images use the last one; if not set, up to four')

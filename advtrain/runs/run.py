@@ -16,6 +16,7 @@ import pandas as pd
 from ..checks import check_path,printable
 from ..files.atomic import is_inside
 from ..data.label_noise import flips_table
+from ..look.image_life import ImageLife
 from ..look.interpret import ImageInterpretation
 from .experiment import Experiment
 from .run_figures import FIGURES
@@ -101,6 +102,12 @@ class Run:
         make_learner = self.learner_for_pictures # from `advtrain.runs.make_learner`
         def _load(file): return ImageInterpretation.load(file, make_learner, self._root())
         return self.read('predictions.safetensors', _load)
+    @cached_property
+    def life(self):
+        name = 'life.safetensors'
+        if name not in self.problems and not (self._absolute/name).exists():
+            raise ValueError(f'{self.folder} has no {name}: was it made with life=False?')
+        return self.read(name, lambda f: ImageLife.load(f, self._root()))
 
 # %% ../../nbs/runs/run.ipynb #6744bc47
 @patch

@@ -95,6 +95,7 @@ ORDER = { # callback -> order; lower runs first
     'Precision': 10,       # like fastai's MixedPrecision: runs after changes to the batch, and scales the loss
     # 50 is fastai's Recorder
     'EpochLog': 51,        # reads the Recorder's values of a step
+    'MarginLog': 52,       # reads the logits and labels of a step
     'Schedule': 58,        # sets the learning rate of a step
     'WarmUp': 59,          # lowers that learning rate
     # 60 are fastai's ParamScheduler and progress bars

@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from ..checks import ABOVE_0,BELOW_1,check_choice,check_number,check_whole,refuse,short_repr
+from ..checks import ABOVE_0,BELOW_1,check_choice,check_flag,check_number,check_whole,refuse,short_repr
 from ..models import resnet18,run_hooked,unwrapped
 from ..networks import ARCHS,library_network
 from ..data.images import FitSquare
@@ -37,6 +37,7 @@ from .ema import EMA
 from .finite_loss import FiniteLoss
 from .training_loss import TrainingLoss
 from .early_stopping import EarlyStopping
+from .margin_log import MarginLog
 import advtrain.train.checkpoint # noqa: F401, it adds `resume` to learners
 
 # %% ../../nbs/train/resnet_learner.ipynb #41671f37
@@ -113,13 +114,14 @@ def _check_optimiser(name, opt_func, model):
     _make_checked(f'opt {name!r}', what, (Optimizer,OptimWrapper), opt_func, list(model.parameters()), lr=.01)
 
 # %% ../../nbs/train/resnet_learner.ipynb #4ec3f0e7
-def _chosen_callbacks(dls, grad_clip, ema, warmup, stop_after, training_loss):
+def _chosen_callbacks(dls, grad_clip, ema, warmup, stop_after, life, training_loss):
     "Make the callbacks of the options that were chosen"
     cbs = []
     if grad_clip is not None: cbs.append(GradientClip(grad_clip))
     if ema is not None: cbs.append(EMA(ema))
     if warmup: cbs.append(WarmUp(warmup))
     if stop_after is not None: cbs.append(EarlyStopping(stop_after))
+    if life: cbs.append(MarginLog())
     if not training_loss.is_plain:
         training_loss.check(dls)
         cbs.append(training_loss)
@@ -145,11 +147,13 @@ def resnet_learner(
     mix_alpha:float=1., # How evenly two images mix: at 1 all proportions are equally likely, lower values mix less
     class_weights:str='none', # 'none', or 'balanced' for the same total weight for each class in training
     stop_after:int|None=None, # End after this many epochs in a row without a lower validation loss; `None`: never
+    life:bool=True, # Record the margins of each image in each epoch, for `learn.life`?
     **kwargs, # Options of the network, the optimiser and the schedule
 )->RunLearner: # Ready for `fit`
     "Make a classifier's learner from a network, an optimiser and a schedule, with cross-entropy"
     _check_parts(dls, arch, lr, opt, schedule)
     _check_numbers(label_smoothing, grad_clip, ema, warmup)
+    check_flag('life', life)
     if isinstance(arch, str): arch = ARCHS[arch]
     if takes(arch, 'size'): kwargs = {'size': _image_side(dls)} | kwargs
     for_arch,for_opt,for_schedule = _options_of_each(kwargs, arch, OPTS[opt], SCHEDULES[schedule])
@@ -158,7 +162,8 @@ def resnet_learner(
     _check_optimiser(opt, opt_func, model) # fail now, not in `fit`
     rates = _make_checked(f'schedule {schedule!r}', 'a callback', Callback, SCHEDULES[schedule], **for_schedule)
     cbs = [EpochLog(), rates, Precision(precision), FiniteLoss()]
-    cbs += _chosen_callbacks(dls, grad_clip, ema, warmup, stop_after, TrainingLoss(mix, mix_alpha, class_weights))
+    training_loss = TrainingLoss(mix, mix_alpha, class_weights)
+    cbs += _chosen_callbacks(dls, grad_clip, ema, warmup, stop_after, life, training_loss)
     loss = CrossEntropyLossFlat(label_smoothing=label_smoothing)
     first_lr = .01 if isinstance(lr, str) else lr
     learn = RunLearner(dls, model, loss, opt_func, first_lr, metrics=accuracy, cbs=cbs)

@@ -38,6 +38,12 @@ def draw_mix(
         seed_generators(seed)
         return mixer.make_params([x])
 
+def own_share(
+    params:dict, # From `draw_mix`
+)->float: # From 0 to 1
+    "Get the share that images have in their own mixtures"
+    return params.get('lam_adjusted', params.get('lam')) # CutMix adjusts it where the box leaves the image
+
 def mix_batch(
     mixer:'v2.Transform', # torchvision's `MixUp` or `CutMix`
     params:dict, # From `draw_mix`
@@ -46,8 +52,7 @@ def mix_batch(
 )->tuple: # Mixed images; soft labels, shape (images, classes); class index of each image's larger part
     "Mix each image with the one before it, and the first with the last"
     params = params | dict(labels=y, batch_size=len(y))
-    own = params.get('lam_adjusted', params.get('lam')) # CutMix adjusts it where the box leaves the image
-    stronger = y if own>=.5 else y.roll(1, 0)
+    stronger = y if own_share(params)>=.5 else y.roll(1, 0)
     return mixer.transform(x, params),mixer.transform(y, params),stronger
 
 # %% ../../nbs/train/training_loss.ipynb #5269cc5f
@@ -133,6 +138,7 @@ class TrainingLoss(RunCallback):
         self.class_weights = check_choice('class_weights', class_weights, ('none','balanced'))
         self.plain = None # the learner's loss, while another one replaces it
         self.said = False
+        self.own_is_larger = True # do the labels belong to these images, not to what was mixed into them?
 
     @property
     def is_plain(self): return self.mix==self.class_weights=='none'
@@ -158,6 +164,7 @@ class TrainingLoss(RunCallback):
         self.learn.loss_func = self.batch_loss
 
     def before_batch(self):
+        self.own_is_larger = True
         if not self.training: return
         check_batch(self.xb, self.yb, self.mix)
         if self.mix!='none': self._mix(self.xb[0], self.yb[0])
@@ -198,7 +205,9 @@ def _mix(self:TrainingLoss, x, y):
     kinds = type(x),type(y)
     x,y = [o.as_subclass(torch.Tensor) for o in (x, y.long())]
     x,y = with_one_before(x, y, self.dl, self.iter)
-    images,soft,stronger = [o[-n:] for o in mix_batch(self.mixer, draw_mix(self.mixer, x), x, y)]
+    params = draw_mix(self.mixer, x)
+    self.own_is_larger = own_share(params)>=.5
+    images,soft,stronger = [o[-n:] for o in mix_batch(self.mixer, params, x, y)]
     self.soft = soft
     self.learn.xb = images.as_subclass(kinds[0]),
     self.learn.yb = stronger.as_subclass(kinds[1]),
