@@ -27,6 +27,17 @@ def _turns(groups, at_once=1, largest_first=False):
     first = (groups,-sizes[groups]) if largest_first else () # the later key counts more
     return _places(np.lexsort((within, *first, within//at_once)))
 
+# %% ../../nbs/pages/choice.ipynb #aa63d2f4
+def in_turn(
+    lists:list, # Lists of numbers
+)->np.ndarray: # Their numbers:
+    "Take the first item of each list, then the second, and so on; each item once"
+    items = np.concatenate(lists).astype(int)
+    turns = np.concatenate([np.arange(len(o)) for o in lists])
+    items = items[np.argsort(turns, kind='stable')]
+    _,first = np.unique(items, return_index=True)
+    return items[np.sort(first)]
+
 # %% ../../nbs/pages/choice.ipynb #ad9caed2
 _OF_A_PAIR = 3 # images of a confused pair at a time
 _MISTAKES = 5 # for each right prediction

@@ -23,19 +23,11 @@ from ..runs.experiment import choice_text
 from ..runs.folder import Runs
 from ..runs.compare import CHANGES,Comparison,compare_runs
 from .html import html_table,image_url,render_with_gallery
-from .choice import Choice
+from .choice import Choice,in_turn
 from .gallery import gallery_data
 from .verdicts import verdict_section
 
 # %% ../../nbs/pages/comparison.ipynb #ed3cb1f3
-def _in_turn(lists):
-    "Take the first item of each list, then the second, and so on; each item once"
-    items = np.concatenate(lists)
-    turns = np.concatenate([np.arange(len(o)) for o in lists])
-    items = items[np.argsort(turns, kind='stable')]
-    _,first = np.unique(items, return_index=True)
-    return items[np.sort(first)]
-
 def _kinds(c):
     "Mark the images that every run got right, that some got wrong, and that every run got wrong"
     n_right = np.sum(c.right, 0)
@@ -54,7 +46,7 @@ def comparison_gallery(
     "Build a gallery of the images that at least one run got wrong, the largest changes of loss first"
     c = comparison
     changed = [c.flipped(a, b) for a,b in combinations(range(len(c.runs)), 2)]
-    idxs = _in_turn([t.index[t.change==change].to_numpy() for t in changed for change in CHANGES[1:]])
+    idxs = in_turn([t.index[t.change==change].to_numpy() for t in changed for change in CHANGES[1:]])
     idxs = np.array([*first, *idxs[~np.isin(idxs, first)]], int)
     about = dict(kind='comparison', step=20)
     return gallery_data(about, c.runs, c.names, Choice(idxs, idxs, _kinds(c)), room, n_maps)

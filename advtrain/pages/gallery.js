@@ -1,22 +1,41 @@
 // The gallery of images and heat maps, and the confusion matrix that filters it
 
 const byId = id => document.getElementById(id);
-const data = JSON.parse(byId('gallery-data').textContent);
-const report = data.kind === 'report', indices = Array.from(data.file.keys());
+const data = JSON.parse(byId('gallery-data').textContent), train = data.train ?? null;
+const report = data.kind === 'report', first = data.file.length; // the first training image: they follow the test images
+if (train) addTraining();
+const indices = Array.from(data.file.keys());
 const form = byId('tools'), field = form.elements, gallery = byId('gallery'), cards = byId('cards'), more = byId('more');
 const cells = [...document.querySelectorAll('.cells button')]; // of the confusion matrix, or of its most confused pairs
 const counts = {};
-let state = {}, found = [], sprites = {}, matrix = null;
+let state = {}, found = [], matrix = null, lifeMap = null;
+
+function addTraining() {
+  for (const key of ['file', 'actual', 'image', 'map']) data[key].push(...train[key]);
+  for (const [key, column] of Object.entries(train.predictions[0])) data.predictions[0][key].push(...column);
+}
+const isTrain = i => i >= first;
+const ofLife = (key, i) => train[key][i - first]; // of a training image
+const sheets = i => isTrain(i) ? train : data; // which sprites have its pictures
 
 // The choices. In a report, A and B are the same run
 
 const isRight = (run, i) => data.predictions[run].predicted[i] === data.actual[i];
 const loss = (run, i) => data.predictions[run].loss[i];
 const change = i => Math.abs(loss(state.b, i) - loss(state.a, i));
+const TRAINING = { // kinds of training images
+  suspect: i => isTrain(i) && train.kinds.suspect[i - first],
+  forgotten: i => isTrain(i) && train.kinds.forgotten[i - first],
+  never: i => isTrain(i) && train.kinds.never[i - first],
+  late: i => isTrain(i) && train.kinds.late[i - first],
+  any: isTrain,
+};
 const KINDS = report ? {
-  misclassified: i => !isRight(0, i),
-  correct: i => isRight(0, i),
-  all: () => true,
+  misclassified: i => !isTrain(i) && !isRight(0, i),
+  correct: i => !isTrain(i) && isRight(0, i),
+  doubtful: i => !isTrain(i) && data.predictions[0].p_actual[i] < data.doubtful,
+  all: i => !isTrain(i),
+  ...(train && TRAINING),
 } : {
   fixed: i => !isRight(state.a, i) && isRight(state.b, i),
   broken: i => isRight(state.a, i) && !isRight(state.b, i),
@@ -24,9 +43,12 @@ const KINDS = report ? {
   'still wrong': i => !isRight(state.a, i) && !isRight(state.b, i),
   all: () => true,
 };
+const WORDS = {doubtful: 'suspect', never: 'never learned', any: 'all'}; // kinds whose name isn't their label
+const suspicion = i => isTrain(i) ? -ofLife('aum', i) : loss(0, i);
 const SORTS = {
   highest: (i, j) => loss(state.b, j) - loss(state.b, i),
   lowest: (i, j) => loss(state.b, i) - loss(state.b, j),
+  suspicion: (i, j) => suspicion(j) - suspicion(i),
   change: (i, j) => change(j) - change(i),
   file: (i, j) => (data.file[i] > data.file[j]) - (data.file[i] < data.file[j]),
 };
@@ -61,7 +83,11 @@ function colourTable(stops) { // 256 colours, linear between the stops
 const IMPORTANCE = colourTable(INFERNO), DIFFERENCE = colourTable(BLUE_RED);
 
 const mapsOf = runs => data.targets.length * runs.reduce((n, run) => n + run.layers.length, 0);
-const scratch = element('canvas', {width: data.maps.side, height: data.maps.side}).getContext('2d', {willReadFrequently: true});
+
+function scratch(sheet) { // A canvas for one map
+  const {side} = sheet.maps;
+  return sheet.scratch ??= element('canvas', {width: side, height: side}).getContext('2d', {willReadFrequently: true});
+}
 
 function drawTile(context, sprite, {columns, side}, tile) {
   context.drawImage(sprite, tile % columns * side, Math.floor(tile / columns) * side, side, side, 0, 0, side, side);
@@ -69,8 +95,9 @@ function drawTile(context, sprite, {columns, side}, tile) {
 
 function greyTile(i, run, layer, target) {
   const within = mapsOf(data.runs.slice(0, run)) + data.targets.indexOf(target) * data.runs[run].layers.length + layer;
-  drawTile(scratch, sprites.maps, data.maps, data.map[i] * mapsOf(data.runs) + within);
-  return scratch.getImageData(0, 0, data.maps.side, data.maps.side);
+  const sheet = sheets(i), context = scratch(sheet);
+  drawTile(context, sheet.pictures.maps, sheet.maps, data.map[i] * mapsOf(data.runs) + within);
+  return context.getImageData(0, 0, sheet.maps.side, sheet.maps.side);
 }
 
 function drawMap(context, i, run, layer) {
@@ -82,8 +109,8 @@ function drawMap(context, i, run, layer) {
 
 // Cards
 
-const hasPicture = i => Boolean(sprites.images) && data.image[i] >= 0;
-const hasMap = i => Boolean(sprites.maps) && data.map[i] >= 0;
+const hasPicture = i => Boolean(sheets(i).pictures.images) && data.image[i] >= 0;
+const hasMap = i => Boolean(sheets(i).pictures.maps) && data.map[i] >= 0;
 
 function canvas(className, side, draw) {
   const node = element('canvas', {class: className, width: side, height: side});
@@ -97,12 +124,12 @@ function panel(label, caption, ...canvases) {
 }
 
 function panels(i, run) {
-  const actual = `actual class ${data.classes[data.actual[i]]}`, predicted = `predicted class ${data.classes[data.predictions[run].predicted[i]]}`;
+  const sheet = sheets(i), actual = `actual class ${data.classes[data.actual[i]]}`, predicted = `predicted class ${data.classes[data.predictions[run].predicted[i]]}`;
   const whose = {actual, predicted, difference: `${predicted} minus the ${actual}`}[state.maps];
-  const picture = () => hasPicture(i) ? [canvas('picture', data.images.side, c => drawTile(c, sprites.images, data.images, data.image[i]))] : [];
+  const picture = () => hasPicture(i) ? [canvas('picture', sheet.images.side, c => drawTile(c, sheet.pictures.images, sheet.images, data.image[i]))] : [];
   const plain = picture().map(o => panel(`Image ${data.file[i]}, ${actual}`, 'image', o));
   const maps = hasMap(i) ? data.runs[run].layers.map((layer, l) => panel(`Heat map at ${layer} for the ${whose}, image ${data.file[i]}, run ${data.runs[run].name}`,
-    layer, ...picture(), canvas('map', data.maps.side, c => drawMap(c, i, run, l)))) : [];
+    layer, ...picture(), canvas('map', sheet.maps.side, c => drawMap(c, i, run, l)))) : [];
   return element('div', {class: 'panels'}, ...plain, ...maps);
 }
 
@@ -111,13 +138,37 @@ function prediction(i, run) {
   const sure = share => span('sure', `(${percent(share)})`);
   const actual = [name(data.classes[data.actual[i]]), ' ', sure(p.p_actual[i])];
   const predicted = [name(data.classes[p.predicted[i]]), ' ', sure(p.p[i])];
-  return [right ? span('', 'actual and predicted ', ...actual) : span('', 'actual ', ...actual, ', predicted ', ...predicted),
+  const own = isTrain(i) ? 'label' : 'actual';
+  return [right ? span('', `${own} and predicted `, ...actual) : span('', `${own} `, ...actual, ', predicted ', ...predicted),
     span(right ? 'right' : 'wrong', right ? '✓ right' : '✗ wrong'), span('loss', `loss ${p.loss[i].toFixed(2)}`)];
+}
+
+function lifeLine(i) { // What happened to a training image
+  const learned = ofLife('learned', i), forgotten = ofLife('forgotten', i), was = ofLife('was', i);
+  const changed = was && [span('wrong', 'label changed on purpose, from ', name(was))];
+  return element('p', {class: 'line life'}, ...(changed || []), span('', learned ? `learned in epoch ${learned} of ${train.epochs}` : 'wrong at the end'),
+    span('', forgotten ? `forgotten ${count(forgotten, 'time')}` : 'never forgotten'), span('', `mean margin ${ofLife('aum', i).toFixed(2)}`));
+}
+
+function svg(tag, attributes) {
+  const node = document.createElementNS('http://www.w3.org/2000/svg', tag);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  return node;
+}
+
+function confidenceCurve(i) { // In percent by epoch; -1 where the image wasn't seen
+  const values = ofLife('curve', i), seen = values.filter(v => v >= 0), last = Math.max(values.length - 1, 1);
+  const label = `Confidence in the label over ${count(values.length, 'epoch')}: from ${seen[0]} % to ${seen.at(-1)} %, at most ${Math.max(...seen)} %`;
+  const node = svg('svg', {viewBox: '-3 -3 106 36', role: 'img', 'aria-label': label});
+  const points = values.flatMap((v, e) => v < 0 ? [] : [[100 * e / last, 30 - .3 * v].map(o => o.toFixed(1))]), [cx, cy] = points.at(-1);
+  node.append(svg('path', {class: 'scale', d: 'M0 0H100M0 15H100M0 30H100'}), svg('path', {d: `M${points.join('L')}`}), svg('circle', {cx, cy, r: 2}));
+  return element('p', {class: 'confidence'}, node, `confidence in the label: ${seen.at(-1)} % in the last epoch`);
 }
 
 function card(i) {
   const file = element('p', {class: 'file'}, element('bdi', {}, data.file[i]));
-  if (report) return element('li', {tabindex: '-1'}, element('h3', {class: 'line'}, ...prediction(i, 0)), file, panels(i, 0));
+  const past = isTrain(i) ? [lifeLine(i), confidenceCurve(i)] : [];
+  if (report) return element('li', {tabindex: '-1'}, element('h3', {class: 'line'}, ...prediction(i, 0)), file, ...past, panels(i, 0));
   const rows = [state.a, state.b].map(run => element('div', {class: 'run'},
     element('p', {class: 'line'}, element('b', {}, name(data.runs[run].name)), ...prediction(i, run)), panels(i, run)));
   return element('li', {tabindex: '-1'}, element('h3', {class: 'line'}, span('', 'actual ', name(data.classes[data.actual[i]]))), file, ...rows);
@@ -138,29 +189,39 @@ function showMore() {
 function matches(i) {
   return KINDS[state.kind](i) && !state.problem && (state.actual === '' || data.actual[i] === +state.actual) &&
     (state.predicted === '' || data.predictions[state.b].predicted[i] === +state.predicted) &&
-    data.file[i].toLowerCase().includes(state.text.toLowerCase());
+    data.file[i].toLowerCase().includes(state.text.toLowerCase()) && (!isTrain(i) || !lifeMap || lifeMap.contains(point(i)));
 }
 
+const point = i => ({x: ofLife('variability', i), y: ofLife('confidence', i)}); // on the data map
+
 function statusText() {
-  const what = state.kind === 'all' ? 'image' : `${state.kind.replace(' ', '-')} image`, all = indices.filter(KINDS[state.kind]).length;
-  const plain = sprites.images ? found.filter(i => !hasPicture(i)).length : 0;
-  const bare = sprites.maps ? found.filter(i => !hasMap(i)).length : 0;
+  const training = train && state.kind in TRAINING, which = ['all', 'any'].includes(state.kind) ? '' : `${(WORDS[state.kind] ?? state.kind).replace(' ', '-')} `;
+  const what = which + (training ? 'training image' : state.kind === 'doubtful' ? 'test image' : 'image'), all = indices.filter(KINDS[state.kind]).length;
+  const {images, maps} = (training ? train : data).pictures;
+  const plain = images ? found.filter(i => !hasPicture(i)).length : 0;
+  const bare = maps ? found.filter(i => !hasMap(i)).length : 0;
   if (state.problem) return `${state.problem} No image is shown.`;
   if (!all) return `No ${what}s.`;
   if (!found.length) return `No match among ${count(all, what)}. ${missingOfPair()}Change a filter or press Reset.`;
   return (found.length < all ? `${number(found.length)} of ` : '') + count(all, what) +
     (more.hidden ? '. ' : `, showing the first ${number(cards.children.length)}. `) +
-    (sprites.images ? '' : 'This page was written without its images. ') +
+    (images ? '' : 'This page was written without its images. ') +
     (data.runs.some(run => run.layers.length) ? '' : 'No layer has maps, so there are no heat maps. ') +
-    (plain ? `${number(plain)} without a picture: this page has room for ${number(data.images.n)}. ` : '') +
-    (bare ? `${number(bare)} without heat maps: this page has them for ${count(indices.filter(hasMap).length, 'image')}. ` : '') +
+    (plain ? `${number(plain)} without a picture: this page has room for ${number((training ? train : data).images.n)}. ` : '') +
+    (bare ? `${number(bare)} without heat maps: this page has them for ${count(indices.filter(i => hasMap(i) && isTrain(i) === Boolean(training)).length, 'image')}. ` : '') +
     missingOfPair() +
-    (data.unlisted && (data.cut || state.kind === 'all') ? `Not on this page: ${data.unlisted}.` : '');
+    (training ? unlistedTraining(all) : '') +
+    (!training && data.unlisted && (data.cut || state.kind === 'all') ? `Not on this page: ${data.unlisted}.` : '');
+}
+
+function unlistedTraining(all) { // How many of this kind the page leaves out
+  const n = state.kind === 'any' ? train.n : train.totals[state.kind];
+  return (lifeMap?.box ? 'Chosen on the data map. ' : '') + (n > all ? `Not on this page: ${count(n - all, 'more such training image')}.` : '');
 }
 
 function missingOfPair() { // Images of a cell of the matrix that this page leaves out
   if (!data.cut || !report || state.kind !== 'all' || state.actual === '' || state.predicted === '') return '';
-  const left = pairCount(+state.actual, +state.predicted) - indices.filter(i => data.actual[i] === +state.actual && data.predictions[0].predicted[i] === +state.predicted).length;
+  const left = pairCount(+state.actual, +state.predicted) - indices.filter(i => !isTrain(i) && data.actual[i] === +state.actual && data.predictions[0].predicted[i] === +state.predicted).length;
   return left > 0 ? `${count(left, 'image')} of these two classes ${left === 1 ? "isn't" : "aren't"} on this page. ` : '';
 }
 
@@ -205,7 +266,24 @@ function changed({target}) {
   if (target.type === 'range') return look();
   // A run isn't compared with itself: the other select takes the run that this one had
   if (!report && field.a.value === field.b.value) field[target.name === 'a' ? 'b' : 'a'].value = state[target.name];
+  if (target.name === 'kind') sortFor(target.value);
   update();
+}
+
+function sortFor(kind) { // Training images have another order than test images
+  const before = train && state.kind in TRAINING, now = train && kind in TRAINING;
+  if (before !== now && field.sort.value !== 'file') field.sort.value = now ? 'suspicion' : 'highest';
+}
+
+function chooseOnMap(box) { // Show the training images in a rectangle
+  if (box && !(state.kind in TRAINING)) {
+    field.kind.value = 'any';
+    sortFor('any');
+  }
+  update();
+  const span = ([low, high]) => `${Math.max(low, 0).toFixed(2)} to ${high.toFixed(2)}`;
+  byId('map-status').textContent = box ? `Variability ${span(box.x)}, confidence ${span(box.y)}: ${count(found.length, 'training image')} on this page.` : '';
+  byId('map-clear').hidden = !box;
 }
 
 // Choosing a class. With many, you type the beginning of its name
@@ -265,13 +343,14 @@ function fillControls() {
   }
   field.maps.append(...data.targets.map(o => new Option(`${o} class`, o)));
   if (data.targets.length > 1) field.maps.append(new Option('predicted − actual', 'difference'));
-  for (const node of [field.maps.parentNode, field.blend.parentNode, byId('legend')]) node.hidden = !sprites.maps;
+  for (const node of [field.maps.parentNode, field.blend.parentNode, byId('legend')]) node.hidden = !data.pictures.maps;
   for (const kind in KINDS) {
     counts[kind] = element('b');
-    byId('kinds').append(element('label', {}, element('input', {type: 'radio', name: 'kind', value: kind}), span('', `${kind} `, counts[kind])));
+    const kinds = byId(train && kind in TRAINING ? 'training-kinds' : 'kinds'), label = span('', `${WORDS[kind] ?? kind} `, counts[kind]);
+    kinds.append(element('label', {}, element('input', {type: 'radio', name: 'kind', value: kind}), label));
   }
   byId('kinds').querySelector('input').defaultChecked = true;
-  gallery.style.setProperty('--panels', 1 + (sprites.maps ? Math.max(...data.runs.map(run => run.layers.length)) : 0));
+  gallery.style.setProperty('--panels', 1 + (data.pictures.maps ? Math.max(...data.runs.map(run => run.layers.length)) : 0));
 }
 
 // The confusion matrix: one Tab stop, arrow keys between cells
@@ -338,14 +417,26 @@ async function showMatrix() { // The picture of many classes, if there is one
   node.hidden = false;
 }
 
+async function showMap() { // The data map, if the page has training images
+  if (!train) return;
+  lifeMap = new LifeMap(byId('life-map'), await decoded(train.density), indices.filter(isTrain).map(point), chooseOnMap);
+  byId('map-clear').addEventListener('click', () => lifeMap.set(null));
+  for (const id of ['data-map', 'training-row']) byId(id).hidden = false;
+}
+
+async function decodePictures(sheet) {
+  const [images, maps] = await Promise.all([sheet.images.url, sheet.maps.url].map(decoded));
+  sheet.pictures = {images, maps};
+}
+
 async function start() {
-  const [images, maps] = await Promise.all([data.images.url, data.maps.url].map(decoded));
-  sprites = {images, maps};
+  await Promise.all([data, train].filter(Boolean).map(decodePictures));
   await showMatrix();
+  await showMap();
   fillControls();
   form.addEventListener('input', changed);
   form.addEventListener('submit', event => event.preventDefault());
-  form.addEventListener('reset', () => setTimeout(update));
+  form.addEventListener('reset', () => setTimeout(() => lifeMap?.box ? lifeMap.set(null) : update()));
   more.addEventListener('click', showMore);
   for (const cell of cells) cell.addEventListener('click', () => showCell(cell));
   for (const cell of cells) cell.addEventListener('keydown', moveInMatrix);

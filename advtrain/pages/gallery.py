@@ -116,8 +116,11 @@ def _all_map_tiles(interps, idxs, layers, size):
     return np.concatenate(parts) if parts else np.zeros((0,1,side,side), np.uint8)
 
 # %% ../../nbs/pages/gallery.ipynb #3d79bfaf
-def _predictions_of(interp, idxs):
-    "Collect one run's predictions for the images at `idxs`, in columns"
+def predictions_of(
+    interp, # Predictions of a run
+    idxs, # Numbers of images
+)->dict: # predicted: class indices; p, p_actual: probabilities; loss
+    "Collect predictions in columns"
     t = interp.table.iloc[idxs]
     return dict(
         predicted=interp.predicted[idxs].tolist(),
@@ -186,7 +189,7 @@ def _columns(runs, choice, n, cut):
     return shown,dict(
         unlisted=choice.left_out(shown), chosen=choice.about(shown) if cut else '', cut=cut,
         file=runs[0].predictions.path.iloc[shown].tolist(), actual=interps[0].targs[shown].tolist(),
-        predictions=[_predictions_of(o, shown) for o in interps])
+        predictions=[predictions_of(o, shown) for o in interps])
 
 def gallery_data( # noqa: PLR0913
     about:dict, # kind: 'report' or 'comparison'; step: images to show at first, and with each "Show more"
@@ -211,3 +214,18 @@ def gallery_data( # noqa: PLR0913
     mapped = choice.worth[:min(n_maps, images['n']) if any(layers) else 0]
     maps = _map_sprite(interps, layers, mapped, size, int(.75*(room-json_size(data)-6*n-100)))
     return data | dict(maps=maps, map=_numbers(mapped, maps['n'], shown))
+
+# %% ../../nbs/pages/gallery.ipynb #8e6dad24
+def pictures_of(
+    interp, # Predictions of a few images
+    layers:list, # Names of the layers to draw heat maps for
+    size:int, # Side of the images, pixels
+    n_maps:int, # Most images with heat maps
+    most:int, # Size of both pictures, in bytes
+)->dict: # images, maps: sprites; image, map: number of each image in its sprite, or -1
+    "Pack all images of `interp` and their heat maps"
+    idxs = np.arange(len(interp.table))
+    images = _images_or_none(interp, idxs, size, most//3)
+    mapped = idxs[:min(n_maps, images['n']) if layers else 0]
+    maps = _map_sprite([interp], [layers], mapped, size, most-len(images['url'] or ''))
+    return dict(images=images, image=_numbers(idxs, images['n'], idxs), maps=maps, map=_numbers(idxs, maps['n'], idxs))

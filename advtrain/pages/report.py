@@ -14,16 +14,18 @@ import pandas as pd
 
 import advtrain.look.heatmaps # noqa: F401 it gives interpretations their maps
 import advtrain.look.scores # noqa: F401 and their accuracies
+from ..look.interpret import DOUBTFUL
 from ..stats import wilson
 from ..files.own_files import OwnFiles
 from ..train.record import epoch_line
 from ..runs.experiment import FIELDS
 from ..runs.checksums import CHECKSUMS,PAGES
 from ..runs.run import Run
-from .html import html_table,image_url,render_with_gallery
+from .html import html_table,image_url,json_size,render_with_gallery
 from .matrix import confusion_values
 from .choice import Choice,most_worth_a_look
 from .gallery import MAX_MAPS,gallery_data
+from .training_images import training_images
 
 # %% ../../nbs/pages/report.ipynb #7c28c6ae
 def result_line(
@@ -62,13 +64,14 @@ def _headline(run):
         (f"{m['seconds']/60:.1f} min", training)]
 
 # %% ../../nbs/pages/report.ipynb #a310e298
-BEFORE_GALLERY = {'Training': ['curves','lr_find']} # title -> names of figures, above the gallery
+BEFORE_GALLERY = {'Training': ['curves','lr_find','learning']} # title -> names of figures, above the gallery
 AFTER_GALLERY = {
     'Misclassified images': ['wrong_gradcam','wrong_layers'],
     'Calibration': ['calibration'],
     'Training images': ['random','augmented','augmented_one','transforms'],
 }
 _README_ONLY = {
+    'Lives of the training images': ['life_map'],
     'Right and wrong predictions': ['wrong','correct','correct_gradcam','per_class','confusion'],
 }
 
@@ -130,7 +133,7 @@ def report_gallery(
     room:int=4_000_000, # Size of the whole gallery, in bytes
     n_maps:int=MAX_MAPS, # Most images with heat maps
 )->dict: # Data for the page's script
-    "Build a gallery of the test set: misclassified images by falling loss, then right ones by rising loss"
+    "Build a gallery: misclassified test images by falling loss, right ones by rising loss; training images"
     interp = run.interpretation
     actual,predicted = interp.class_indices().numpy(),interp.predicted.numpy()
     order = np.concatenate([interp.misclassified().index, interp.correct().index])
@@ -138,8 +141,10 @@ def report_gallery(
         order, most_worth_a_look(interp.losses.numpy(), actual, predicted),
         {'{n} misclassified {images}': actual!=predicted, '{n} correct {images}': actual==predicted},
         partial(_about_choice, actual, predicted))
-    about = dict(kind='report', step=run.experiment.n_images)
-    return gallery_data(about, [run], [run.experiment.name], choice, room, n_maps)
+    about = dict(kind='report', step=run.experiment.n_images, doubtful=DOUBTFUL)
+    train = training_images(run, room//4)
+    gallery = gallery_data(about, [run], [run.experiment.name], choice, room-json_size(train), n_maps)
+    return gallery | dict(train=train)
 
 # %% ../../nbs/pages/report.ipynb #5f8411f0
 def _drawn_sections(run, titles):

@@ -64,6 +64,13 @@ FIGURES['lr_find'] = 'Learning-rate finder' # drawn before training, with lr='fi
 @picture('Loss and accuracy of training and validation')
 def _curves(run): return plot_history(run.learn)
 
+# %% ../../nbs/runs/run_figures.ipynb #ec36a31b
+@picture('How many training images are learned for good, by epoch')
+def _learning(run): return run.learn.life.plot_learning() if run.exp.life else None
+
+@picture('Data map of the training images')
+def _life_map(run): return run.learn.life.plot_map() if run.exp.life else None
+
 # %% ../../nbs/runs/run_figures.ipynb #42cd7f69
 @picture('Accuracy of each class')
 def _per_class(run): return run.interp.plot_per_class()
