@@ -83,6 +83,7 @@ from .runs.changes import *
 from .runs.paper_tables import *
 from .runs.folder import *
 from .runs.compare import *
+from .runs.learned_apart import *
 from .runs.flips import *
 from .runs.logs import *
 from .runs.onnx import *

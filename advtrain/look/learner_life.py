@@ -91,5 +91,5 @@ def plot_learning(self:ImageLife,
     ax.set(xlabel='epoch', ylabel='learned for good, %', ylim=(0,101))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(alpha=.3)
-    ax.legend(loc='center left', bbox_to_anchor=(1,.5), fontsize=8)
+    for o in ax.legend(loc='center left', bbox_to_anchor=(1,.5), fontsize=8).get_texts(): o.set_parse_math(False)
     return fig

@@ -270,3 +270,15 @@ def plot_confusion_matrix(self:ImageInterpretation,
         below = textwrap.fill(self._worst_pairs()+left_out, int(14*fig.get_figwidth()))
         fig.supxlabel(below, fontsize=8, parse_math=False)
     return fig
+
+# %% ../../nbs/look/scores.ipynb #149b4c1e
+DOUBTFUL = .05 # probability of its label below which an image is suspicious
+
+@patch
+def suspects(self:ImageInterpretation,
+    k:int|None=None, # How many; `None` for those whose label has a probability below 0.05
+)->pd.DataFrame: # Rows of the table, the highest loss first
+    "List the images whose label may be wrong, judged by the loss of this network alone"
+    self.class_indices()
+    t = self.table.sort_values('loss', ascending=False, kind='stable')
+    return t[t.p_actual<DOUBTFUL] if k is None else t.head(check_whole('k', k))

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 import advtrain.runs.flips # noqa: F401 it adds `flips` to verdicts
+import advtrain.runs.learned_apart # noqa: F401 and `learned_apart` to comparisons
 import advtrain.runs.make_learner # noqa: F401 it gives runs their learner
 from ..checks import check_path,refuse
 from ..stats import interval_words,p_words,percent
@@ -100,6 +101,24 @@ def _notes(c):
         notes.append('At least one run was validated on the test set, so its test accuracy is too optimistic.')
     return notes
 
+# %% ../../nbs/pages/comparison.ipynb #52a5b165
+def _apart(c):
+    "Gather what the page says about images that runs learned apart; `None` if no pair can be compared"
+    rows,sentences = [],[]
+    for a,b in combinations(range(len(c.runs)), 2):
+        if not all(o.experiment.life for o in (c.runs[a], c.runs[b])): continue
+        try: rows.append((c.learned_apart(a, b), a, b))
+        except ValueError: continue # no image in common, or a damaged file, which opening the run warned about
+        sentences.append(f'{c.apart_sentence(a, b)}.')
+    if not rows: return None
+    most,a,b = max(rows, key=lambda o: len(o[0]))
+    return dict(sentences=sentences, figure=_apart_url(c, most.head(8), a, b))
+
+def _apart_url(c, rows, a, b):
+    "Draw images that two runs learned apart, as a `data:` URL; `None` without images"
+    try: return image_url(io.BytesIO(png_bytes(c.plot_learned_apart(rows, a, b), dpi=110))) if len(rows) else None
+    except (ValueError, OSError): return None
+
 # %% ../../nbs/pages/comparison.ipynb #be30fca0
 def _judged(runs, by, margin):
     "Judge a choice, and compare runs that differ in nothing else: those of the first seed that can be read"
@@ -154,6 +173,6 @@ def write_comparison(
     title = f"{section['choice']} compared over seeds" if section else f'{len(c.runs)} runs compared'
     values = dict(
         title=title, line=_comparison_line(c), curves=_curves_url(c), table=_runs_table(c),
-        differences=c.sentences(), pairs=_pairs_table(c), notes=_notes(c), verdict=section)
+        differences=c.sentences(), pairs=_pairs_table(c), notes=_notes(c), verdict=section, apart=_apart(c))
     page = render_with_gallery('comparison.html.j2', lambda room: comparison_gallery(c, room, first=first), values)
     return own.write(file.name, page)

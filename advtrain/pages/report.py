@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 import advtrain.look.heatmaps # noqa: F401 it gives interpretations their maps
-import advtrain.look.scores # noqa: F401 and their accuracies
-from ..look.interpret import DOUBTFUL
+from ..look.scores import DOUBTFUL
 from ..stats import wilson
 from ..files.own_files import OwnFiles
 from ..train.record import epoch_line

@@ -6,16 +6,13 @@
 __all__ = []
 
 # %% ../../nbs/pages/training_images.ipynb #53c5e59a
-import os,warnings
+import warnings
 
 import numpy as np
 from PIL import Image
 
 from ..look.image_life import SUSPECT,ImageLife,confidences
-from ..look.interpret import ImageInterpretation
-from ..look.predict import select_items
 from ..look.saved_paths import relative_paths
-from ..runs.run import Run
 from .choice import in_turn
 from .gallery import pictures_of,predictions_of
 from .html import json_size,webp_bytes,webp_url
@@ -29,24 +26,6 @@ def worth_a_look(
     suspects,*others = [o.index for o in (life.suspects(), life.forgotten(), life.never(), life.late())]
     any_images = np.random.default_rng(0).permutation(life.table.index[life.table.aum.notna()])
     return in_turn([suspects[::2], suspects[1::2], *others, any_images])[:n]
-
-# %% ../../nbs/pages/training_images.ipynb #0d8ae59c
-def _same_images(interp, rows):
-    "Check whether predictions belong to the images in the rows of a life, wherever their folder is"
-    names = [[os.path.basename(o) for o in t.path] for t in (interp.table, rows)]
-    return names[0]==names[1] and interp.table.actual.tolist()==rows.label.tolist()
-
-def predicted_images(
-    run:Run, # A finished run
-    idxs:np.ndarray, # Numbers of training images
-)->ImageInterpretation: # Predictions for these images
-    "Predict training images with the run's network; raise a `ValueError` if they aren't those of its life"
-    learn = run.interpretation.learn
-    items = select_items(learn.dls.train.items, idxs)
-    interp = ImageInterpretation.from_learner(learn, dl=learn.dls.test_dl(items, with_labels=True))
-    if not _same_images(interp, run.life.table.iloc[idxs]):
-        raise ValueError(f"the training images in {run.source} aren't those of the run")
-    return interp
 
 # %% ../../nbs/pages/training_images.ipynb #62e5df44
 _MAP = 100 # pixels, width and height
@@ -89,7 +68,7 @@ def _training_images(run, room):
     life = run.life
     idxs = worth_a_look(life, min(_MOST, max(room, 0)//(1000+12*life.epochs))) # a third of the room is for text
     if not len(idxs): return None
-    interp = predicted_images(run, idxs)
+    interp = run.interpret_training(idxs)
     paths = life.table.path.iloc[idxs].tolist()
     paths = relative_paths(paths, run.source) or paths
     data = dict(file=paths, actual=interp.targs.tolist(), predictions=[predictions_of(interp, np.arange(len(idxs)))],
@@ -99,7 +78,7 @@ def _training_images(run, room):
     return data | pictures_of(interp, run.layers, run.experiment.size, _MOST_MAPS, most)
 
 def training_images(
-    run:Run, # A finished run
+    run, # A finished `Run`
     room:int, # Size of the data, in bytes
 )->dict|None: # Data for the page's script; `None` without lives, images or room
     "Collect the training images that are worth a look"

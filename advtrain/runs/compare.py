@@ -112,8 +112,10 @@ def __repr__(self:Comparison): return '\n'.join([str(self.table), *self.sentence
 
 # %% ../../nbs/runs/compare.ipynb #478783bd
 @patch
-def _number(self:Comparison, run):
-    "Find a run's position in the list, from its name or a number"
+def number(self:Comparison,
+    run:int|str, # Name of a run, or its number
+)->int: # From 0
+    "Find a run's position in the list"
     if run in self.names: return self.names.index(run)
     if isinstance(run, int) and -len(self.runs)<=run<len(self.runs): return run%len(self.runs)
     raise ValueError(f"no run {run!r}: choose from {', '.join(self.names)}")
@@ -130,7 +132,7 @@ def flipped(self:Comparison,
     "List the test images that at least one of two runs got wrong"
     if change is not None and change not in CHANGES:
         raise ValueError(f"unknown change {change!r}: choose from {', '.join(CHANGES)}")
-    i,j = self._number(a),self._number(b)
+    i,j = self.number(a),self.number(b)
     if i==j: raise ValueError(f'cannot compare {self.names[i]} with itself: choose two different runs')
     table = _changes(self.runs[i], self.runs[j], self.right[i], self.right[j])
     table = table[table.change==change] if change else table[table.change!='both right']
@@ -198,7 +200,7 @@ def plot_flipped(self:Comparison,
     idxs = rows.index.tolist()
     ncols = min(ncols, len(rows))
     nrows = -(-len(rows)//ncols)
-    numbers = [self._number(o) for o in (a,b)]
+    numbers = [self.number(o) for o in (a,b)]
     interps = [self.runs[o].interpretation for o in numbers]
     maps = [_heat_maps(o, idxs, layer) for o in interps]
     layers = [layer or o.map_layers()[-1] for o in interps]

@@ -6,12 +6,14 @@
 __all__ = ['make_learner']
 
 # %% ../../nbs/runs/make_learner.ipynb #13d7bb77
-import inspect
+import inspect,os
 from pathlib import Path
 
 from fastai.torch_core import no_random
 from fastcore.basics import patch
 from fastcore.meta import delegates
+import numpy as np
+import pandas as pd
 
 from ..checks import refuse
 from ..console import silenced
@@ -26,6 +28,8 @@ from ..train.learner import RunLearner
 from ..train.optimisers import OPTS,sgd
 from ..train.schedules import SCHEDULES,plateau
 from ..train.resnet_learner import resnet_learner,takes
+from ..look.interpret import ImageInterpretation
+from ..look.predict import select_items
 from .experiment import Experiment,FIELDS
 from .run import Run
 
@@ -137,3 +141,22 @@ def learner_for_pictures(self:Run):
         raise FileNotFoundError(f"the data of the run {self.folder} were in {self.source}, which no longer exists: "
             'pass their new folder with Run(folder, data=…)')
     with no_random(),silenced(): return self.learner(self.source) # the random generators don't change
+
+# %% ../../nbs/runs/make_learner.ipynb #7fc67d17
+def _same_images(interp, rows):
+    "Check whether predictions belong to the images in the rows of a life, wherever their folder is"
+    names = [[os.path.basename(o) for o in t.path] for t in (interp.table, rows)]
+    return names[0]==names[1] and interp.table.actual.tolist()==rows.label.tolist()
+
+@patch
+def interpret_training(self:Run,
+    rows, # Rows of `life.table`, such as `life.suspects(20)`, or their numbers
+)->ImageInterpretation: # Predictions for these images, in the same order, without augmentation
+    "Predict training images with the run's network; raise a `ValueError` if they aren't those of its life"
+    idxs = np.asarray(rows.index if isinstance(rows, pd.DataFrame) else rows, dtype=int)
+    rows = self.life.table.iloc[idxs]
+    learn = self.interpretation.learn
+    items = select_items(learn.dls.train.items, idxs)
+    interp = ImageInterpretation.from_learner(learn, dl=learn.dls.test_dl(items, with_labels=True))
+    if not _same_images(interp, rows): raise ValueError(f"the training images in {self.source} aren't those of the run")
+    return interp
