@@ -4,8 +4,8 @@ A part of the training labels is changed on purpose, each seed another part, and
 
     aum        the mean margin over the epochs of one run: `learn.life.suspects`
     loss       the loss of that run's final network
-    cleanlab   self-confidence, or its normalised margin, whichever is better, from five more runs that each predict a
-               fifth of the images: `pip install cleanlab`
+    cleanlab   its self-confidence and its normalised margin, from five more runs that each predict a fifth of the
+               images: `pip install cleanlab`
 
 Printed are the area under the ROC curve, and the precision of as many images as labels were changed, which is also
 their recall; by chance, these are 0.5 and the share of changed labels. Then how many images each rule names by itself,

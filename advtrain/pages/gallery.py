@@ -17,6 +17,7 @@ from ..figures import short
 from ..look.gradcam import on_one_scale
 from .html import json_size,webp_bytes,webp_url
 from .choice import Choice
+from .training_images import lives_of,worth_a_look
 
 # %% ../../nbs/pages/gallery.ipynb #24291b9e
 _COLUMNS = 100 # most tiles per row of a sprite
@@ -216,16 +217,33 @@ def gallery_data( # noqa: PLR0913
     return data | dict(maps=maps, map=_numbers(mapped, maps['n'], shown))
 
 # %% ../../nbs/pages/gallery.ipynb #8e6dad24
-def pictures_of(
-    interp, # Predictions of a few images
-    layers:list, # Names of the layers to draw heat maps for
-    size:int, # Side of the images, pixels
-    n_maps:int, # Most images with heat maps
-    most:int, # Size of both pictures, in bytes
-)->dict: # images, maps: sprites; image, map: number of each image in its sprite, or -1
-    "Pack all images of `interp` and their heat maps"
+_MOST_TRAINING = 500 # most training images
+_TRAINING_MAPS = 300 # most training images with heat maps
+
+def _pictures_of(interp, layers, size, most):
+    "Pack all images of `interp`, and their heat maps, as far as they fit"
     idxs = np.arange(len(interp.table))
     images = _images_or_none(interp, idxs, size, most//3)
-    mapped = idxs[:min(n_maps, images['n']) if layers else 0]
+    mapped = idxs[:min(_TRAINING_MAPS, images['n']) if layers else 0]
     maps = _map_sprite([interp], [layers], mapped, size, most-len(images['url'] or ''))
     return dict(images=images, image=_numbers(idxs, images['n'], idxs), maps=maps, map=_numbers(idxs, maps['n'], idxs))
+
+def _training_gallery(run, room):
+    idxs = worth_a_look(run.life, min(_MOST_TRAINING, room//(1000+12*run.life.epochs))) # a third of it is for text
+    if not len(idxs): return None
+    interp = run.interpret_training(idxs)
+    predictions = [predictions_of(interp, np.arange(len(idxs)))]
+    data = lives_of(run, idxs) | dict(actual=interp.targs.tolist(), predictions=predictions)
+    most = int(.75*(room-json_size(data)))
+    return data | _pictures_of(interp, run.layers, run.experiment.size, most)
+
+def training_gallery(
+    run, # A finished `Run`
+    room:int, # Size of the data, in bytes
+)->dict|None: # Data for the page's script; `None` without lives, images or room
+    "Build a gallery of the training images that are worth a look"
+    if not run.experiment.life: return None
+    try: return _training_gallery(run, max(room, 0))
+    except (FileNotFoundError,PermissionError,ValueError) as e:
+        warnings.warn(f'the page shows no training images: {e}', stacklevel=5)
+        return None

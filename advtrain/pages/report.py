@@ -23,8 +23,7 @@ from ..runs.run import Run
 from .html import html_table,image_url,json_size,render_with_gallery
 from .matrix import confusion_values
 from .choice import Choice,most_worth_a_look
-from .gallery import MAX_MAPS,gallery_data
-from .training_images import training_images
+from .gallery import MAX_MAPS,gallery_data,training_gallery
 
 # %% ../../nbs/pages/report.ipynb #7c28c6ae
 def result_line(
@@ -141,7 +140,7 @@ def report_gallery(
         {'{n} misclassified {images}': actual!=predicted, '{n} correct {images}': actual==predicted},
         partial(_about_choice, actual, predicted))
     about = dict(kind='report', step=run.experiment.n_images, doubtful=DOUBTFUL)
-    train = training_images(run, room//4)
+    train = training_gallery(run, room//4)
     gallery = gallery_data(about, [run], [run.experiment.name], choice, room-json_size(train), n_maps)
     return gallery | dict(train=train)
 

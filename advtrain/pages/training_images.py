@@ -6,16 +6,13 @@
 __all__ = []
 
 # %% ../../nbs/pages/training_images.ipynb #53c5e59a
-import warnings
-
 import numpy as np
 from PIL import Image
 
 from ..look.image_life import SUSPECT,ImageLife,confidences
 from ..look.saved_paths import relative_paths
 from .choice import in_turn
-from .gallery import pictures_of,predictions_of
-from .html import json_size,webp_bytes,webp_url
+from .html import webp_bytes,webp_url
 
 # %% ../../nbs/pages/training_images.ipynb #64fb3fcd
 def worth_a_look(
@@ -43,47 +40,26 @@ def density_url(
     pixels[...,3] = (230*np.where(counts>0, .25+.75*alpha, 0)).round()
     return webp_url(webp_bytes(Image.fromarray(pixels), lossless=True, exact=True))
 
-# %% ../../nbs/pages/training_images.ipynb #21884002
-_MOST = 500 # most images
-_MOST_MAPS = 300 # most images with heat maps
-
-def _lives(run, idxs):
-    "Collect the lives of images, in columns"
-    life = run.life
-    t = life.table.iloc[idxs]
-    percent = np.nan_to_num(100*confidences(life.margins[:,idxs]), nan=-1)
-    kinds = life.kinds()
-    return dict(
-        aum=t.aum.round(2).tolist(), learned=t.learned.fillna(0).astype(int).tolist(), forgotten=t.forgotten.tolist(),
-        confidence=t.confidence.round(3).tolist(), variability=t.variability.round(3).tolist(),
-        curve=percent.round().astype(int).T.tolist(), kinds={k: mask[idxs].tolist() for k,mask in kinds.items()},
-        totals={k: int(mask.sum()) for k,mask in kinds.items()})
-
+# %% ../../nbs/pages/training_images.ipynb #9590cd56
 def _classes_before(run, paths):
     "List the class that each image had before its label was changed; empty if it wasn't"
     before = dict(zip(run.flipped_labels.path, run.flipped_labels.folder))
     return [before.get(o, '') for o in paths]
 
-def _training_images(run, room):
-    life = run.life
-    idxs = worth_a_look(life, min(_MOST, max(room, 0)//(1000+12*life.epochs))) # a third of the room is for text
-    if not len(idxs): return None
-    interp = run.interpret_training(idxs)
-    paths = life.table.path.iloc[idxs].tolist()
-    paths = relative_paths(paths, run.source) or paths
-    data = dict(file=paths, actual=interp.targs.tolist(), predictions=[predictions_of(interp, np.arange(len(idxs)))],
-        was=_classes_before(run, paths), epochs=life.epochs, n=len(life.table), density=density_url(life), suspect=SUSPECT)
-    data |= _lives(run, idxs)
-    most = int(.75*(room-json_size(data)))
-    return data | pictures_of(interp, run.layers, run.experiment.size, _MOST_MAPS, most)
-
-def training_images(
+def lives_of(
     run, # A finished `Run`
-    room:int, # Size of the data, in bytes
-)->dict|None: # Data for the page's script; `None` without lives, images or room
-    "Collect the training images that are worth a look"
-    if not run.experiment.life: return None
-    try: return _training_images(run, room)
-    except (FileNotFoundError,PermissionError,ValueError) as e:
-        warnings.warn(f'the page shows no training images: {e}', stacklevel=5)
-        return None
+    idxs:np.ndarray, # Numbers of training images
+)->dict: # Columns, and what holds for all training images
+    "Collect the lives of training images, with paths relative to the data"
+    life = run.life
+    t = life.table.iloc[idxs]
+    paths = relative_paths(t.path.tolist(), run.source) or t.path.tolist()
+    percent = np.nan_to_num(100*confidences(life.margins[:,idxs]), nan=-1)
+    kinds = life.kinds()
+    return dict(
+        file=paths, was=_classes_before(run, paths), aum=t.aum.round(2).tolist(),
+        learned=t.learned.fillna(0).astype(int).tolist(), forgotten=t.forgotten.tolist(),
+        confidence=t.confidence.round(3).tolist(), variability=t.variability.round(3).tolist(),
+        curve=percent.round().astype(int).T.tolist(), kinds={k: mask[idxs].tolist() for k,mask in kinds.items()},
+        totals={k: int(mask.sum()) for k,mask in kinds.items()}, n=len(life.table), epochs=life.epochs,
+        suspect=SUSPECT, density=density_url(life))
