@@ -291,6 +291,88 @@ def test_no_match_says_so_and_reset_helps(report):
     report.wait_for_selector(CARD)
     assert files(report)==before and control(report, 'blend').input_value()=='50'
 
+# Training images
+
+def training(page, value): page.locator(f'#training-kinds label:has(input[value="{value}"])').click()
+def open_map(page):
+    page.locator('#data-map summary').click()
+    page.locator('#life-map').focus()
+
+@pytest.mark.parametrize('which', ['suspect','forgotten','never','late'])
+def test_training_images_of_a_kind(report, tiny_run, some, which):
+    "All of them are on the page, if it has room; nearly all are here, where 540 are trained on"
+    life,data = tiny_run.life,gallery_data(report)['train']
+    names = [str(Path(o).relative_to(some)) for o in life.table.path[life.kinds()[which]]]
+    assert data['totals'][which]==len(names) and (which=='suspect' or len(names)>0)
+    training(report, which)
+    expected = sorted(set(names) & set(data['file']))
+    assert sorted(files(report))==expected
+    left = f'{len(names)-len(expected)} more such training image' if len(names)>len(expected) else ''
+    assert left in report.locator('#status').inner_text()
+
+def test_suspicion_sorts_by_the_margin(report, tiny_run, some):
+    aum = {str(Path(o.path).relative_to(some)): o.aum for o in tiny_run.life.table.itertuples()}
+    training(report, 'any')
+    assert control(report, 'sort').input_value()=='suspicion'
+    margins = [aum[o] for o in files(report)]
+    assert len(margins)>100 and all(a<=b+.01 for a,b in zip(margins, margins[1:])) # rounded on the page
+    kind(report, 'all')
+    assert control(report, 'sort').input_value()=='highest'
+
+def test_a_card_tells_the_life_of_its_image(report, tiny_run, some):
+    training(report, 'forgotten')
+    card = report.locator(CARD).first
+    table = tiny_run.life.table.set_index('path')
+    row = table.loc[str(some/card.locator('.file').inner_text())]
+    learned = f'learned in epoch {row.learned:.0f} of {tiny_run.life.epochs}' if row.learned==row.learned else 'wrong at the end'
+    assert row.forgotten==1 and 'forgotten 1 time' in card.inner_text() and learned in card.inner_text()
+    assert f'label {row.label}' in card.inner_text() or f'label and predicted {row.label}' in card.inner_text()
+    curve = card.locator('.confidence svg')
+    assert curve.get_attribute('aria-label').startswith(f'Confidence in the label over {tiny_run.life.epochs} epochs')
+
+def test_test_images_with_a_suspicious_label(report, tiny_run):
+    kind(report, 'doubtful')
+    assert sorted(files(report))==sorted(tiny_run.predictions.path[tiny_run.interpretation.suspects().index])
+
+def in_box(page, x, y):
+    "The training images whose point is in a rectangle of the data map"
+    data = gallery_data(page)['train']
+    def _inside(v, c): return x[0]-1e-9<=v<=x[1]+1e-9 and y[0]-1e-9<=c<=y[1]+1e-9
+    return sorted(f for f,v,c in zip(data['file'], data['variability'], data['confidence']) if _inside(v, c))
+
+def test_a_rectangle_by_keyboard(report):
+    "The arrows move it, with Shift they change its size, Esc clears it; training images take the place of test images"
+    open_map(report)
+    report.keyboard.press('ArrowUp')
+    assert sorted(files(report))==in_box(report, (0,.15), (0,.2))
+    report.locator('#life-map').focus() # "Show more" took the focus to the cards
+    for _ in range(20): report.keyboard.press('Shift+ArrowUp')
+    for _ in range(5): report.keyboard.press('Shift+ArrowRight')
+    for _ in range(10): report.keyboard.press('ArrowUp')
+    expected = in_box(report, (0,.2), (.2,.8))
+    assert sorted(files(report))==expected and len(expected)>5
+    report.locator('#life-map').focus()
+    assert f'Variability 0.00 to 0.20, confidence 0.20 to 0.80: {len(expected)} ' in report.locator('#map-status').inner_text()
+    report.keyboard.press('Escape')
+    assert len(files(report))==len(gallery_data(report)['train']['file'])
+    assert not report.locator('#map-status').inner_text()
+
+def test_a_rectangle_by_mouse(report):
+    "Dragged over the whole map it has all, and Reset goes back to the test images"
+    before = files(report)
+    open_map(report)
+    box = report.locator('#life-map').bounding_box()
+    report.mouse.move(box['x']+2, box['y']+2)
+    report.mouse.down()
+    report.mouse.move(box['x']+box['width']-2, box['y']+box['height']-2)
+    report.mouse.up()
+    assert len(files(report))==len(gallery_data(report)['train']['file'])
+    report.locator('#life-map').click(position=dict(x=box['width']-10, y=20)) # where no image is
+    assert report.locator(CARD).count()==0
+    report.locator('#tools [type=reset]').click()
+    report.wait_for_selector(CARD)
+    assert files(report)==before
+
 # Heat maps
 
 def looks(page, selector):

@@ -195,6 +195,34 @@ def of_verdicts(r):
            f"{max(covered):.1%}, with effects of 0 to 2 standard deviations; "
            f"the forecast of seeds that halve it is off by a factor of at most {max(ratios):.2f} in the median")
 
+def of_area(n, score):
+    "An area under the ROC curve, with its range"
+    r = n['area'][score]
+    return f"{r['median']:.3f}" + (f" ({r['low']:.3f} to {r['high']:.3f})" if r['n']>1 else '')
+
+def of_suspects(r):
+    for share,n in r['numbers'].items():
+        area,k = n['area'],n['area']['aum']['n']
+        cleanlab = max((o for o in area if o.startswith('cleanlab')), key=lambda o: area[o]['median'])
+        precision = {o: percent(n['precision'][o]['median']) for o in ('aum','loss',cleanlab)}
+        ours,extra = n['rules']['ours'],n['rules']['extra_class']
+        data = 'CIFAR-10 as JPEG files, quality 75' if 'cifar10' in r['command'] else 'the Fashion-MNIST sample'
+        yield (f"finding {float(share):.0%} wrong labels among the training images of {data}, planted with "
+            f"{k} {'seed' if k==1 else 'seeds'}",
+            f"area under the ROC curve {of_area(n, 'aum')} from the margins of the run; {of_area(n, 'loss')} from "
+            f"its final losses; {of_area(n, cleanlab)} with cleanlab and five-fold cross-validation, which costs "
+            f"{n['cost']['median']:.1f} times the run; chance 0.5. Precision and recall of as many images as labels: "
+            f"{precision['aum']}, {precision['loss']}, {precision[cleanlab]}; chance {float(share):.0%}. "
+            f"`life.suspects()` names {ours['named']:,.0f}, precision {percent(ours['precision'])}, recall "
+            f"{percent(ours['recall'])}; the extra class of Pleiss et al. {extra['named']:,.0f}, "
+            f"{percent(extra['precision'])} and {percent(extra['recall'])}")
+
+def of_life(r):
+    n = r['numbers']
+    yield (f"an epoch that records the life of each image, ResNet-18 of width {n['width']}, batches of {n['bs']}, "
+        'against one that does not', f"{n['ratio']['median']:.3f} times as long ({n['ratio']['low']:.3f} to "
+        f"{n['ratio']['high']:.3f} in {n['ratio']['n']} rounds), {n['bytes']:.1f} bytes per image and epoch")
+
 SCRIPTS = dict(
     step=of_step,
     pipeline=of_pipeline,
@@ -209,7 +237,10 @@ SCRIPTS = dict(
     ablation_long=of_ablation,
     growth=of_growth,
     order=of_order,
-    verdicts=of_verdicts)
+    verdicts=of_verdicts,
+    suspects=of_suspects,
+    suspects_cifar=of_suspects,
+    life=of_life)
 
 def duration(seconds):
     "A time in seconds, minutes or hours"

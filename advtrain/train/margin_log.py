@@ -13,7 +13,7 @@ import torch
 
 from ..checks import refuse
 from ..devices import device_put
-from ..dist import all_reduce_sum
+from ..dist import all_reduce_sum,world_size
 from .callbacks import ORDER,RunCallback
 
 # %% ../../nbs/train/margin_log.ipynb #9d685f87
@@ -83,6 +83,6 @@ class MarginLog(RunCallback):
 
 def _of_all(found):
     "Put the margins of all processes together, on the CPU"
-    seen = ~found.isnan()
-    both = all_reduce_sum(torch.stack([found.nan_to_num().double(), seen.double()]))
+    if world_size()==1: return found.cpu()
+    both = all_reduce_sum(torch.stack([found.nan_to_num(), ~found.isnan()]).float())
     return torch.where(both[1]>0, both[0], nan).half().cpu()

@@ -1,0 +1,51 @@
+"""Claim: recording the life of each image costs no time that can be measured, and two bytes per image and epoch.
+
+The same training with `life=True` and `life=False`, epochs in turn: A B B A A B B A …, as `learn.fit` runs them. Quote
+the median of the ratios within a round.
+
+    python benchmarks/life.py            # a ResNet-18 of width 64 with batches of 128, as in the presets
+    python benchmarks/life.py --width 16 --bs 32 --images 1800      # small steps, where a cost would show
+"""
+import argparse
+
+import torch
+
+from keep import keep,over,with_save
+
+from advtrain.all import cutout_augs,fashion_sample,image_dls,resnet_learner,set_seed
+from advtrain.console import silenced
+
+def learner(o, life):
+    "Make a learner that has trained for an epoch"
+    set_seed(1)
+    dls = image_dls(fashion_sample(), cutout_augs(), bs=o.bs, fraction=o.images/1800)
+    learn = resnet_learner(dls, width=o.width, life=life)
+    epoch(learn)
+    return learn
+
+def epoch(learn):
+    "Train an epoch, and return its seconds"
+    with learn.no_bar(),silenced(): learn.fit(1)
+    return learn.history.seconds.iloc[-1]
+
+def round_of(with_life, without):
+    "Time four epochs in turn, and compare the sums"
+    a,b,c,d = [epoch(o) for o in (with_life, without, without, with_life)]
+    return (a+d)/(b+c)
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
+    for k,v in dict(width=64, bs=128, images=900, rounds=5).items(): p.add_argument(f'--{k}', type=int, default=v)
+    o = with_save(p).parse_args()
+    with_life,without = learner(o, True),learner(o, False)
+    ratios = [round_of(with_life, without) for _ in range(o.rounds)]
+    log = with_life.margin_log
+    n = sum(len(k[0]) for k in (log.train, log.valid))*len(log.train)
+    kept = sum(m.nbytes for m in [*log.train,*log.valid])/n
+    r = over(ratios)
+    print(f"with lives, an epoch takes {r['median']:.3f} times as long ({r['low']:.3f} to {r['high']:.3f}), "
+        f'and keeps {kept:.1f} bytes per image and epoch')
+    keep(o.save, dict(ratio=r, bytes=kept, width=o.width, bs=o.bs, threads=torch.get_num_threads()),
+        name='life' if o.width==64 else f'life-{o.width}')
+
+if __name__=='__main__': main()
