@@ -325,10 +325,13 @@ def test_a_card_tells_the_life_of_its_image(report, tiny_run, some):
     table = tiny_run.life.table.set_index('path')
     row = table.loc[str(some/card.locator('.file').inner_text())]
     learned = f'learned in epoch {row.learned:.0f} of {tiny_run.life.epochs}' if row.learned==row.learned else 'wrong at the end'
-    assert row.forgotten==1 and 'forgotten 1 time' in card.inner_text() and learned in card.inner_text()
-    assert f'label {row.label}' in card.inner_text() or f'label and predicted {row.label}' in card.inner_text()
+    assert row.forgotten==1 and 'forgotten 1 time' in card.inner_text()
+    assert learned in card.inner_text()
+    text = card.inner_text()
+    assert f'label {row.label}' in text or f'label and predicted {row.label}' in text
     curve = card.locator('.confidence svg')
-    assert curve.get_attribute('aria-label').startswith(f'Confidence in the label over {tiny_run.life.epochs} epochs')
+    words = f'Confidence in the label over {tiny_run.life.epochs} epochs'
+    assert curve.get_attribute('aria-label').startswith(words)
 
 def test_test_images_with_a_suspicious_label(report, tiny_run):
     kind(report, 'doubtful')
@@ -352,7 +355,8 @@ def test_a_rectangle_by_keyboard(report):
     expected = in_box(report, (0,.2), (.2,.8))
     assert sorted(files(report))==expected and len(expected)>5
     report.locator('#life-map').focus()
-    assert f'Variability 0.00 to 0.20, confidence 0.20 to 0.80: {len(expected)} ' in report.locator('#map-status').inner_text()
+    said = f'Variability 0.00 to 0.20, confidence 0.20 to 0.80: {len(expected)} '
+    assert said in report.locator('#map-status').inner_text()
     report.keyboard.press('Escape')
     assert len(files(report))==len(gallery_data(report)['train']['file'])
     assert not report.locator('#map-status').inner_text()

@@ -15,7 +15,6 @@ from ..checks import refuse
 from ..figures import new_figure,short,show_pixels
 from ..look.image_life import confidences
 from ..look.saved_paths import relative_paths
-from .run import Run
 import advtrain.runs.make_learner # noqa: F401 it gives runs their learner
 from .compare import Comparison
 

@@ -13,7 +13,7 @@ import torch
 
 from ..checks import refuse
 from ..devices import device_put
-from ..dist import all_reduce_sum,world_size
+from ..dist import all_reduce_sum,print_rank0,world_size
 from .callbacks import ORDER,RunCallback
 
 # %% ../../nbs/train/margin_log.ipynb #9d685f87
@@ -68,9 +68,17 @@ class MarginLog(RunCallback):
     def _open(self):
         "Make room for the margins of this loader's images, and one for those of other processes"
         n = len(self.dl.dataset)
+        self._forget_others(n)
         places = torch.tensor(images_in_order(self.dl))
         self.places = device_put(torch.where(places<0, n, places), self.pred.device)
         self.now[self.split] = self.pred.new_full((n+1,), nan, dtype=torch.float16)
+
+    def _forget_others(self, n):
+        "Drop the margins of earlier epochs if there were fewer or more images"
+        before = getattr(self, self.split)
+        if not before or len(before[0])==n: return
+        print_rank0(f'there are {n} {self.split} images now, and were {len(before[0])}: earlier margins are dropped')
+        self.train,self.valid = [],[]
 
     def _is_own(self):
         "Do the labels belong to these images, not to what was mixed into them?"
@@ -85,4 +93,4 @@ def _of_all(found):
     "Put the margins of all processes together, on the CPU"
     if world_size()==1: return found.cpu()
     both = all_reduce_sum(torch.stack([found.nan_to_num(), ~found.isnan()]).float())
-    return torch.where(both[1]>0, both[0], nan).half().cpu()
+    return (both[0]/both[1]).half().cpu() # NaN if no process saw it
