@@ -64,14 +64,14 @@ def plot_map(self:ImageLife,
 _MOST_CLASSES = 10 # most lines
 
 @patch
-def learning(self:ImageLife)->pd.DataFrame: # A column per class and 'all', a row per epoch, from 0 to 1
+def learning(self:ImageLife)->pd.DataFrame: # A column per class and 'all images', a row per epoch, from 0 to 1
     "Compute which share of the images is learned for good by each epoch"
     epochs = np.arange(1, self.epochs+1)
     t = self.table.dropna(subset='aum')
     def _shares(learned):
         return pd.Series(np.searchsorted(np.sort(learned.dropna()), epochs, 'right')/len(learned), epochs)
     classes = {k: _shares(o) for k,o in t.groupby('label', sort=True).learned}
-    return pd.DataFrame(classes | dict(all=_shares(t.learned))).rename_axis('epoch')
+    return pd.DataFrame(classes | {'all images': _shares(t.learned)}).rename_axis('epoch')
 
 @patch
 def plot_learning(self:ImageLife,
@@ -87,7 +87,7 @@ def plot_learning(self:ImageLife,
     ax = axs[0,0]
     for i,k in enumerate(classes):
         ax.plot(100*shares[k], color=plt.get_cmap('tab10')(i), linewidth=1, label=short(k, 20))
-    ax.plot(100*shares['all'], color='black', linewidth=2, label='all')
+    ax.plot(100*shares['all images'], color='black', linewidth=2, label='all images')
     ax.set(xlabel='epoch', ylabel='learned for good, %', ylim=(0,101))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(alpha=.3)
