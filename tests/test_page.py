@@ -378,6 +378,67 @@ def test_a_rectangle_by_mouse(report):
     report.wait_for_selector(CARD)
     assert files(report)==before
 
+# Uncertain images, the address, one image alone
+
+def test_uncertain_images(report, tiny_run):
+    t = tiny_run.interpretation.uncertain()
+    paths = tiny_run.predictions.path
+    kind(report, 'uncertain')
+    choose(report, sort='smallest margin')
+    margins = dict(zip(paths[t.index], t.margin))
+    shown = files(report)
+    assert sorted(shown)==sorted(o for o,m in margins.items() if round(m, 3)<.2) and len(shown)>3
+    found = [round(margins[o], 3) for o in shown]
+    assert found==sorted(found)
+    kind(report, 'all')
+    choose(report, sort='highest entropy')
+    entropies = dict(zip(paths[t.index], t.entropy))
+    found = [round(entropies[o], 3) for o in files(report)]
+    assert found==sorted(found, reverse=True)
+
+def linked(page): return page.evaluate('location.hash')
+
+def test_a_link_shows_what_you_saw(report, report_page, visit):
+    training(report, 'late')
+    choose(report, actual=gallery_data(report)['classes'][1], sort='file name')
+    control(report, 'text').fill('1')
+    slide(report, 'size', 112)
+    shown = files(report)
+    again = visit(report_page, fragment=linked(report))
+    assert files(again)==shown and len(shown)>1 and control(again, 'size').input_value()=='112'
+    again.locator('#tools [type=reset]').click()
+    again.wait_for_function("!location.hash")
+
+def test_a_link_to_a_rectangle(report, report_page, visit):
+    open_map(report)
+    report.keyboard.press('ArrowUp')
+    shown = files(report)
+    assert files(visit(report_page, fragment=linked(report)))==shown and len(shown)>1
+
+@pytest.mark.parametrize('odd', [
+    '#kind=unheard&sort=of&actual=nobody&box=1,2&image=none', '#a=%25&=&text=zzz%3Cb%3E', '#box=a,b,c,d'])
+def test_an_odd_link_shows_the_page(report_page, visit, odd):
+    "Unknown choices are left out"
+    page = visit(report_page, fragment=odd)
+    assert page.locator('#status').inner_text()
+
+def test_an_image_alone(report):
+    "The arrow keys go through the images that were found; Esc goes back to the card"
+    shown = files(report)
+    button = report.locator(f'{CARD} .enlarge').nth(1)
+    button.focus()
+    report.keyboard.press('Enter')
+    alone = report.locator('#large')
+    def _file(): return alone.locator('.file').inner_text()
+    assert _file()==shown[1] and alone.locator('.panels').count()==1
+    for key,file in (('ArrowRight',shown[2]), ('ArrowLeft',shown[1]), ('ArrowLeft',shown[0]), ('ArrowLeft',shown[0])):
+        report.keyboard.press(key)
+        assert _file()==file
+    assert alone.locator('#large-before').is_disabled()
+    report.keyboard.press('Escape')
+    assert not alone.is_visible()
+    assert report.evaluate("document.activeElement.className")=='enlarge'
+
 # Heat maps
 
 def looks(page, selector):

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/look/predict.ipynb #b30ac1e6
-import os,sys,warnings
+import math,os,sys,warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -192,6 +192,16 @@ def row_blocks(
     "Split rows into blocks"
     step = max(1, values//max(1, logits.shape[1]))
     yield from (slice(i, i+step) for i in range(0, len(logits), step))
+
+# %% ../../nbs/look/predict.ipynb #214e763d
+def uncertainty_of(
+    logits:torch.Tensor, # Shape (images, classes), two classes or more
+)->torch.Tensor: # Margins and entropies, from 0 to 1, shape (2, images)
+    "Compute the margin of the two most probable classes, and the entropy"
+    logs = logits.log_softmax(1)
+    first,second = logs.topk(2).values.exp().T
+    entropy = -(logs.exp()*logs).nan_to_num().sum(1) # 0·log 0 is 0
+    return torch.stack([first-second, entropy/math.log(logits.shape[1])])
 
 # %% ../../nbs/look/predict.ipynb #18d0be21
 def _check_output(learn, logits):

@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..checks import check_flag,check_text,check_whole,printable
+from ..checks import check_choice,check_flag,check_text,check_whole,printable
 from ..lazy_imports import sklearn_metrics
 from ..stats import wilson
 from ..figures import check_cmap,check_figsize,new_figure,short
-from .predict import select_items
+from .predict import row_blocks,select_items,uncertainty_of
 from .interpret import ImageInterpretation,text_column
 
 # %% ../../nbs/look/scores.ipynb #4e30e9e7
@@ -282,3 +282,15 @@ def suspects(self:ImageInterpretation,
     self.class_indices()
     t = self.table.sort_values('loss', ascending=False, kind='stable')
     return t[t.p_actual<DOUBTFUL] if k is None else t.head(check_whole('k', k))
+
+# %% ../../nbs/look/scores.ipynb #d3095d7d
+@patch
+def uncertain(self:ImageInterpretation,
+    k:int|None=None, # How many; `None` for all
+    by:str='margin', # 'margin' or 'entropy'
+)->pd.DataFrame: # Rows of the table with `margin` and `entropy`, the least sure first
+    "List the predictions that the network is least sure about"
+    check_choice('by', by, ('margin','entropy'))
+    margin,entropy = torch.cat([uncertainty_of(self.logits[o]) for o in row_blocks(self.logits)], 1).numpy()
+    t = self.table.assign(margin=margin, entropy=entropy).sort_values(by, ascending=by=='margin', kind='stable')
+    return t if k is None else t.head(check_whole('k', k))

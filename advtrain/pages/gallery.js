@@ -22,6 +22,7 @@ const sheets = i => isTrain(i) ? train : data; // which sprites have its picture
 
 const isRight = (run, i) => data.predictions[run].predicted[i] === data.actual[i];
 const loss = (run, i) => data.predictions[run].loss[i];
+const margin = i => data.predictions[state.b].margin[i], entropy = i => data.predictions[state.b].entropy[i];
 const change = i => Math.abs(loss(state.b, i) - loss(state.a, i));
 const TRAINING = { // kinds of training images
   suspect: i => isTrain(i) && train.kinds.suspect[i - first],
@@ -34,6 +35,7 @@ const KINDS = report ? {
   misclassified: i => !isTrain(i) && !isRight(0, i),
   correct: i => !isTrain(i) && isRight(0, i),
   doubtful: i => !isTrain(i) && data.predictions[0].p_actual[i] < data.doubtful,
+  uncertain: i => !isTrain(i) && data.predictions[0].margin[i] < data.uncertain,
   all: i => !isTrain(i),
   ...(train && TRAINING),
 } : {
@@ -49,6 +51,8 @@ const SORTS = {
   highest: (i, j) => loss(state.b, j) - loss(state.b, i),
   lowest: (i, j) => loss(state.b, i) - loss(state.b, j),
   suspicion: (i, j) => suspicion(j) - suspicion(i),
+  margin: (i, j) => margin(i) - margin(j),
+  entropy: (i, j) => entropy(j) - entropy(i),
   change: (i, j) => change(j) - change(i),
   file: (i, j) => (data.file[i] > data.file[j]) - (data.file[i] < data.file[j]),
 };
@@ -165,13 +169,46 @@ function confidenceCurve(i) { // In percent by epoch; -1 where the image wasn't 
   return element('p', {class: 'confidence'}, node, `confidence in the label: ${seen.at(-1)} % in the last epoch`);
 }
 
-function card(i) {
+function cardParts(i) {
   const file = element('p', {class: 'file'}, element('bdi', {}, data.file[i]));
   const past = isTrain(i) ? [lifeLine(i), confidenceCurve(i)] : [];
-  if (report) return element('li', {tabindex: '-1'}, element('h3', {class: 'line'}, ...prediction(i, 0)), file, ...past, panels(i, 0));
+  if (report) return [element('h3', {class: 'line'}, ...prediction(i, 0)), file, ...past, panels(i, 0)];
   const rows = [state.a, state.b].map(run => element('div', {class: 'run'},
     element('p', {class: 'line'}, element('b', {}, name(data.runs[run].name)), ...prediction(i, run)), panels(i, run)));
-  return element('li', {tabindex: '-1'}, element('h3', {class: 'line'}, span('', 'actual ', name(data.classes[data.actual[i]]))), file, ...rows);
+  return [element('h3', {class: 'line'}, span('', 'actual ', name(data.classes[data.actual[i]]))), file, ...rows];
+}
+
+function card(i) {
+  const enlarge = element('button', {type: 'button', class: 'enlarge', 'aria-label': `Enlarge ${data.file[i]}`, title: 'Enlarge'}, '⤢');
+  const node = element('li', {tabindex: '-1'}, ...cardParts(i), enlarge);
+  enlarge.addEventListener('click', () => enlargeImage(i));
+  for (const o of node.querySelectorAll('.stack')) o.addEventListener('click', () => enlargeImage(i));
+  return node;
+}
+
+// One image alone, large. The arrow keys go to the next and the previous one of those found
+
+function enlargeImage(i) {
+  const dialog = byId('large'), at = found.indexOf(i);
+  dialog.dataset.image = i;
+  byId('large-card').replaceChildren(...cardParts(i));
+  byId('large-place').textContent = `${number(at + 1)} of ${number(found.length)}`;
+  byId('large-before').disabled = at <= 0;
+  byId('large-after').disabled = at >= found.length - 1;
+  if (!dialog.open) dialog.showModal();
+  remember();
+}
+
+function step(by) {
+  const next = found[found.indexOf(+byId('large').dataset.image) + by];
+  if (next !== undefined) enlargeImage(next);
+}
+
+function keyOfLarge(event) {
+  const by = {ArrowLeft: -1, ArrowRight: 1}[event.key];
+  if (!by) return;
+  event.preventDefault();
+  step(by);
 }
 
 function showMore() {
@@ -260,10 +297,14 @@ function update() {
   markCell();
   cards.replaceChildren();
   showMore();
+  remember();
 }
 
 function changed({target}) {
-  if (target.type === 'range') return look();
+  if (target.type === 'range') {
+    look();
+    return remember();
+  }
   // A run isn't compared with itself: the other select takes the run that this one had
   if (!report && field.a.value === field.b.value) field[target.name === 'a' ? 'b' : 'a'].value = state[target.name];
   if (target.name === 'kind') sortFor(target.value);
@@ -284,6 +325,40 @@ function chooseOnMap(box) { // Show the training images in a rectangle
   const span = ([low, high]) => `${Math.max(low, 0).toFixed(2)} to ${high.toFixed(2)}`;
   byId('map-status').textContent = box ? `Variability ${span(box.x)}, confidence ${span(box.y)}: ${count(found.length, 'training image')} on this page.` : '';
   byId('map-clear').hidden = !box;
+}
+
+// The address: a link shows what you saw
+
+const isDefault = node => node.tagName === 'SELECT' ? node.selectedIndex === Math.max([...node.options].findIndex(o => o.defaultSelected), 0) : node.value === node.defaultValue;
+
+function remember() { // Write the choices that aren't defaults into the address
+  const parts = new URLSearchParams(), first = Object.keys(KINDS)[0];
+  if (state.kind !== first) parts.set('kind', state.kind);
+  for (const node of form.elements) if (node.name && node.type !== 'radio' && !isDefault(node)) parts.set(node.name, classNames(node));
+  if (lifeMap?.box) parts.set('box', [...lifeMap.box.x, ...lifeMap.box.y].map(o => o.toFixed(3)).join(','));
+  if (byId('large').open) parts.set('image', data.file[+byId('large').dataset.image]);
+  const known = String(parts);
+  if (known || location.hash.includes('=')) try { history.replaceState(null, '', `#${known}`); } catch { } // not in a frame without an address
+}
+
+const classNames = node => ['actual', 'predicted'].includes(node.name) && node.tagName === 'SELECT' ? data.classes[node.value] : node.value;
+
+function recall() { // Choose what the address says
+  const parts = new URLSearchParams(location.hash.slice(1));
+  for (const [key, value] of parts) if (location.hash.includes('=')) recallOne(key, value);
+  update();
+  const box = (parts.get('box') ?? '').split(',').map(Number);
+  if (lifeMap && box.length === 4 && box.every(Number.isFinite)) lifeMap.set({x: box.slice(0, 2), y: box.slice(2)});
+  const image = found.find(i => data.file[i] === parts.get('image'));
+  if (image !== undefined) enlargeImage(image);
+}
+
+function recallOne(key, value) {
+  if (key === 'kind' && value in KINDS) field.kind.value = value;
+  const node = ['kind', 'box', 'image'].includes(key) ? null : field.namedItem(key);
+  if (!node || !('value' in node)) return;
+  const chosen = node.tagName === 'SELECT' && ['actual', 'predicted'].includes(key) ? String(data.classes.indexOf(value)) : value;
+  if (node.tagName !== 'SELECT' || [...node.options].some(o => o.value === chosen)) node.value = chosen;
 }
 
 // Choosing a class. With many, you type the beginning of its name
@@ -444,7 +519,12 @@ async function start() {
   byId('chosen').textContent = data.chosen;
   byId('chosen').hidden = !data.chosen;
   form.hidden = false;
-  update();
+  byId('large').addEventListener('keydown', keyOfLarge);
+  byId('large').addEventListener('close', remember);
+  for (const [id, by] of [['large-before', -1], ['large-after', 1]]) byId(id).addEventListener('click', () => step(by));
+  byId('large-close').addEventListener('click', () => byId('large').close());
+  addEventListener('hashchange', () => location.hash.includes('=') && recall());
+  recall();
 }
 
 start();

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from ..figures import short
 from ..look.gradcam import on_one_scale
+from ..look.predict import uncertainty_of
 from .html import json_size,webp_bytes,webp_url
 from .choice import Choice
 from .training_images import lives_of,worth_a_look
@@ -120,14 +121,17 @@ def _all_map_tiles(interps, idxs, layers, size):
 def predictions_of(
     interp, # Predictions of a run
     idxs, # Numbers of images
-)->dict: # predicted: class indices; p, p_actual: probabilities; loss
+)->dict: # predicted: class indices; p, p_actual: probabilities; loss; margin, entropy: see `uncertain`
     "Collect predictions in columns"
     t = interp.table.iloc[idxs]
+    margin,entropy = uncertainty_of(interp.logits[idxs]).tolist()
     return dict(
         predicted=interp.predicted[idxs].tolist(),
         p=[round(o, 4) for o in t.p_predicted.tolist()],
         p_actual=[round(o, 4) for o in t.p_actual.tolist()],
-        loss=[float(f'{o:.4g}') for o in t.loss])
+        loss=[float(f'{o:.4g}') for o in t.loss],
+        margin=[round(o, 3) for o in margin],
+        entropy=[round(o, 3) for o in entropy])
 
 _NONE = dict(url=None, columns=1, side=1, n=0) # no sprite
 
@@ -152,7 +156,7 @@ _MOST_LARGE = 2000 # most images above 64 pixels, if some are left out
 def _text_sizes(paths, idxs, n_runs):
     "Bound the bytes of text up to each image: its file name, its numbers, and those of each run"
     names = np.array([json_size(o) for o in paths.iloc[idxs[:MAX_IMAGES]]], np.int64)
-    return np.cumsum(names + 20 + 40*n_runs)
+    return np.cumsum(names + 20 + 54*n_runs)
 
 def _fitting_names(names, most):
     "Cut long names so that all fit into `most` bytes, if they can"

@@ -126,6 +126,8 @@ def _about_choice(actual, predicted, shown):
         f'{_count(actual)} classes that have some, and of {_count(pairs)} confused pairs of classes. '
         'For every five mistakes, it has one right prediction: the surest, and those that were nearly wrong.')
 
+_UNCERTAIN = .2 # margin of the two most probable classes below which a prediction is uncertain
+
 def report_gallery(
     run:Run, # A finished run
     room:int=4_000_000, # Size of the whole gallery, in bytes
@@ -139,7 +141,7 @@ def report_gallery(
         order, most_worth_a_look(interp.losses.numpy(), actual, predicted),
         {'{n} misclassified {images}': actual!=predicted, '{n} correct {images}': actual==predicted},
         partial(_about_choice, actual, predicted))
-    about = dict(kind='report', step=run.experiment.n_images, doubtful=DOUBTFUL)
+    about = dict(kind='report', step=run.experiment.n_images, doubtful=DOUBTFUL, uncertain=_UNCERTAIN)
     train = training_gallery(run, room//4)
     gallery = gallery_data(about, [run], [run.experiment.name], choice, room-json_size(train), n_maps)
     return gallery | dict(train=train)
