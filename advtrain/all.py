@@ -92,6 +92,7 @@ from .pages.gallery import *
 from .pages.report import *
 from .pages.verdicts import *
 from .pages.comparison import *
+from .pages.show import *
 from .pages.charts import *
 from .pages.index import *
 from .launch.environment import *

@@ -1,4 +1,4 @@
-"""Claim: the margins of one training run find wrong labels as well as cross-validation does, at a sixth of its cost.
+"""Claim: the margins of a training run find wrong labels as well as cross-validation does, which costs four more runs.
 
 A part of the training labels is changed on purpose, each seed another part, and we look for them:
 

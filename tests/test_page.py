@@ -325,7 +325,7 @@ def test_a_card_tells_the_life_of_its_image(report, tiny_run, some):
     table = tiny_run.life.table.set_index('path')
     row = table.loc[str(some/card.locator('.file').inner_text())]
     in_epoch = f'learned in epoch {row.learned:.0f} of {tiny_run.life.epochs}'
-    learned = in_epoch if row.learned>0 else 'wrong at the end'
+    learned = in_epoch if row.learned>0 else 'not learned'
     assert row.forgotten==1 and 'forgotten 1 time' in card.inner_text()
     assert learned in card.inner_text()
     text = card.inner_text()
@@ -348,19 +348,30 @@ def test_a_rectangle_by_keyboard(report):
     "The arrows move it, with Shift they change its size, Esc clears it; training images take the place of test images"
     open_map(report)
     report.keyboard.press('ArrowUp')
-    assert sorted(files(report))==in_box(report, (0,.15), (0,.2))
+    low = round(min(gallery_data(report)['train']['confidence'])+.1, 6)
+    assert sorted(files(report))==in_box(report, (0,.5), (0,low))
     report.locator('#life-map').focus() # "Show more" took the focus to the cards
     for _ in range(20): report.keyboard.press('Shift+ArrowUp')
-    for _ in range(5): report.keyboard.press('Shift+ArrowRight')
+    for _ in range(30): report.keyboard.press('Shift+ArrowLeft')
     for _ in range(10): report.keyboard.press('ArrowUp')
-    expected = in_box(report, (0,.2), (.2,.8))
+    expected = in_box(report, (0,.2), (.2,low+.6))
     assert sorted(files(report))==expected and len(expected)>5
     report.locator('#life-map').focus()
-    said = f'Variability 0.00 to 0.20, confidence 0.20 to 0.80: {len(expected)} '
-    assert said in report.locator('#map-status').inner_text()
+    words = f'Variability 0.00 to 0.20, confidence 0.20 to {low+.6:.2f}'
+    assert f'{words}: {len(expected)} images shown' in report.locator('#map-status').inner_text()
+    training(report, 'never')
+    n = len(files(report))
+    assert n<len(expected) and f'{words}: {n} ' in report.locator('#map-status').inner_text()
+    training(report, 'any')
     report.keyboard.press('Escape')
     assert len(files(report))==len(gallery_data(report)['train']['file'])
     assert not report.locator('#map-status').inner_text()
+    report.locator('#life-map').focus()
+    report.keyboard.press('ArrowUp')
+    kind(report, 'all') # test images have no place on the map
+    assert not report.locator('#map-status').inner_text()
+    training(report, 'any')
+    assert len(files(report))==len(gallery_data(report)['train']['file'])
 
 def test_a_rectangle_by_mouse(report):
     "Dragged over the whole map it has all, and Reset goes back to the test images"

@@ -27,10 +27,9 @@ def _is_right(margins):
     return res>0
 
 def _learned(right):
-    "Find the epoch from which on each image is right, from 1; NaN if it's wrong at the end"
-    n = len(right)
-    wrong_after = np.where(right.all(0), 0, n-np.argmax(~right[::-1], 0)) # the last epoch in which it's wrong
-    return np.where(wrong_after<n, wrong_after+1, np.nan)
+    "Find the epoch from which on right epochs outnumber wrong ones most, from 1; NaN if they never do"
+    lead = np.cumsum(np.where(right, 1, -1)[::-1], 0)[::-1] # from each epoch to the end
+    return np.where(lead.max(0)>0, lead.argmax(0)+1, np.nan)
 
 def confidences(
     margins:np.ndarray, # Logits
@@ -50,6 +49,8 @@ def measures(
     return dict(learned=_learned(right), forgotten=(right[:-1] & ~right[1:]).sum(0), ever_right=right.any(0)) | means
 
 # %% ../../nbs/look/image_life.ipynb #7dbfcfde
+_MOST = 6e4 # largest margin, within the range of float16
+
 class ImageLife:
     "What happened to each training image over the epochs"
     def __init__(self,
@@ -59,6 +60,7 @@ class ImageLife:
         valid:'ImageLife|None'=None, # The same for validation images
     ):
         self.margins = np.asarray(margins)
+        if self.margins.dtype!=np.float16: self.margins = self.margins.clip(-_MOST, _MOST).astype(np.float16)
         shape = self.margins.shape
         if len(shape)!=2 or not shape[0] or not shape[1]==len(paths)==len(labels):
             refuse('margins', f'an array of shape (epochs, {len(paths)})', shape)
@@ -70,7 +72,8 @@ class ImageLife:
 
     def __repr__(self):
         kinds = ', '.join(f'{mask.sum():,} {k}' for k,mask in self.kinds().items())
-        return f'ImageLife({len(self.table):,} images, {self.epochs} epochs: {kinds})'
+        epochs = f"{self.epochs} epoch{'s' if self.epochs>1 else ''}"
+        return f'ImageLife({len(self.table):,} images, {epochs}: {kinds})'
 
     def _repr_html_(self): return f'<p>{self!r}</p>{self.table._repr_html_()}' 
 
@@ -85,7 +88,7 @@ def kinds(self:ImageLife)->dict: # 'suspect', 'forgotten', 'never', 'late' -> ma
         suspect=(t.confidence<SUSPECT).to_numpy(),
         forgotten=(t.forgotten>0).to_numpy(),
         never=(~t.ever_right & t.aum.notna()).to_numpy(),
-        late=(t.learned>2*self.epochs/3).to_numpy())
+        late=(t.learned>2*self.epochs/3).to_numpy() & (self.epochs>2))
 
 @patch
 def _rows(self:ImageLife, kind, k, *columns):
@@ -141,16 +144,20 @@ def save(self:ImageLife,
     about = listed | dict(root=paths and str(folder_of(root)), vocab=vocab.tolist())
     save_tensors(tensors, check_path('file', file).absolute(), about, what)
 
+def _are_margins(o): return o.ndim==2 and len(o) and o.dtype==torch.float16 and not o.isinf().any()
+
+def _are_texts(o): return isinstance(o, list) and all(isinstance(k, str) for k in o)
+
 def _check_saved(file, tensors, about):
     "Raise a `ValueError` unless the parts of a saved life fit together"
-    margins = [tensors[k] for k in ('train','valid') if k in tensors]
-    if 'train' not in tensors or 'labels' not in tensors or not isinstance(about, dict) or 'vocab' not in about:
+    if 'train' not in tensors or 'labels' not in tensors or not isinstance(about, dict):
         raise ValueError(f"{printable(file)} doesn't contain the lives of images")
-    paths,vocab,labels = about.get('paths'),about['vocab'],tensors['labels']
-    texts = all(isinstance(o, list) and all(isinstance(k, str) for k in o) for o in (paths, vocab))
-    n = sum(o.shape[-1] for o in margins if o.ndim==2 and o.dtype==torch.float16)
-    fits = texts and len(paths)==n==labels.numel() and labels.dtype==torch.int64
-    if not fits or n and not 0<=labels.min()<=labels.max()<len(vocab):
+    margins = [tensors[k] for k in ('train','valid') if k in tensors]
+    paths,vocab,labels = about.get('paths'),about.get('vocab'),tensors['labels']
+    fits = all(map(_are_margins, margins)) and _are_texts(paths) and _are_texts(vocab)
+    fits = fits and labels.dtype==torch.int64 and labels.shape==(len(paths),) and len({len(o) for o in margins})==1
+    fits = fits and sum(o.shape[1] for o in margins)==len(paths)
+    if not fits or len(labels) and not 0<=labels.min()<=labels.max()<len(vocab):
         raise ValueError(f"{printable(file)} contains lives of images, but its parts don't fit together")
 
 @patch(cls_method=True)

@@ -23,14 +23,14 @@ from .image_life import SUSPECT,ImageLife
 
 # %% ../../nbs/look/learner_life.ipynb #0a7ef02f
 @patch(as_prop=True)
-def life(self:Learner)->ImageLife: # A row per training image, in the order of `dls.train`
+def life(self:Learner)->ImageLife: # A row per image of `dls.train`, in its order
     "Tell what happened to each image; raise a `ValueError` if there are no margins"
     log = callback_of(self, MarginLog)
     if not log: raise ValueError( # GetAttr would swallow an AttributeError
         'this learner records no margins: make it with resnet_learner(…, life=True), or call learn.add_cb(MarginLog())')
     if not log.train: raise ValueError('no margins yet: call learn.fit first')
-    valid = _life_of(log.valid, self.dls.valid) if log.valid else None
-    return _life_of(log.train, self.dls.train, valid)
+    dls = log.trained # `learn.dls` may have changed since
+    return _life_of(log.train, dls.train, _life_of(log.valid, dls.valid) if log.valid else None)
 
 def _life_of(margins, dl, valid=None):
     files = item_files(dl.items, dl)
@@ -65,11 +65,12 @@ _MOST_CLASSES = 10 # most lines
 
 @patch
 def learning(self:ImageLife)->pd.DataFrame: # A column per class and 'all images', a row per epoch, from 0 to 1
-    "Compute which share of the images is learned for good by each epoch"
+    "Compute which share of the images is learned by each epoch"
     epochs = np.arange(1, self.epochs+1)
     t = self.table.dropna(subset='aum')
     def _shares(learned):
-        return pd.Series(np.searchsorted(np.sort(learned.dropna()), epochs, 'right')/len(learned), epochs)
+        n = np.searchsorted(np.sort(learned.dropna()), epochs, 'right')
+        return pd.Series(n/max(len(learned), 1), epochs)
     classes = {k: _shares(o) for k,o in t.groupby('label', sort=True).learned}
     return pd.DataFrame(classes | {'all images': _shares(t.learned)}).rename_axis('epoch')
 
@@ -78,7 +79,7 @@ def plot_learning(self:ImageLife,
     figsize:tuple=(7,4), # Width and height in inches
     title:str|None=None, # Title above the plot
 )->Figure: # A line per class, and one for all images
-    "Draw how many images are learned for good by when"
+    "Draw how many images are learned by when"
     check_figsize(figsize)
     shares = self.learning()
     classes = shares.columns[:-1][shares.iloc[:,:-1].mean().argsort(kind='stable')[::-1]]
@@ -88,7 +89,7 @@ def plot_learning(self:ImageLife,
     for i,k in enumerate(classes):
         ax.plot(100*shares[k], color=plt.get_cmap('tab10')(i), linewidth=1, label=short(k, 20))
     ax.plot(100*shares['all images'], color='black', linewidth=2, label='all images')
-    ax.set(xlabel='epoch', ylabel='learned for good, %', ylim=(0,101))
+    ax.set(xlabel='epoch', ylabel='learned, %', ylim=(0,101))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(alpha=.3)
     for o in ax.legend(loc='center left', bbox_to_anchor=(1,.5), fontsize=8).get_texts(): o.set_parse_math(False)

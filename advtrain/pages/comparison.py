@@ -43,12 +43,13 @@ def comparison_gallery(
     room:int=4_000_000, # Size of the whole gallery, in bytes
     n_maps:int=200, # Most images with heat maps
     first:list=(), # Numbers of images to show first
+    only:list|None=None, # Numbers of the images to show; `None` for all
 )->dict: # Data for the page's script
     "Build a gallery of the images that at least one run got wrong, the largest changes of loss first"
     c = comparison
     changed = [c.flipped(a, b) for a,b in combinations(range(len(c.runs)), 2)]
     idxs = in_turn([t.index[t.change==change].to_numpy() for t in changed for change in CHANGES[1:]])
-    idxs = np.array([*first, *idxs[~np.isin(idxs, first)]], int)
+    idxs = np.array([*first, *idxs[~np.isin(idxs, first)]] if only is None else only, int)
     about = dict(kind='comparison', step=20)
     return gallery_data(about, c.runs, c.names, Choice(idxs, idxs, _kinds(c)), room, n_maps)
 
@@ -107,9 +108,10 @@ def _apart(c):
     rows,sentences = [],[]
     for a,b in combinations(range(len(c.runs)), 2):
         if not all(o.experiment.life for o in (c.runs[a], c.runs[b])): continue
-        try: rows.append((c.learned_apart(a, b), a, b))
-        except ValueError: continue # no image in common, or a damaged file, which opening the run warned about
-        sentences.append(f'{c.apart_sentence(a, b)}.')
+        try: apart = c.learned_apart(a, b)
+        except ValueError: continue # too short, no image in common, or damaged, which opening the run warned about
+        rows.append((apart, a, b))
+        sentences.append(f'{c.apart_sentence(apart, a, b)}.')
     if not rows: return None
     most,a,b = max(rows, key=lambda o: len(o[0]))
     return dict(sentences=sentences, figure=_apart_url(c, most.head(8), a, b))

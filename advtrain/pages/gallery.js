@@ -150,8 +150,8 @@ function prediction(i, run) {
 function lifeLine(i) { // What happened to a training image
   const learned = ofLife('learned', i), forgotten = ofLife('forgotten', i), was = ofLife('was', i);
   const changed = was && [span('wrong', 'label changed on purpose, from ', name(was))];
-  return element('p', {class: 'line life'}, ...(changed || []), span('', learned ? `learned in epoch ${learned} of ${train.epochs}` : 'wrong at the end'),
-    span('', forgotten ? `forgotten ${count(forgotten, 'time')}` : 'never forgotten'), span('', `mean margin ${ofLife('aum', i).toFixed(2)}`));
+  return element('p', {class: 'line life'}, ...(changed || []), span('', learned ? `learned in epoch ${learned} of ${train.epochs}` : 'not learned'),
+    span('', forgotten ? `forgotten ${count(forgotten, 'time')}` : 'never forgotten'), span('', `mean margin ${ofLife('aum', i).toFixed(2).replace('-', '−')}`));
 }
 
 function svg(tag, attributes) {
@@ -232,7 +232,7 @@ function matches(i) {
 const point = i => ({x: ofLife('variability', i), y: ofLife('confidence', i)}); // on the data map
 
 function statusText() {
-  const training = train && state.kind in TRAINING, which = ['all', 'any'].includes(state.kind) ? '' : `${(WORDS[state.kind] ?? state.kind).replace(' ', '-')} `;
+  const training = isOfTraining(state.kind), which = ['all', 'any'].includes(state.kind) ? '' : `${(WORDS[state.kind] ?? state.kind).replace(' ', '-')} `;
   const what = which + (training ? 'training image' : state.kind === 'doubtful' ? 'test image' : 'image'), all = indices.filter(KINDS[state.kind]).length;
   const {images, maps} = (training ? train : data).pictures;
   const plain = images ? found.filter(i => !hasPicture(i)).length : 0;
@@ -245,14 +245,14 @@ function statusText() {
     (images ? '' : 'This page was written without its images. ') +
     (data.runs.some(run => run.layers.length) ? '' : 'No layer has maps, so there are no heat maps. ') +
     (plain ? `${number(plain)} without a picture: this page has room for ${number((training ? train : data).images.n)}. ` : '') +
-    (bare ? `${number(bare)} without heat maps: this page has them for ${count(indices.filter(i => hasMap(i) && isTrain(i) === Boolean(training)).length, 'image')}. ` : '') +
+    (bare ? `${number(bare)} without heat maps: this page has them for ${count(indices.filter(i => hasMap(i) && isTrain(i) === training).length, 'image')}. ` : '') +
     missingOfPair() +
     (training ? unlistedTraining(all) : '') +
     (!training && data.unlisted && (data.cut || state.kind === 'all') ? `Not on this page: ${data.unlisted}.` : '');
 }
 
 function unlistedTraining(all) { // How many of this kind the page leaves out
-  const n = state.kind === 'any' ? train.n : train.totals[state.kind];
+  const n = totalOf(state.kind);
   return (lifeMap?.box ? 'Chosen on the data map. ' : '') + (n > all ? `Not on this page: ${count(n - all, 'more such training image')}.` : '');
 }
 
@@ -290,7 +290,8 @@ function update() {
   state = {a: 0, b: 0, ...Object.fromEntries(new FormData(form)), ...Object.fromEntries(classes.map(([o, {chosen}]) => [o, chosen]))};
   state.problem = classes.map(([, {problem}]) => problem).find(Boolean);
   found = indices.filter(matches).sort(SORTS[state.sort]);
-  for (const kind in KINDS) counts[kind].textContent = number(indices.filter(KINDS[kind]).length);
+  for (const kind in KINDS) counts[kind].textContent = countText(kind);
+  showBox();
   if (!report) showPair();
   showLegend();
   look();
@@ -299,6 +300,13 @@ function update() {
   showMore();
   remember();
 }
+
+function countText(kind) { // Of the run's training images, a page may leave out some
+  const n = indices.filter(KINDS[kind]).length, all = isOfTraining(kind) ? totalOf(kind) : n;
+  return n < all ? `${number(n)} of ${number(all)}` : number(n);
+}
+
+const totalOf = kind => kind === 'any' ? train.n : train.totals[kind];
 
 function changed({target}) {
   if (target.type === 'range') {
@@ -311,19 +319,26 @@ function changed({target}) {
   update();
 }
 
-function sortFor(kind) { // Training images have another order than test images
-  const before = train && state.kind in TRAINING, now = train && kind in TRAINING;
-  if (before !== now && field.sort.value !== 'file') field.sort.value = now ? 'suspicion' : 'highest';
+const isOfTraining = kind => Boolean(train && kind in TRAINING);
+const usualSort = kind => isOfTraining(kind) ? 'suspicion' : 'highest';
+
+function sortFor(kind) { // Training images have another usual order than test images
+  if (report && field.sort.value === usualSort(state.kind)) field.sort.value = usualSort(kind);
 }
 
 function chooseOnMap(box) { // Show the training images in a rectangle
-  if (box && !(state.kind in TRAINING)) {
+  if (box && !isOfTraining(state.kind)) {
     field.kind.value = 'any';
     sortFor('any');
   }
   update();
-  const span = ([low, high]) => `${Math.max(low, 0).toFixed(2)} to ${high.toFixed(2)}`;
-  byId('map-status').textContent = box ? `Variability ${span(box.x)}, confidence ${span(box.y)}: ${count(found.length, 'training image')} on this page.` : '';
+}
+
+function showBox() { // What the rectangle of the map chose; test images have no place in it
+  if (!lifeMap) return;
+  if (!isOfTraining(state.kind)) lifeMap.clear();
+  const {box} = lifeMap, span = ([low, high]) => `${Math.max(low, 0).toFixed(2)} to ${high.toFixed(2)}`;
+  byId('map-status').textContent = box ? `Variability ${span(box.x)}, confidence ${span(box.y)}: ${count(found.length, 'image')} shown.` : '';
   byId('map-clear').hidden = !box;
 }
 
@@ -421,7 +436,7 @@ function fillControls() {
   for (const node of [field.maps.parentNode, field.blend.parentNode, byId('legend')]) node.hidden = !data.pictures.maps;
   for (const kind in KINDS) {
     counts[kind] = element('b');
-    const kinds = byId(train && kind in TRAINING ? 'training-kinds' : 'kinds'), label = span('', `${WORDS[kind] ?? kind} `, counts[kind]);
+    const kinds = byId(isOfTraining(kind) ? 'training-kinds' : 'kinds'), label = span('', `${WORDS[kind] ?? kind} `, counts[kind]);
     kinds.append(element('label', {}, element('input', {type: 'radio', name: 'kind', value: kind}), label));
   }
   byId('kinds').querySelector('input').defaultChecked = true;

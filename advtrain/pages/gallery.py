@@ -149,6 +149,7 @@ def _map_sprite(interps, layers, idxs, size, most):
     return dict(url=url, columns=columns_of(n, side), side=side, n=n//per_image)
 
 # %% ../../nbs/pages/gallery.ipynb #f179444b
+UNCERTAIN = .2 # margin of the two most probable classes below which a prediction is uncertain
 MAX_IMAGES = 10_000 # most images on a page
 MAX_MAPS = 600 # most images with heat maps on a page
 _MOST_LARGE = 2000 # most images above 64 pixels, if some are left out
@@ -224,22 +225,19 @@ def gallery_data( # noqa: PLR0913
 _MOST_TRAINING = 500 # most training images
 _TRAINING_MAPS = 300 # most training images with heat maps
 
-def _pictures_of(interp, layers, size, most):
-    "Pack all images of `interp`, and their heat maps, as far as they fit"
-    idxs = np.arange(len(interp.table))
-    images = _images_or_none(interp, idxs, size, most//3)
-    mapped = idxs[:min(_TRAINING_MAPS, images['n']) if layers else 0]
-    maps = _map_sprite([interp], [layers], mapped, size, most-len(images['url'] or ''))
-    return dict(images=images, image=_numbers(idxs, images['n'], idxs), maps=maps, map=_numbers(idxs, maps['n'], idxs))
-
 def _training_gallery(run, room):
+    size = run.experiment.size
     idxs = worth_a_look(run.life, min(_MOST_TRAINING, room//(1000+12*run.life.epochs))) # a third of it is for text
     if not len(idxs): return None
     interp = run.interpret_training(idxs)
-    predictions = [predictions_of(interp, np.arange(len(idxs)))]
-    data = lives_of(run, idxs) | dict(actual=interp.targs.tolist(), predictions=predictions)
-    most = int(.75*(room-json_size(data)))
-    return data | _pictures_of(interp, run.layers, run.experiment.size, most)
+    images = _image_sprite(interp, np.arange(len(idxs)), size, room//4)
+    shown = np.arange(images['n'])
+    if not len(shown): return None
+    data = lives_of(run, idxs[shown]) | dict(images=images, image=shown.tolist(),
+        actual=interp.targs[shown].tolist(), predictions=[predictions_of(interp, shown)])
+    mapped = shown[:_TRAINING_MAPS if run.layers else 0]
+    maps = _map_sprite([interp], [run.layers], mapped, size, int(.75*(room-json_size(data)-6*len(shown)-100)))
+    return data | dict(maps=maps, map=_numbers(mapped, maps['n'], shown))
 
 def training_gallery(
     run, # A finished `Run`

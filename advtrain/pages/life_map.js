@@ -2,7 +2,6 @@
 
 const MAP_EDGE = {left: 44, bottom: 36, top: 8, right: 8}; // pixels around the map
 const MAP_RANGE = {x: .5, y: 1}, MAP_STEP = {x: .01, y: .02}, MAP_CLICK = {x: .01, y: .02};
-const MAP_FIRST = {x: [0, .15], y: [0, .2]}; // the rectangle that the first key gives
 
 class LifeMap {
   constructor(node, picture, points, choose) { // points: {x, y}; choose is called with a rectangle, or null for none
@@ -70,10 +69,23 @@ class LifeMap {
 
   key(event) {
     const [axis, sign] = {ArrowLeft: ['x', -1], ArrowRight: ['x', 1], ArrowDown: ['y', -1], ArrowUp: ['y', 1]}[event.key] ?? [];
-    if (event.key === 'Escape') return this.set(null);
+    if (event.key === 'Escape') {
+      this.held = null;
+      return this.set(null);
+    }
     if (!axis || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
-    this.set(this.box ? {...this.box, [axis]: this.shifted(axis, sign * MAP_STEP[axis], event.shiftKey)} : structuredClone(MAP_FIRST));
+    this.set(this.box ? {...this.box, [axis]: this.shifted(axis, sign * MAP_STEP[axis], event.shiftKey)} : this.lowest());
+  }
+
+  lowest() { // The first rectangle: images of the lowest confidence
+    const low = Math.min(...this.points.map(o => o.y));
+    return {x: [0, MAP_RANGE.x], y: [0, Math.min(low + .1, 1)]};
+  }
+
+  clear() { // Without choosing
+    this.box = null;
+    this.draw();
   }
 
   shifted(axis, by, resizes) { // Shift moves only the far edge

@@ -23,7 +23,7 @@ from ..runs.run import Run
 from .html import html_table,image_url,json_size,render_with_gallery
 from .matrix import confusion_values
 from .choice import Choice,most_worth_a_look
-from .gallery import MAX_MAPS,gallery_data,training_gallery
+from .gallery import MAX_MAPS,UNCERTAIN,gallery_data,training_gallery
 
 # %% ../../nbs/pages/report.ipynb #7c28c6ae
 def result_line(
@@ -126,8 +126,6 @@ def _about_choice(actual, predicted, shown):
         f'{_count(actual)} classes that have some, and of {_count(pairs)} confused pairs of classes. '
         'For every five mistakes, it has one right prediction: the surest, and those that were nearly wrong.')
 
-_UNCERTAIN = .2 # margin of the two most probable classes below which a prediction is uncertain
-
 def report_gallery(
     run:Run, # A finished run
     room:int=4_000_000, # Size of the whole gallery, in bytes
@@ -141,7 +139,7 @@ def report_gallery(
         order, most_worth_a_look(interp.losses.numpy(), actual, predicted),
         {'{n} misclassified {images}': actual!=predicted, '{n} correct {images}': actual==predicted},
         partial(_about_choice, actual, predicted))
-    about = dict(kind='report', step=run.experiment.n_images, doubtful=DOUBTFUL, uncertain=_UNCERTAIN)
+    about = dict(kind='report', step=run.experiment.n_images, doubtful=DOUBTFUL, uncertain=UNCERTAIN)
     train = training_gallery(run, room//4)
     gallery = gallery_data(about, [run], [run.experiment.name], choice, room-json_size(train), n_maps)
     return gallery | dict(train=train)

@@ -26,7 +26,7 @@ def worth_a_look(
 
 # %% ../../nbs/pages/training_images.ipynb #62e5df44
 _MAP = 100 # pixels, width and height
-_COLOR = 36,86,199
+_COLOR = 84,132,240 # to be seen on white and on black
 
 def density_url(
     life:ImageLife, # Lives of all training images
@@ -61,5 +61,5 @@ def lives_of(
         learned=t.learned.fillna(0).astype(int).tolist(), forgotten=t.forgotten.tolist(),
         confidence=t.confidence.round(3).tolist(), variability=t.variability.round(3).tolist(),
         curve=percent.round().astype(int).T.tolist(), kinds={k: mask[idxs].tolist() for k,mask in kinds.items()},
-        totals={k: int(mask.sum()) for k,mask in kinds.items()}, n=len(life.table), epochs=life.epochs,
-        suspect=SUSPECT, density=density_url(life))
+        totals={k: int(mask.sum()) for k,mask in kinds.items()}, n=int(life.table.aum.notna().sum()),
+        epochs=life.epochs, suspect=SUSPECT, density=density_url(life))

@@ -6,7 +6,6 @@
 __all__ = []
 
 # %% ../../nbs/pages/verdicts.ipynb #ebc8fb20
-from ..runs.experiment import FIELDS
 from ..runs.verdict import NoPairs,Verdict
 
 # %% ../../nbs/pages/verdicts.ipynb #ca6755bd
@@ -35,5 +34,4 @@ def verdict_sections(
     runs, # `Runs`, finished or not
 )->list: # A section for each choice with at least two pairs of runs
     "Judge all choices in which runs differ"
-    decide = [k for k in runs.differ if k!='seed' and FIELDS[k].metadata['decides']]
-    return [found for k in decide if (found := _judged(runs, k))]
+    return [found for k in runs.differ if k!='seed' and (found := _judged(runs, k))]

@@ -228,9 +228,10 @@ def choice_text(
 # %% ../../nbs/runs/experiment.ipynb #0bc92f28
 def differing_fields(
     experiments:list, # `Experiment`s
-)->list: # Names of fields, without `name`
-    "List the choices in which experiments differ"
-    return [k for k in FIELDS if k!='name' and len({getattr(o, k) for o in experiments})>1]
+)->list: # Names of fields
+    "List the choices in which experiments differ, of those that decide how a network is trained or tested"
+    decide = [k for k,f in FIELDS.items() if f.metadata['decides']]
+    return [k for k in decide if len({getattr(o, k) for o in experiments})>1]
 
 # %% ../../nbs/runs/experiment.ipynb #558efa7d
 @patch(as_prop=True)

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 import pandas as pd
 
 from ..stats import interval_words,mean_interval
-from .experiment import choice_text,differing_fields
+from .experiment import FIELDS,choice_text,differing_fields
 from .checksums import is_finished
 from .run import Run
 from .status import read_status
@@ -31,7 +31,7 @@ def natural_key(
     return tuple(int(o) if i%2 else o.casefold() for i,o in enumerate(re.split('([0-9]+)', name)))
 
 # %% ../../nbs/runs/folder.ipynb #3f2c0b18
-def _choices_of(exp): return tuple(v for k,v in vars(exp).items() if k not in ('name','seed'))
+def _choices_of(exp): return tuple(v for k,v in vars(exp).items() if k!='seed' and FIELDS[k].metadata['decides'])
 
 def _common_name(names):
     "Find the words that all names start with"

@@ -27,9 +27,11 @@ def _keyed(run):
 
 def _in_both(a, b):
     "Join the lives of the training images that two runs have in common"
-    t = _keyed(a).merge(_keyed(b), on=['path','label'], suffixes=('_a','_b'))
+    for o in (a,b):
+        if o.life.epochs<3: raise ValueError(f'{o.folder} has {o.life.epochs} epochs: early and late need three')
+    t = _keyed(a).merge(_keyed(b), on=['path','label'], suffixes=('_a','_b')).dropna(subset=['aum_a','aum_b'])
     if len(t): return t
-    raise ValueError(f'{a.folder} and {b.folder} have no training image with the same label in common')
+    raise ValueError(f'{a.folder} and {b.folder} saw no training image with the same label in common')
 
 # %% ../../nbs/runs/learned_apart.ipynb #f7513d91
 def _times(learned, epochs):
@@ -41,7 +43,7 @@ def learned_apart(self:Comparison,
     a:int|str=0, # One run, by number or name
     b:int|str=1, # The other run
 )->pd.DataFrame: # A row per image: path, label, the run that is late, and what both lives say
-    "List the training images that one of two runs learned early, and the other late or never"
+    "List training images that one of two runs learned early, the other late or never; `.attrs` counts those of both"
     i,j = self.number(a),self.number(b)
     if i==j: raise ValueError(f'cannot compare {self.names[i]} with itself: choose two different runs')
     run_a,run_b = self.runs[i],self.runs[j]
@@ -51,21 +53,22 @@ def learned_apart(self:Comparison,
     change = np.select([early[0] & late[1], early[1] & late[0]], [self.names[j],self.names[i]], '')
     difference = (t.aum_a-t.aum_b).abs()
     t.insert(2, 'late', change)
+    t.attrs['in_both'] = len(t)
     return t[t.late!=''].loc[lambda o: difference[o.index].sort_values(ascending=False, kind='stable').index]
 
 # %% ../../nbs/runs/learned_apart.ipynb #2aa361f6
 @patch
 def apart_sentence(self:Comparison,
+    rows:pd.DataFrame, # From `learned_apart`
     a:int|str=0, # One run, by number or name
     b:int|str=1, # The other run
 )->str: # One sentence
     "Count the training images that two runs learned apart"
-    i,j = self.number(a),self.number(b)
-    late = self.learned_apart(i, j).late
-    n = len(_in_both(self.runs[i], self.runs[j]))
-    x,y = self.names[i],self.names[j]
-    return (f'Of {n:,} training images, {(late==y).sum()} were learned early by {x} and late or never by {y}, '
-        f'{(late==x).sum()} the other way round')
+    x,y = (self.names[self.number(o)] for o in (a,b))
+    late_x,late_y = [(rows.late==o).sum() for o in (x,y)]
+    n = rows.attrs['in_both']
+    return (f'Of {n:,} training images, {late_y} were learned early by {x} and late or never by {y}, '
+        f'{late_x} the other way round')
 
 # %% ../../nbs/runs/learned_apart.ipynb #3b2bb470
 _MOST_IMAGES = 8 # in a figure, unless you pass rows

@@ -28,7 +28,7 @@ from ..train.learner import RunLearner
 from ..train.optimisers import OPTS,sgd
 from ..train.schedules import SCHEDULES,plateau
 from ..train.resnet_learner import resnet_learner,takes
-from ..look.interpret import ImageInterpretation
+from ..look.interpret import ImageInterpretation,row_numbers
 from ..look.predict import select_items
 from .experiment import Experiment,FIELDS
 from .run import Run
@@ -149,14 +149,26 @@ def _same_images(interp, rows):
     return names[0]==names[1] and interp.table.actual.tolist()==rows.label.tolist()
 
 @patch
+def _training_rows(self:Run, rows):
+    "Find the numbers of training images; raise a `ValueError` for rows of another table"
+    table = self.life.table
+    idxs = np.asarray(rows.index) if isinstance(rows, pd.DataFrame) else row_numbers(rows, len(table))
+    if not len(idxs): raise ValueError('no rows to look at: the selection is empty')
+    own = isinstance(rows, pd.DataFrame) and rows.index.isin(table.index).all()
+    if isinstance(rows, pd.DataFrame) and not (own and table.path.loc[idxs].tolist()==rows.path.tolist()):
+        raise ValueError("these rows belong to another table than this run's life")
+    return idxs
+
+@patch
 def interpret_training(self:Run,
-    rows, # Rows of `life.table`, such as `life.suspects(20)`, or their numbers
+    rows, # Rows of `life.table`, such as `life.suspects(20)`, their numbers, or a mask
 )->ImageInterpretation: # Predictions for these images, in the same order, without augmentation
     "Predict training images with the run's network; raise a `ValueError` if they aren't those of its life"
-    idxs = np.asarray(rows.index if isinstance(rows, pd.DataFrame) else rows, dtype=int)
-    rows = self.life.table.iloc[idxs]
+    idxs = self._training_rows(rows)
     learn = self.interpretation.learn
-    items = select_items(learn.dls.train.items, idxs)
-    interp = ImageInterpretation.from_learner(learn, dl=learn.dls.test_dl(items, with_labels=True))
-    if not _same_images(interp, rows): raise ValueError(f"the training images in {self.source} aren't those of the run")
-    return interp
+    items = learn.dls.train.items
+    if len(items)==len(self.life.table):
+        dl = learn.dls.test_dl(select_items(items, idxs), with_labels=True)
+        interp = ImageInterpretation.from_learner(learn, dl=dl)
+        if _same_images(interp, self.life.table.iloc[idxs]): return interp
+    raise ValueError(f"the training images in {self.source} aren't those of the run")

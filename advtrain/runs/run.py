@@ -106,7 +106,7 @@ class Run:
     def life(self):
         name = 'life.safetensors'
         if name not in self.problems and not (self._absolute/name).exists():
-            raise ValueError(f'{self.folder} has no {name}: was it made with life=False?')
+            raise ValueError(f'{self.folder} has no {name}: was it made with life=False, or by an older version?')
         return self.read(name, lambda f: ImageLife.load(f, self._root()))
 
 # %% ../../nbs/runs/run.ipynb #6744bc47

@@ -9,6 +9,8 @@ __all__ = ['MarginLog']
 from math import inf,nan
 
 from fastai.data.core import TfmdDL
+from fastcore.basics import patch
+import pandas as pd
 import torch
 
 from ..checks import refuse
@@ -17,6 +19,16 @@ from ..dist import all_reduce_sum,print_rank0,world_size
 from .callbacks import ORDER,RunCallback
 
 # %% ../../nbs/train/margin_log.ipynb #9d685f87
+def check_one_label(
+    pred, # Network output
+    targ, # Targets
+):
+    "Raise a `TypeError` for anything but logits of classes, and one class index per image"
+    if pred.ndim==2 and pred.shape[1]>1 and targ.ndim==1 and not targ.is_floating_point(): return
+    shapes = f'outputs of shape {tuple(pred.shape)} and targets of shape {tuple(targ.shape)}, {targ.dtype}'
+    raise TypeError('MarginLog needs logits of two or more classes and one class index per image, not '
+        f'{shapes}: remove it, or pass life=False')
+
 _MOST = 6e4 # largest margin, within the range of float16
 _LEAST = 2.**-24 # smallest number of float16 above 0
 
@@ -39,9 +51,17 @@ def images_in_order(
     if hasattr(type(dl), 'images_in_order'): return dl.images_in_order()
     if getattr(dl, 'n', None) is None or not hasattr(dl, '_DataLoader__idxs'):
         refuse('the loader', 'one of fastai with a length, to record the life of its images (life=True)', dl, TypeError)
-    return list(dl._DataLoader__idxs) # fastai's
+    n = dl.n//dl.bs*dl.bs if dl.drop_last and dl.bs else dl.n
+    return list(dl._DataLoader__idxs)[:n] # fastai's
 
 # %% ../../nbs/train/margin_log.ipynb #7b9fdc3c
+def _same_items(a, b):
+    "Check whether two loaders have the same images, in the same order"
+    if a is b: return True
+    if isinstance(a, pd.DataFrame) or isinstance(b, pd.DataFrame): return isinstance(a, pd.DataFrame) and a.equals(b)
+    def _texts(items): return list(items.texts() if hasattr(items, 'texts') else map(str, items))
+    return len(a)==len(b) and _texts(a)==_texts(b)
+
 class MarginLog(RunCallback):
     "Record the margin of each training and validation image in each epoch"
     order = ORDER['MarginLog']
@@ -49,45 +69,81 @@ class MarginLog(RunCallback):
     memory = 'train','valid'
     def __init__(self):
         self.train,self.valid = [],[] # a tensor per epoch, float16, shape (images,)
+        self.trained = None # the loaders that they belong to
+
+    def __getstate__(self): return vars(self) | dict(train=[], valid=[], trained=None) # not in an exported learner
+
+    def before_fit(self):
+        before = self.trained
+        self.trained = self.dls
+        if before is None or not self.train: return
+        pairs = zip(before.loaders[:2], self.dls.loaders[:2])
+        if all(_same_items(getattr(a, 'items', ()), getattr(b, 'items', ())) for a,b in pairs): return
+        print_rank0(f'learn.dls has other images now: the margins of {len(self.train)} epochs are dropped')
+        self.train,self.valid = [],[]
 
     def before_epoch(self): self.now = {}
     def before_train(self): self._begin('train')
     def before_validate(self): self._begin('valid')
-
-    def _begin(self, split):
-        self.split,self.seen,self.places = split,0,None
+    def after_cancel_train(self): self.cancelled = True
+    def after_cancel_validate(self): self.cancelled = True
+    def after_train(self): self._check_seen()
+    def after_validate(self): self._check_seen()
 
     def after_batch(self):
         if not len(self.yb): return
-        if self.places is None: self._open()
+        if self.places is None or self.seen>=len(self.places): self._open()
         n = len(self.pred)
         places = self.places[self.seen:self.seen+n]
         self.seen += n
-        if self._is_own(): self.now[self.split].index_copy_(0, places, margins_of(self.pred, self.yb[0]))
-
-    def _open(self):
-        "Make room for the margins of this loader's images, and one for those of other processes"
-        n = len(self.dl.dataset)
-        self._forget_others(n)
-        places = torch.tensor(images_in_order(self.dl))
-        self.places = device_put(torch.where(places<0, n, places), self.pred.device)
-        self.now[self.split] = self.pred.new_full((n+1,), nan, dtype=torch.float16)
-
-    def _forget_others(self, n):
-        "Drop the margins of earlier epochs if there were fewer or more images"
-        before = getattr(self, self.split)
-        if not before or len(before[0])==n: return
-        print_rank0(f'there are {n} {self.split} images now, and were {len(before[0])}: earlier margins are dropped')
-        self.train,self.valid = [],[]
-
-    def _is_own(self):
-        "Do the labels belong to these images, not to what was mixed into them?"
-        return all(getattr(cb, 'own_is_larger', True) for cb in self.learn.cbs)
+        if self._is_own() and len(places)==n:
+            self.now[self.split].index_copy_(0, places, margins_of(self.pred, self.yb[0]))
 
     def after_epoch(self):
         if 'train' not in self.now: return # only validated
-        for name,found in self.now.items(): getattr(self, name).append(_of_all(found[:-1]))
+        n = len(self.train)
+        for name in ('train','valid'): _add_epoch(getattr(self, name), self.now.get(name), n)
         self.now = {}
+
+# %% ../../nbs/train/margin_log.ipynb #29075228
+@patch
+def _begin(self:MarginLog, split):
+    "Make room for the margins of this loader's images, and one for those of other processes"
+    self.split,self.seen,self.places,self.cancelled = split,0,None,False
+    n = len(getattr(self.dl, 'dataset', ()))
+    if not n: return # an empty loader
+    device = next(self.model.parameters()).device
+    self.now[split] = torch.full((n+1,), nan, dtype=torch.float16, device=device)
+
+@patch
+def _open(self:MarginLog):
+    "Find the places of this pass's images"
+    check_one_label(self.pred, self.yb[0])
+    n = len(self.dl.dataset)
+    places = torch.tensor(images_in_order(self.dl))
+    self.places = device_put(torch.where(places<0, n, places), self.pred.device)
+    self.seen = 0
+
+@patch
+def _is_own(self:MarginLog):
+    "Do the labels belong to these images, not to what was mixed into them?"
+    return all(getattr(cb, 'own_is_larger', True) for cb in self.learn.cbs)
+
+@patch
+def _check_seen(self:MarginLog):
+    "Drop the margins of an epoch in which the loader left out images"
+    if self.cancelled or self.places is None or self.seen==len(self.places): return
+    print_rank0(f"the loader left out {len(self.places)-self.seen} {self.split} images, so this epoch's margins aren't "
+        'recorded')
+    self.now[self.split].fill_(nan)
+
+def _add_epoch(epochs, found, n):
+    "Add the margins of an epoch to those of `n` before; NaN where there are none"
+    if found is None:
+        if epochs: epochs.append(torch.full_like(epochs[-1], nan))
+        return
+    row = _of_all(found[:-1])
+    epochs += [torch.full_like(row, nan)]*(n-len(epochs)) + [row]
 
 def _of_all(found):
     "Put the margins of all processes together, on the CPU"

@@ -102,8 +102,6 @@ def _clocked(learn, clock):
 def _train_steps(learn, n, clock):
     "Train for `n` steps, after two untimed ones"
     warm_up = 2
-    learn.dl = learn.dls.train
-    learn.n_iter = len(learn.dl)
     load = clock.timed(chain.from_iterable(repeat(learn.dl)).__next__, 'loader')
     for i in range(n+warm_up):
         if i==warm_up:
@@ -124,6 +122,8 @@ def profile(self:RunLearner,
     with restored(self),self.no_bar(),cleanup_on_error(self),_replaced(self, loss_func=self.loss_func):
         if not self.opt: self.create_opt()
         self.opt.set_hypers(lr=self.lr)
+        self.dl = self.dls.train
+        self.n_iter = len(self.dl)
         self('before_fit')
         self('before_epoch')
         self('before_train')
