@@ -303,7 +303,7 @@ def test_training_images_of_a_kind(report, tiny_run, some, which):
     "All of them are on the page, if it has room; nearly all are here, where 540 are trained on"
     life,data = tiny_run.life,gallery_data(report)['train']
     names = [str(Path(o).relative_to(some)) for o in life.table.path[life.kinds()[which]]]
-    assert data['totals'][which]==len(names) and (which=='suspect' or len(names)>0)
+    assert data['totals'][which]==len(names) and (which in ('suspect','late') or len(names)>0)
     training(report, which)
     expected = sorted(set(names) & set(data['file']))
     assert sorted(files(report))==expected
@@ -363,6 +363,7 @@ def test_a_rectangle_by_keyboard(report):
     n = len(files(report))
     assert n<len(expected) and f'{words}: {n} ' in report.locator('#map-status').inner_text()
     training(report, 'any')
+    report.locator('#life-map').focus()
     report.keyboard.press('Escape')
     assert len(files(report))==len(gallery_data(report)['train']['file'])
     assert not report.locator('#map-status').inner_text()
@@ -410,9 +411,9 @@ def test_uncertain_images(report, tiny_run):
 def linked(page): return page.evaluate('location.hash')
 
 def test_a_link_shows_what_you_saw(report, report_page, visit):
-    training(report, 'late')
+    training(report, 'forgotten')
     choose(report, actual=gallery_data(report)['classes'][1], sort='file name')
-    control(report, 'text').fill('1')
+    control(report, 'text').fill('.png')
     slide(report, 'size', 112)
     shown = files(report)
     again = visit(report_page, fragment=linked(report))
@@ -449,6 +450,40 @@ def test_an_image_alone(report):
     report.keyboard.press('Escape')
     assert not alone.is_visible()
     assert report.evaluate("document.activeElement.className")=='enlarge'
+
+# In a notebook's cell
+
+def in_a_frame(visit_frame, cell, file):
+    file.write_text(f'<!doctype html><title>cell</title><body>{cell.data}</body>', encoding='utf-8')
+    page = visit_frame(file, ready='iframe')
+    frame = page.frame_locator('iframe')
+    frame.locator('#tools').wait_for()
+    return frame
+
+def test_a_cell_has_the_gallery(open_page, tiny_run, tmp_path):
+    "Of the images that were passed, or of all; the matrix chooses images"
+    import advtrain.pages.show # noqa: F401 it adds `show`
+    interp = tiny_run.interpretation
+    frame = in_a_frame(open_page, interp.show(interp.uncertain(7)), tmp_path/'some.html')
+    frame.locator('#kinds label:has(input[value=all])').click()
+    paths = tiny_run.predictions.path[interp.uncertain(7).index]
+    assert sorted(frame.locator(f'{CARD} .file').all_text_contents())==sorted(paths)
+    frame = in_a_frame(open_page, interp.show(), tmp_path/'all.html')
+    frame.locator('summary').click()
+    button = frame.locator('#confusion button').first
+    n = button.inner_text()
+    button.click()
+    assert frame.locator('#status').inner_text().startswith(f'{n} of 200 images')
+    assert frame.locator(f'{CARD} canvas.map').count()>0
+
+def test_a_cell_compares_runs(open_page, compared_runs, tmp_path):
+    import advtrain.pages.show # noqa: F401 it adds `show`
+    from advtrain.runs.compare import compare_runs
+    c = compare_runs(compared_runs[:2])
+    rows = c.flipped().head(5)
+    frame = in_a_frame(open_page, c.show(rows), tmp_path/'compared.html')
+    frame.locator('#kinds label:has(input[value=all])').click()
+    assert sorted(frame.locator(f'{CARD} .file').all_text_contents())==sorted(rows.path)
 
 # Heat maps
 
