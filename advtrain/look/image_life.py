@@ -75,7 +75,7 @@ class ImageLife:
         epochs = f"{self.epochs} epoch{'s' if self.epochs>1 else ''}"
         return f'ImageLife({len(self.table):,} images, {epochs}: {kinds})'
 
-    def _repr_html_(self): return f'<p>{self!r}</p>{self.table._repr_html_()}' 
+    def _repr_html_(self): return f'<p>{self!r}</p>{self.table._repr_html_()}'
 
 # %% ../../nbs/look/image_life.ipynb #b22dfea0
 SUSPECT = .2 # mean confidence below which a label is suspicious

@@ -14,6 +14,7 @@ from fastai.callback.core import Callback
 from fastai.data.transforms import MultiCategorize
 from fastai.learner import Learner
 from fastcore.foundation import L
+import numpy as np
 import pandas as pd
 import torch
 
@@ -104,6 +105,27 @@ def select_items(
 ): # Same type as `items`
     "Select the items at `idxs`"
     return items.iloc[idxs] if hasattr(items, 'iloc') else L(items[i] for i in idxs)
+
+# %% ../../nbs/look/predict.ipynb #bcfd625d
+def _without_type(which):
+    "Convert an array or an iterable to Python numbers"
+    if hasattr(which, 'tolist'): return which.tolist()
+    return which if isinstance(which, (int,str)) else list(which)
+
+def row_numbers(
+    which, # Numbers, a slice, or a mask
+    n:int, # Number of rows
+)->np.ndarray|range: # From 0 to n-1
+    "Convert a selection to row numbers"
+    if isinstance(which, slice): return range(n)[which]
+    try: a = np.asarray(_without_type(which)).reshape(-1)
+    except Exception: a = np.array([None]) # it isn't a list of anything
+    if a.dtype==bool and len(a)==n: return a.nonzero()[0]
+    if a.size and a.dtype.kind not in 'iu':
+        raise TypeError(f'rows are rows of the table or numbers from 0 to {n-1}, not {short_repr(which)}')
+    if odd := [i for i in a.tolist() if not 0<=i<n]:
+        raise ValueError(f'rows are numbers from 0 to {n-1}, not {short_repr(odd)}')
+    return a.astype(int)
 
 # %% ../../nbs/look/predict.ipynb #bdacbff0
 def _check_classes(files, vocab):

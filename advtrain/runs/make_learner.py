@@ -28,8 +28,8 @@ from ..train.learner import RunLearner
 from ..train.optimisers import OPTS,sgd
 from ..train.schedules import SCHEDULES,plateau
 from ..train.resnet_learner import resnet_learner,takes
-from ..look.interpret import ImageInterpretation,row_numbers
-from ..look.predict import select_items
+from ..look.interpret import ImageInterpretation
+from ..look.predict import row_numbers,select_items
 from .experiment import Experiment,FIELDS
 from .run import Run
 
