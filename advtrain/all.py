@@ -68,6 +68,7 @@ from .look.map_layers import *
 from .look.gradcam import *
 from .look.faithfulness import *
 from .look.heatmaps import *
+from .look.sanity import *
 from .look.image_life import *
 from .look.learner_life import *
 from .runs.experiment import *

@@ -10,6 +10,7 @@ import csv,json
 from pathlib import Path
 
 import advtrain.look.heatmaps # noqa: F401 adds maps to interpretations
+import advtrain.look.sanity # noqa: F401 adds a check of maps
 import advtrain.look.scores # noqa: F401 adds accuracies
 from ..figures import png_bytes
 from ..files.tensors import load_tensors

@@ -66,6 +66,7 @@ BEFORE_GALLERY = {'Training': ['curves','lr_find','learning']} # title -> names 
 AFTER_GALLERY = {
     'Misclassified images': ['wrong_gradcam','wrong_layers'],
     'Calibration': ['calibration'],
+    'Check of the heat maps': ['sanity'],
     'Training images': ['random','augmented','augmented_one','transforms'],
 }
 _README_ONLY = {

@@ -81,6 +81,9 @@ def _confusion(run): return run.interp.plot_confusion_matrix()
 @picture('How often predictions are right, against how sure they are')
 def _calibration(run): return run.interp.plot_calibration()
 
+@picture('How much heat maps of the last layer still resemble those of the trained network, while its layers forget')
+def _sanity(run): return run.interp.sanity(layer=run.layers[-1]).plot() if run.layers else None
+
 @picture('Misclassified images of highest loss')
 def _wrong(run): return run.interp.plot_predictions(run.wrong) if len(run.wrong) else None
 
