@@ -71,7 +71,8 @@ class MarginLog(RunCallback):
         self.train,self.valid = [],[] # a tensor per epoch, float16, shape (images,)
         self.trained = None # the loaders that they belong to
 
-    def __getstate__(self): return vars(self) | dict(train=[], valid=[], trained=None) # not in an exported learner
+    def __getstate__(self): # an exported learner has no margins
+        return vars(self) | dict(train=[], valid=[], trained=None, now={}, places=None)
 
     def before_fit(self):
         before = self.trained
