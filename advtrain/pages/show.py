@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 from fastcore.basics import patch
-from IPython.display import HTML
 import numpy as np
 import pandas as pd
 
@@ -28,6 +27,13 @@ from .gallery import UNCERTAIN,gallery_data
 from .comparison import comparison_gallery
 
 # %% ../../nbs/pages/show.ipynb #30f0a952
+class Cell:
+    "HTML that a notebook shows as the output of a cell"
+    def __init__(self,
+        data:str, # HTML
+    ): self.data = data
+    def _repr_html_(self): return self.data
+
 _MOST_BYTES = 2_000_000 # of an output, in the notebook's file
 
 def _frame(page, height):
@@ -43,11 +49,11 @@ def framed(
     gallery, # Function from a number of bytes to a gallery that fits in them
     height:int, # Height of the frame, in pixels
     **values, # The other values for the template
-)->HTML: # At most 2 MB
+)->Cell: # At most 2 MB
     "Fill a template, and put the page into a frame"
     check_whole('height', height, 100, 10_000)
     room = int(.93*(_MOST_BYTES-_size(_frame(render(template, gallery={}, **values), height)))) # quotes are escaped
-    return HTML(_frame(render(template, gallery=gallery(room), **values), height))
+    return Cell(_frame(render(template, gallery=gallery(room), **values), height))
 
 # %% ../../nbs/pages/show.ipynb #94b2b2d0
 class _Shown(NamedTuple):
@@ -75,7 +81,7 @@ def _line(interp, n):
 def show(self:ImageInterpretation,
     rows=None, # Rows of the table, such as `uncertain(50)`, their numbers, or a mask; `None` for all
     height:int=700, # Height of the output, in pixels
-)->HTML: # The last value of a cell is displayed
+)->Cell: # The last value of a cell is displayed
     "Show images in the output of a cell, to filter, sort and blend with heat maps"
     self.class_indices() # an error without labels
     if rows is None: idxs = np.concatenate([self.misclassified().index, self.correct().index])
@@ -93,7 +99,7 @@ def show(self:ImageInterpretation,
 def show(self:Comparison, # noqa: F811 another class's method
     rows=None, # Rows of `flipped`, or numbers of test images; `None` for all that at least one run got wrong
     height:int=700, # Height of the output, in pixels
-)->HTML: # The last value of a cell is displayed
+)->Cell: # The last value of a cell is displayed
     "Show images of several runs in the output of a cell, with the heat maps of each run"
     if len(self.runs)<2: raise ValueError('a comparison needs two runs or more')
     idxs = None if rows is None else self.runs[0].interpretation.rows(getattr(rows, 'index', rows)).index.to_numpy()
