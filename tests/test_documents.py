@@ -42,6 +42,13 @@ def test_another_notebook_is_a_link(file):
 
 EXPORTING = [o for o in NOTEBOOKS if '#| default_exp' in o.read_text(encoding='utf-8')]
 
+@pytest.mark.parametrize('file', NOTEBOOKS, ids=place)
+def test_outputs_name_no_folder_of_a_machine(file):
+    "Tables of images would, as their paths are absolute; temporary folders are everywhere"
+    outputs = [o for c in json.loads(file.read_text(encoding='utf-8'))['cells'] for o in c.get('outputs', [])]
+    for o in outputs: o.get('data', {}).pop('image/png', None)
+    assert not re.search(r'/(root|home|Users)/\S*', json.dumps(outputs))
+
 @pytest.mark.parametrize('file', EXPORTING, ids=place)
 def test_cells_that_import_hold_nothing_else(file):
     "nbdev runs such a cell alone for the site"

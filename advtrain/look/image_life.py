@@ -49,7 +49,7 @@ def measures(
     return dict(learned=_learned(right), forgotten=(right[:-1] & ~right[1:]).sum(0), ever_right=right.any(0)) | means
 
 # %% ../../nbs/look/image_life.ipynb #7dbfcfde
-_MOST = 6e4 # largest margin, within the range of float16
+_MOST = np.finfo(np.float16).max
 
 class ImageLife:
     "What happened to each training image over the epochs"
@@ -75,7 +75,6 @@ class ImageLife:
         epochs = f"{self.epochs} epoch{'s' if self.epochs>1 else ''}"
         return f'ImageLife({len(self.table):,} images, {epochs}: {kinds})'
 
-    def _repr_html_(self): return f'<p>{self!r}</p>{self.table._repr_html_()}'
 
 # %% ../../nbs/look/image_life.ipynb #b22dfea0
 SUSPECT = .2 # mean confidence below which a label is suspicious
