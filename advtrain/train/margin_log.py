@@ -17,19 +17,10 @@ from ..checks import refuse
 from ..devices import device_put
 from ..dist import all_reduce_sum,print_rank0,world_size
 from .callbacks import ORDER,RunCallback
+from .record import check_classes
 
 # %% ../../nbs/train/margin_log.ipynb #9d685f87
-def check_one_label(
-    pred, # Network output
-    targ, # Targets
-):
-    "Raise a `TypeError` for anything but logits of classes, and one class index per image"
-    if pred.ndim==2 and pred.shape[1]>1 and targ.ndim==1 and not targ.is_floating_point(): return
-    shapes = f'outputs of shape {tuple(pred.shape)} and targets of shape {tuple(targ.shape)}, {targ.dtype}'
-    raise TypeError('MarginLog needs logits of two or more classes and one class index per image, not '
-        f'{shapes}: remove it, or pass life=False')
-
-_MOST = 6e4 # largest margin, within the range of float16
+_MOST = torch.finfo(torch.float16).max
 _LEAST = 2.**-24 # smallest number of float16 above 0
 
 def margins_of(
@@ -119,7 +110,7 @@ def _begin(self:MarginLog, split):
 @patch
 def _open(self:MarginLog):
     "Find the places of this pass's images"
-    check_one_label(self.pred, self.yb[0])
+    check_classes(self.pred, self.yb[0], 'MarginLog')
     n = len(self.dl.dataset)
     places = torch.tensor(images_in_order(self.dl))
     self.places = device_put(torch.where(places<0, n, places), self.pred.device)

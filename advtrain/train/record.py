@@ -90,14 +90,15 @@ def keep_on_device(
 def check_classes(
     pred, # Network output
     targ, # Targets
+    name:str='EpochLog', # Name of the callback that needs classes
 ):
     "Refuse predictions other than logits for two or more classes, and targets other than class indices"
     shapes = [tuple(o.shape) if torch.is_tensor(o) else type(o).__name__ for o in (pred, targ)]
     tensors = torch.is_tensor(pred) and torch.is_tensor(targ)
     if tensors and pred.ndim==2 and pred.shape[1]>1 and targ.ndim==1 and not targ.is_floating_point(): return
-    raise TypeError('EpochLog counts the images that are predicted correctly: it needs logits for two or more classes, '
+    raise TypeError(f'{name} knows which images are predicted correctly: it needs logits for two or more classes, '
         f"not {shapes[0]}, and one class index per image, not {shapes[1]} of {getattr(targ, 'dtype', 'non-tensors')}. "
-        'For another task, remove it with learn.remove_cb(EpochLog)')
+        f'For another task, remove it with learn.remove_cb({name})')
 
 # %% ../../nbs/train/record.ipynb #ba523ac3
 def check_monitor(
