@@ -248,12 +248,13 @@ def _write(self:Runner, interp, flipped):
     own = self.own
     learn = self.learn
     own.write('history.csv', learn.history.to_csv(index=False))
-    if self.exp.life: learn.life.save(self.out/_LIFE, learn.dls.source, 'run')
+    life = learn.life if self.exp.life else None
+    if life: life.save(self.out/_LIFE, learn.dls.source, 'run')
     interp.save(self.out/'predictions.safetensors', 'run')
     own.write('predictions.csv', predictions_csv(interp, learn.dls.source))
     model = learn.model_table()
     own.write('model.csv', model.to_csv(index=False))
-    tested = TrainedRun(self.exp, learn, interp)
+    tested = TrainedRun(self.exp, learn, interp, life)
     save_figures(tested, own)
     metrics = run_metrics(learn, interp, flipped) | {'model_MB': model.attrs, 'layers': tested.layers}
     own.write('metrics.json', to_json(metrics))

@@ -13,6 +13,7 @@ from fastai.learner import Learner
 
 from ..data.show import show_augmented,show_classes,show_transforms,train_augmentations
 from ..train.record import plot_history
+from ..look.image_life import ImageLife
 from .experiment import Experiment
 
 # %% ../../nbs/runs/run_figures.ipynb #3f3c8973
@@ -36,6 +37,7 @@ class TrainedRun(NamedTuple):
     exp:Experiment # Choices of the run
     learn:Learner # Trained learner
     interp:ClassificationInterpretation # Predictions for the test set, an `ImageInterpretation`
+    life:ImageLife|None=None # What happened to each training image; `None` with `life=False`
 
     @property
     def dls(self): return self.learn.dls
@@ -66,10 +68,10 @@ def _curves(run): return plot_history(run.learn)
 
 # %% ../../nbs/runs/run_figures.ipynb #ec36a31b
 @picture('How many training images are learned for good, by epoch')
-def _learning(run): return run.learn.life.plot_learning() if run.exp.life else None
+def _learning(run): return run.life.plot_learning() if run.life else None
 
 @picture('Data map of the training images')
-def _life_map(run): return run.learn.life.plot_map() if run.exp.life else None
+def _life_map(run): return run.life.plot_map() if run.life else None
 
 # %% ../../nbs/runs/run_figures.ipynb #42cd7f69
 @picture('Accuracy of each class')
