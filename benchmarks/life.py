@@ -4,7 +4,7 @@ The same training with `life=True` and `life=False`, epochs in turn: A B B A A B
 the median of the ratios within a round.
 
     python benchmarks/life.py            # a ResNet-18 of width 64 with batches of 128, as in the presets
-    python benchmarks/life.py --width 16 --bs 32 --images 1800      # small steps, where a cost would show
+    python benchmarks/life.py --width 16 --bs 32 --images 1800 --rounds 15 --name life_small      # small steps
 """
 import argparse
 
@@ -36,6 +36,7 @@ def round_of(with_life, without):
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     for k,v in dict(width=64, bs=128, images=900, rounds=5).items(): p.add_argument(f'--{k}', type=int, default=v)
+    p.add_argument('--name', help='name of the file of results')
     o = with_save(p).parse_args()
     with_life,without = learner(o, True),learner(o, False)
     ratios = [round_of(with_life, without) for _ in range(o.rounds)]
@@ -46,6 +47,6 @@ def main():
     print(f"with lives, an epoch takes {r['median']:.3f} times as long ({r['low']:.3f} to {r['high']:.3f}), "
         f'and keeps {kept:.1f} bytes per image and epoch')
     keep(o.save, dict(ratio=r, bytes=kept, width=o.width, bs=o.bs, threads=torch.get_num_threads()),
-        name='life' if o.width==64 else f'life-{o.width}')
+        name=o.name)
 
 if __name__=='__main__': main()

@@ -12,8 +12,14 @@ their recall; by chance, these are 0.5 and the share of changed labels. Then how
 with precision and recall: ours (`learn.life.suspects()`), the one of Pleiss et al. (2020) from one more run, in
 which some images have an extra class, and that of cleanlab.
 
+With `--memorise`, networks train without augmentation and weight decay, at a constant rate, until they know all
+labels.
+
     python benchmarks/suspects.py --out suspects
-    python benchmarks/suspects.py --out suspects_cifar --data cifar10.tgz --planted 0.1 --seeds 1 --width 8 --epochs 15
+    python benchmarks/suspects.py --out suspects_cifar --data cifar10.tgz --planted 0.1 --seeds 1 --width 8 \
+        --epochs 15 --bs 128 --name suspects_cifar
+    python benchmarks/suspects.py --out suspects_memorised --planted 0.1 --seeds 1 --epochs 40 --memorise \
+        --name suspects_memorised
 """
 import argparse,statistics,time
 from pathlib import Path
@@ -29,6 +35,7 @@ from advtrain.console import silenced
 from advtrain.look.image_life import SUSPECT
 
 FOLDS = 5
+MEMORISE = dict(augs='none', wd=0, schedule='constant')
 
 def trained(exp, data):
     "Train, and return the learner and the seconds it took"
@@ -88,7 +95,7 @@ def files(o, exp, planted, seed):
         np.savez(file, margins=life.margins, changed=life.table.path.isin(changed), p=p, seconds=seconds,
             labels=learn.dls.train.labels().numpy(), loss=learn.interpret('train').losses.numpy(),
             extra_aum=extra.aum, is_extra=extra.label=='extra class', cv_seconds=cv_seconds,
-            aum=life.table.aum, confidence=life.table.confidence)
+            aum=life.table.aum, confidence=life.table.confidence, accuracy=learn.history.train_acc.iloc[-1])
     return np.load(file)
 
 def rule(named, changed):
@@ -100,7 +107,9 @@ def judged(o, planted, seed):
     "Compare the ways to find wrong labels in one training set"
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
-    exp = EXPERIMENTS['quickstart'].replace(seed=seed, flip_labels=planted, width=o.width, epochs=o.epochs, bs=o.bs)
+    how = MEMORISE if o.memorise else {}
+    choices = dict(seed=seed, flip_labels=planted, width=o.width, epochs=o.epochs, bs=o.bs)
+    exp = EXPERIMENTS['quickstart'].replace(**choices, **how)
     f = files(o, exp, planted, seed)
     changed,labels,p = f['changed'],f['labels'],f['p']
     scores = dict(aum=f['aum'], loss=-f['loss'])
@@ -142,6 +151,7 @@ def main():
     for k in ('width','epochs','bs'):
         default = getattr(EXPERIMENTS['quickstart'], k)
         p.add_argument(f'--{k}', type=int, default=default, help=f'{k} of the quickstart, by default {default}')
+    p.add_argument('--memorise', action='store_true', help='train until all labels are known')
     p.add_argument('--name', help='name of the file of results')
     o = with_save(p).parse_args()
     o.out.mkdir(parents=True, exist_ok=True)

@@ -207,8 +207,9 @@ def of_suspects(r):
         precision = {o: percent(n['precision'][o]['median']) for o in ('aum','loss',cleanlab)}
         ours,extra = n['rules']['ours'],n['rules']['extra_class']
         data = 'CIFAR-10 as JPEG files, quality 75' if 'cifar10' in r['command'] else 'the Fashion-MNIST sample'
+        known = ', in a training that memorises all labels' if '--memorise' in r['command'] else ''
         yield (f"finding {float(share):.0%} wrong labels among the training images of {data}, planted with "
-            f"{k} {'seed' if k==1 else 'seeds'}",
+            f"{k} {'seed' if k==1 else 'seeds'}{known}",
             f"area under the ROC curve {of_area(n, 'aum')} from the margins of the run; {of_area(n, 'loss')} from "
             f"its final losses; {of_area(n, cleanlab)} with cleanlab and five-fold cross-validation, which costs "
             f"{n['cost']['median']:.1f} times the run; chance 0.5. Precision and recall of as many images as labels: "
@@ -240,7 +241,9 @@ SCRIPTS = dict(
     verdicts=of_verdicts,
     suspects=of_suspects,
     suspects_cifar=of_suspects,
-    life=of_life)
+    suspects_memorised=of_suspects,
+    life=of_life,
+    life_small=of_life)
 
 def duration(seconds):
     "A time in seconds, minutes or hours"
