@@ -164,7 +164,7 @@ def test_other_targets_are_refused_before_a_step(task):
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, n))
     learn = RunLearner(DataLoaders([batch], [batch], device='cpu'), model, loss, lr=.1, cbs=[EpochLog(), FiniteLoss()])
     before = weights(learn)
-    says = r'^EpochLog counts the images .*learn.remove_cb\(EpochLog\)$'
+    says = r'^EpochLog knows which images .*learn.remove_cb\(EpochLog\)$'
     with learn.no_bar(),learn.no_logging(),pytest.raises(TypeError, match=says): learn.fit(1)
     assert torch.equal(weights(learn), before)
     learn.remove_cb(EpochLog)
