@@ -71,6 +71,8 @@ from .look.heatmaps import *
 from .look.sanity import *
 from .look.image_life import *
 from .look.learner_life import *
+from .look.film import *
+from .look.film_log import *
 from .runs.experiment import *
 from .runs.presets import *
 from .runs.grid import *

@@ -16,11 +16,11 @@ import pandas as pd
 import torch
 
 from ..checks import check_choice,check_flag,check_text,check_whole,short_repr
-from ..figures import MOST_IMAGES,check_figsize,new_figure,short,show_pixels,tell_rest
+from ..figures import CMAP,DIFF_CMAP,MOST_IMAGES,check_figsize,new_figure,short,show_pixels,tell_rest
 from ..train.precision import precision_of
 from .interpret import ImageInterpretation,row_colors,row_titles
 from .map_layers import map_layers as layers_with_maps
-from .gradcam import CMAP,DIFF_CMAP,GradCAM,METHODS,as_input
+from .gradcam import GradCAM,METHODS,as_input
 from .gradcam import as_layers,eval_mode,is_constant,layer_name,on_one_scale,scale_map
 from .faithfulness import BASELINES,Faithfulness,deletion_insertion
 

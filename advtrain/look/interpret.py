@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from ..checks import check_path,check_whole,printable,short_repr
-from ..figures import MOST_IMAGES,image_grid,short
+from ..figures import MOST_IMAGES,RIGHT,WRONG,image_grid,short
 from ..files.tensors import load_tensors,save_tensors
 from ..data.images import to_pixels
 from .saved_paths import SavedPaths,folder_of,outside_paths,pack_paths,relative_paths,unpack_paths
@@ -328,7 +328,7 @@ def row_colors(
 )->list: # One colour per row: green for right, red for wrong, black without labels
     "Choose the colours of the titles"
     if 'actual' not in rows: return ['black']*len(rows)
-    return ['#1a7f37' if a==p else '#b3261e' for a,p in zip(rows.actual, rows.predicted)]
+    return [RIGHT if a==p else WRONG for a,p in zip(rows.actual, rows.predicted)]
 
 # %% ../../nbs/look/interpret.ipynb #16d44ec2
 @patch

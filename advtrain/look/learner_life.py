@@ -18,7 +18,7 @@ from ..figures import check_figsize,new_figure,short
 from ..train.callbacks import callback_of
 from ..train.margin_log import MarginLog
 from ..train.training_loss import labels_of
-from .predict import item_files
+from .predict import item_paths
 from .image_life import SUSPECT,ImageLife
 
 # %% ../../nbs/look/learner_life.ipynb #0a7ef02f
@@ -33,10 +33,8 @@ def life(self:Learner)->ImageLife: # A row per image of `dls.train`, in its orde
     return _life_of(log.train, dls.train, _life_of(log.valid, dls.valid) if log.valid else None)
 
 def _life_of(margins, dl, valid=None):
-    files = item_files(dl.items, dl)
-    paths = files.texts() if hasattr(files, 'texts') else list(map(str, files))
     names = np.array(list(map(str, dl.vocab)), dtype=object)
-    return ImageLife(torch.stack(margins), paths, names[labels_of(dl)].tolist(), valid)
+    return ImageLife(torch.stack(margins), item_paths(dl), names[labels_of(dl)].tolist(), valid)
 
 # %% ../../nbs/look/learner_life.ipynb #e7739bba
 _MOST_POINTS = 20_000 # more don't add to a picture

@@ -98,6 +98,14 @@ def item_files(
     if _is_table(items): items = map(items.iloc.__getitem__, range(len(items)))
     return [_find_file(o, steps) for o in items]
 
+# %% ../../nbs/look/predict.ipynb #e51f891c
+def item_paths(
+    dl, # fastai loader
+)->list: # A text per item
+    "List the path of each item"
+    files = item_files(dl.items, dl)
+    return files.texts() if hasattr(files, 'texts') else list(map(str, files))
+
 # %% ../../nbs/look/predict.ipynb #83aa96e6
 def select_items(
     items, # Items of a learner: files, rows of a DataFrame, or anything else

@@ -17,6 +17,7 @@ from torch import nn
 
 from ..checks import check_choice,check_whole,refuse
 from ..figures import check_figsize,new_figure,short
+from ..stats import rank_correlations
 from ..models import unwrapped
 from ..train.precision import precision_of
 from .gradcam import METHODS,GradCAM
@@ -39,17 +40,6 @@ def shuffle_weights(
     for p in module.parameters(recurse=False):
         order = torch.randperm(p.numel(), generator=rng).to(p.device)
         p.copy_(p.flatten()[order].view_as(p))
-
-# %% ../../nbs/look/sanity.ipynb #69de607a
-def rank_correlations(
-    a:np.ndarray, # Maps, shape (images, height, width)
-    b:np.ndarray, # Others, of the same shape
-)->np.ndarray: # From -1 to 1, shape (images,)
-    "Compute the rank correlation of each pair of maps"
-    ranks = [pd.DataFrame(o.reshape(len(o), -1)).rank(axis=1).to_numpy() for o in (a, b)]
-    x,y = [o-o.mean(1, keepdims=True) for o in ranks]
-    size = np.sqrt((x**2).sum(1)*(y**2).sum(1))
-    return np.divide((x*y).sum(1), size, out=np.zeros(len(x)), where=size>0)
 
 # %% ../../nbs/look/sanity.ipynb #d2a0d5e3
 class Sanity:

@@ -101,6 +101,7 @@ ORDER = { # callback -> order; lower runs first
     # 60 are fastai's ParamScheduler and progress bars
     'PlateauLR': 62,       # like fastai's ReduceLROnPlateau: reads the Recorder's values of an epoch
     '_LikeModel': 1000,    # in predictions: casts a batch to the model's dtype, after all changes to it
+    'FilmLog': 65,         # looks at the weights of an epoch, once the schedule has set the next learning rate
     'Checkpoint': 1000,    # saves the epoch after all other callbacks
     'Restore': 1001,       # restores a state once all others, Checkpoint included, are ready for `fit`
     'KeepHistory': 1002,   # reports an epoch that has been saved
