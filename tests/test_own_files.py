@@ -268,7 +268,7 @@ def cut(file):
 DAMAGE = {'lost': lambda f: f.unlink(), 'cut': cut, 'empty': lambda f: f.write_bytes(b'')}
 WRITTEN = [
     *PAGES, CHECKSUMS, 'metrics.json','history.csv','model.csv','predictions.csv','predictions.safetensors',
-    'life.safetensors','environment.json','experiment.toml','lr_find.json','figures/curves.png','figures/lr_find.png']
+    'life.safetensors','film.safetensors','environment.json','experiment.toml','lr_find.json','figures/curves.png','figures/lr_find.png']
 
 @pytest.mark.parametrize('damage', DAMAGE)
 @pytest.mark.parametrize('name', WRITTEN)

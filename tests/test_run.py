@@ -40,7 +40,7 @@ def test_metrics_agree_with_predictions(tiny_run):
 READ = {
     'experiment.toml': 'experiment', 'environment.json': 'environment', 'metrics.json': 'metrics',
     'history.csv': 'history', 'model.csv': 'model', 'predictions.csv': 'predictions',
-    'predictions.safetensors': 'interpretation', 'life.safetensors': 'life'}
+    'predictions.safetensors': 'interpretation', 'life.safetensors': 'life', 'film.safetensors': 'film'}
 FAULTS = {
     'missing': lambda f: f.unlink(),
     'cut': lambda f: f.write_bytes(f.read_bytes()[:-20]),
@@ -50,6 +50,7 @@ FAULTS = {
 def same(a, b):
     "Are two things that a run gives equal?"
     if hasattr(a, 'margins'): return a.table.equals(b.table) and a.valid.table.equals(b.valid.table)
+    if hasattr(a, 'maps'): return a.table.equals(b.table) and all(np.array_equal(a.maps[k], b.maps[k]) for k in a.layers)
     if hasattr(a, 'logits'): return torch.equal(a.logits, b.logits) and a.table.equals(b.table)
     return a.equals(b) if hasattr(a, 'equals') else a==b
 
@@ -189,8 +190,9 @@ def test_ctrl_c_says_how_to_go_on(few, tmp_path):
     assert a.history.drop(columns='seconds').equals(b.history.drop(columns='seconds'))
     assert a.predictions.equals(b.predictions)
     assert sorted(o.name for o in (tmp_path/'a').glob('*.safetensors'))==[
-        'checkpoint-0003.safetensors','life.safetensors','predictions.safetensors','weights.safetensors']
+        'checkpoint-0003.safetensors','film.safetensors','life.safetensors','predictions.safetensors','weights.safetensors']
     assert np.array_equal(a.life.margins, b.life.margins, equal_nan=True)
+    assert same(a.film, b.film)
 
 def test_json_and_quiet(few, tmp_path, shell):
     "One JSON object alone on the standard output, progress on the standard error; nothing at all when quiet"

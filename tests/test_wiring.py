@@ -68,4 +68,4 @@ def test_fastai_is_left_as_it_is():
         check=True, capture_output=True, text=True).stdout
     changed,verbs,others = json.loads(out)
     assert changed==[] and others==[]
-    assert verbs==[f'fastai.learner.Learner.{o}' for o in ('history','interpret','life','model_table')]
+    assert verbs==[f'fastai.learner.Learner.{o}' for o in ('film','history','interpret','life','model_table')]

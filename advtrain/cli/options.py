@@ -131,6 +131,7 @@ def field_reader(
         try: return read(text)
         except ValueError:
             if str in others: return text # the experiment checks the word
+            if tuple in others: return _names(text)
             raise argparse.ArgumentTypeError(f'{text!r} is not {words}') from None
     return _reader
 

@@ -96,8 +96,9 @@ def _note_place(own, learn):
 # %% ../../nbs/launch/runner.ipynb #9ca1f446
 _BEGUN = 'experiment.toml','environment.json' # what a run writes first
 _FLIPS = 'flipped_labels.csv' # and this, if it flips labels
-_LIFE = 'life.safetensors' # and this at its end, unless it records no margins
-_ENDED = ('lr_find.json','history.csv',_LIFE,'predictions.safetensors','predictions.csv','model.csv','metrics.json',
+_LIFE = 'life.safetensors' # and these at its end, unless it records no margins or no maps
+_FILM = 'film.safetensors'
+_ENDED = ('lr_find.json','history.csv',_LIFE,_FILM,'predictions.safetensors','predictions.csv','model.csv','metrics.json',
     CHECKSUMS) # what it writes later
 
 def is_done(
@@ -118,6 +119,7 @@ def _is_made_again(exp, name):
     if stem=='lr_find': return exp.lr=='find' # runs of older versions have a curve with any `lr`
     if name==_FLIPS: return exp.flip_labels>0
     if name==_LIFE: return exp.life
+    if name==_FILM: return bool(exp.film)
     return name in (*_BEGUN,*_ENDED) or stem in DRAW
 
 # %% ../../nbs/launch/runner.ipynb #0f8c5d7f
@@ -250,11 +252,13 @@ def _write(self:Runner, interp, flipped):
     own.write('history.csv', learn.history.to_csv(index=False))
     life = learn.life if self.exp.life else None
     if life: life.save(self.out/_LIFE, learn.dls.source, 'run')
+    film = learn.film if self.exp.film and learn.film_log.frames else None # a network may have no maps
+    if film: film.save(self.out/_FILM, learn.dls.source, 'run')
     interp.save(self.out/'predictions.safetensors', 'run')
     own.write('predictions.csv', predictions_csv(interp, learn.dls.source))
     model = learn.model_table()
     own.write('model.csv', model.to_csv(index=False))
-    tested = TrainedRun(self.exp, learn, interp, life)
+    tested = TrainedRun(self.exp, learn, interp, life, film)
     save_figures(tested, own)
     metrics = run_metrics(learn, interp, flipped) | {'model_MB': model.attrs, 'layers': tested.layers}
     own.write('metrics.json', to_json(metrics))

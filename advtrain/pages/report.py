@@ -71,6 +71,7 @@ AFTER_GALLERY = {
 }
 _README_ONLY = {
     'Lives of the training images': ['life_map'],
+    'Film of the heat maps': ['film'],
     'Right and wrong predictions': ['wrong','correct','correct_gradcam','per_class','confusion'],
 }
 
@@ -197,6 +198,7 @@ _FILES = { # file -> description
     'predictions.csv': 'one row per test image: actual and predicted class, their probabilities, the loss',
     'predictions.safetensors': 'the predictions with all logits',
     'life.safetensors': 'the margin of each training and validation image in each epoch',
+    'film.safetensors': 'heat maps of some validation images after several epochs, with the images',
     'model.csv': 'the network, layer by layer',
     'lr_find.json': "the learning-rate finder's suggestion",
     'weights.safetensors': 'the weights of the best epoch',
@@ -208,7 +210,7 @@ _HOW_TO_READ = ("To read them back in Python, use `Run('…')` from advtrain. It
 
 def _files(run):
     "List the files of the run with their descriptions"
-    sometimes = 'lr_find.json','flipped_labels.csv','life.safetensors'
+    sometimes = 'lr_find.json','flipped_labels.csv','life.safetensors','film.safetensors'
     return {k: v for k,v in _FILES.items() if k not in sometimes or (run.folder/k).exists()}
 
 # %% ../../nbs/pages/report.ipynb #e7ac1662

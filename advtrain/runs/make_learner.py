@@ -30,6 +30,7 @@ from ..train.schedules import SCHEDULES,plateau
 from ..train.resnet_learner import resnet_learner,takes
 from ..look.interpret import ImageInterpretation
 from ..look.predict import row_numbers,select_items
+from ..look.film_log import FilmLog
 from .experiment import Experiment,FIELDS
 from .run import Run
 
@@ -87,6 +88,7 @@ def _learner(exp, dls):
     options |= dict(arch=arch, lr=exp.scaled_lr if exp.lr!='find' else FIELDS['lr'].default)
     learn = resnet_learner(dls, **options)
     for o in exp.layers or (): find_layer(learn.model, o)
+    if exp.film: learn.add_cb(FilmLog(exp.film, exp.layers))
     return learn
 
 @delegates(image_dls, but=DATA_CHOICES)
@@ -103,7 +105,9 @@ def make_learner(
     if exp.schedule=='plateau' and exp.stop_after and exp.stop_after<=exp.patience:
         print_rank0(f'stop_after={exp.stop_after} is not above patience={exp.patience}: the run may end before the '
             'learning rate drops')
-    return _learner(exp, dls)
+    learn = _learner(exp, dls)
+    if exp.film: learn.film_log.check(learn)
+    return learn
 
 # %% ../../nbs/runs/make_learner.ipynb #ba79238d
 @patch

@@ -17,6 +17,7 @@ from ..checks import check_path,printable
 from ..files.atomic import is_inside
 from ..data.label_noise import flips_table
 from ..look.image_life import ImageLife
+from ..look.film import Film
 from ..look.interpret import ImageInterpretation
 from .experiment import Experiment
 from .run_figures import FIGURES
@@ -103,11 +104,14 @@ class Run:
         def _load(file): return ImageInterpretation.load(file, make_learner, self._root())
         return self.read('predictions.safetensors', _load)
     @cached_property
-    def life(self):
-        name = 'life.safetensors'
+    def life(self): return self._recorded('life.safetensors', ImageLife, 'life=False')
+    @cached_property
+    def film(self): return self._recorded('film.safetensors', Film, 'film=0')
+
+    def _recorded(self, name, kind, without):
         if name not in self.problems and not (self._absolute/name).exists():
-            raise ValueError(f'{self.folder} has no {name}: was it made with life=False, or by an older version?')
-        return self.read(name, lambda f: ImageLife.load(f, self._root()))
+            raise ValueError(f'{self.folder} has no {name}: was it made with {without}, or by an older version?')
+        return self.read(name, lambda f: kind.load(f, self._root()))
 
 # %% ../../nbs/runs/run.ipynb #6744bc47
 @patch

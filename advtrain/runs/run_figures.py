@@ -14,6 +14,7 @@ from fastai.learner import Learner
 from ..data.show import show_augmented,show_classes,show_transforms,train_augmentations
 from ..train.record import plot_history
 from ..look.image_life import ImageLife
+from ..look.film import Film
 from .experiment import Experiment
 
 # %% ../../nbs/runs/run_figures.ipynb #3f3c8973
@@ -38,6 +39,7 @@ class TrainedRun(NamedTuple):
     learn:Learner # Trained learner
     interp:ClassificationInterpretation # Predictions for the test set, an `ImageInterpretation`
     life:ImageLife|None=None # What happened to each training image; `None` with `life=False`
+    film:Film|None=None # Heat maps of some images over the epochs; `None` with `film=0`
 
     @property
     def dls(self): return self.learn.dls
@@ -72,6 +74,9 @@ def _learning(run): return run.life.plot_learning() if run.life else None
 
 @picture('Data map of the training images')
 def _life_map(run): return run.life.plot_map() if run.life else None
+
+@picture('Where the network looked in one image, epoch by epoch, at the last layer')
+def _film(run): return run.film.plot(0) if run.film else None
 
 # %% ../../nbs/runs/run_figures.ipynb #42cd7f69
 @picture('Accuracy of each class')
