@@ -523,6 +523,7 @@ async function start() {
   await Promise.all([data, train].filter(Boolean).map(decodePictures));
   await showMatrix();
   await showMap();
+  await showFilm(data.film, data.classes);
   fillControls();
   form.addEventListener('input', changed);
   form.addEventListener('submit', event => event.preventDefault());

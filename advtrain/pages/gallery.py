@@ -11,63 +11,18 @@ import warnings
 import numpy as np
 from PIL import Image
 import torch
-import torch.nn.functional as F
 
 from ..figures import short
 from ..look.gradcam import on_one_scale
 from ..look.predict import uncertainty_of
-from .html import json_size,webp_bytes,webp_url
+from .html import json_size,webp_bytes
+from .sprites import MOST_MAP_SIDE,sprite_of,tiled,to_tiles
 from .choice import Choice
 from .training_images import lives_of,worth_a_look
-
-# %% ../../nbs/pages/gallery.ipynb #24291b9e
-_COLUMNS = 100 # most tiles per row of a sprite
-_LONGEST = 16_383 # largest side of a WebP, in pixels
-
-def columns_of(
-    n:int, # Number of tiles
-    side:int, # Width and height of a tile, in pixels
-)->int: # At least 1
-    "Count the tiles per row of a sprite"
-    return max(1, min(n, _COLUMNS, _LONGEST//side))
-
-def _tile(tiles):
-    "Arrange tiles, shape (n, side, side, …), in one picture"
-    n,side = tiles.shape[:2]
-    columns = columns_of(n, side)
-    rows = -(-n//columns)
-    full = np.zeros((rows*columns, *tiles.shape[1:]), np.uint8)
-    full[:n] = tiles
-    grid = full.reshape(rows, columns, side, side, *tiles.shape[3:]).swapaxes(1, 2)
-    return grid.reshape(rows*side, columns*side, *tiles.shape[3:])
-
-# %% ../../nbs/pages/gallery.ipynb #e609f025
-_WEBP_WAYS = [dict(lossless=True, quality=50, method=2), *(dict(quality=q) for q in (85,70,55,45,35))] # largest first
-
-def sprite(
-    tiles:np.ndarray, # Small pictures, uint8, shape (n, side, side) or (n, side, side, 3)
-    most:int=2_400_000, # Largest size, in bytes
-)->tuple: # A `data:` URL, `None` if no tile fits; the number of tiles in it
-    "Pack small pictures into one; if they don't all fit, keep the first ones"
-    side = tiles.shape[1]
-    tiles = tiles[:columns_of(len(tiles), side)*(_LONGEST//side)]
-    while len(tiles) and most>0:
-        picture = Image.fromarray(_tile(tiles))
-        ways = _WEBP_WAYS[1:] if tiles.size>8*most else _WEBP_WAYS # too large to fit without loss
-        for how in ways:
-            data = webp_bytes(picture, **how)
-            if len(data)<=most: return webp_url(data),len(tiles)
-        tiles = tiles[:min(int(.95*len(tiles)*most/len(data)), len(tiles)*9//10)]
-    return None,0
 
 # %% ../../nbs/pages/gallery.ipynb #73ab1456
 _SIDES = 224,192,160,128,96,64 # of tiles, in pixels
 _ENOUGH = 500,1500 # least and most images that should fit, depending on the number of classes
-
-def _to_bytes(x, side):
-    "Convert pictures, shape (n, channels, height, width), values in [0, 1], to bytes, `side` pixels wide and high"
-    if x.shape[-1]!=side: x = F.interpolate(x, (side,side), mode='area' if x.shape[-1]>side else 'bilinear')
-    return (x.clamp(0, 1)*255).round().byte().numpy()
 
 def _parts(idxs, size):
     "Split indices of images with a side of `size`, so that few enough are open at a time"
@@ -77,7 +32,7 @@ def _parts(idxs, size):
 def _image_tiles(interp, idxs, size, side):
     "Load the images at `idxs`, whose side is `size`, as tiles, shape (n, side, side, 3)"
     pixels = (interp.pixels(o) for o in _parts(idxs, size))
-    parts = [_to_bytes(torch.from_numpy(o).permute(0,3,1,2), side) for o in pixels]
+    parts = [to_tiles(torch.from_numpy(o).permute(0,3,1,2), side) for o in pixels]
     return np.concatenate(parts).transpose(0,2,3,1) if parts else np.zeros((0,side,side,3), np.uint8)
 
 def _best_side(interp, idxs, size, most):
@@ -87,14 +42,12 @@ def _best_side(interp, idxs, size, most):
     some = idxs[::-(-len(idxs)//32)]
     tiles = _image_tiles(interp, some, size, min(size, _SIDES[0]))
     for side in [tiles.shape[1]] + [o for o in _SIDES if o<size]:
-        scaled = _to_bytes(torch.from_numpy(tiles/255).permute(0,3,1,2), side).transpose(0,2,3,1)
-        one = len(webp_bytes(Image.fromarray(_tile(scaled)), quality=70))/len(some)
+        scaled = to_tiles(torch.from_numpy(tiles/255).permute(0,3,1,2), side).transpose(0,2,3,1)
+        one = len(webp_bytes(Image.fromarray(tiled(scaled)), quality=70))/len(some)
         if one*enough <= most: break
     return side,min(len(idxs), max(enough, int(most/one)))
 
 # %% ../../nbs/pages/gallery.ipynb #bd0a3157
-_MOST_MAP_SIDE = 64 # pixels
-
 def _map_tiles(interp, idxs, layers, side):
     "Compute maps for the predicted and the actual class on one scale, shape (n, 2, layers, side, side)"
     if not layers: return np.zeros((len(idxs),2,0,side,side), np.uint8)
@@ -106,11 +59,11 @@ def _map_tiles(interp, idxs, layers, side):
         actual = predicted.clone() # the same where the prediction is right
         if (~right).any(): actual[:,~right] = interp.gradcam(idxs[~right], layers, targets='actual', raw=True)
     both = torch.stack(on_one_scale(predicted, actual)).permute(2,0,1,3,4) # (n, targets, layers, height, width)
-    return _to_bytes(both.flatten(0, 1), side).reshape(len(idxs), 2, len(layers), side, side)
+    return to_tiles(both.flatten(0, 1), side).reshape(len(idxs), 2, len(layers), side, side)
 
 def _all_map_tiles(interps, idxs, layers, size):
     "Compute the maps of all runs, shape (n, runs × 2 × layers, side, side)"
-    side = min(size, _MOST_MAP_SIDE)
+    side = min(size, MOST_MAP_SIDE)
     def _of(part):
         maps = [_map_tiles(o, part, names, side) for o,names in zip(interps, layers)]
         return np.concatenate([o.reshape(len(part), -1, side, side) for o in maps], 1)
@@ -138,15 +91,13 @@ _NONE = dict(url=None, columns=1, side=1, n=0) # no sprite
 def _image_sprite(interp, idxs, size, most):
     "Pack the images at `idxs` into a sprite, as far as they fit"
     side,n = _best_side(interp, idxs, size, most)
-    url,n = sprite(_image_tiles(interp, idxs[:n], size, side), most)
-    return dict(url=url, columns=columns_of(n, side), side=side, n=n)
+    return sprite_of(_image_tiles(interp, idxs[:n], size, side), 1, most)
 
 def _map_sprite(interps, layers, idxs, size, most):
     "Pack the maps of the images at `idxs` into a sprite, as far as they fit; `n` counts images"
     maps = _all_map_tiles(interps, idxs, layers, size)
     per_image,side = maps.shape[1:3]
-    url,n = sprite(maps.reshape(-1, side, side), most)
-    return dict(url=url, columns=columns_of(n, side), side=side, n=n//per_image)
+    return sprite_of(maps.reshape(-1, side, side), per_image, most)
 
 # %% ../../nbs/pages/gallery.ipynb #f179444b
 UNCERTAIN = .2 # margin of the two most probable classes below which a prediction is uncertain

@@ -49,7 +49,7 @@ def json_size(
 
 def render(
     template:str, # Name of a template in `advtrain/pages`
-    scripts:tuple=('matrix.js','life_map.js','gallery.js'), # Names of the page's scripts
+    scripts:tuple=('matrix.js','life_map.js','film.js','gallery.js'), # Names of the page's scripts
     **values, # Values for the template
 )->str: # The page, as HTML
     "Fill a template, and escape every value"

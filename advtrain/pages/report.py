@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 import advtrain.look.heatmaps # noqa: F401 it gives interpretations their maps
+from ..look.film import SETTLED
 from ..look.scores import DOUBTFUL
 from ..stats import wilson
 from ..files.own_files import OwnFiles
@@ -23,6 +24,7 @@ from ..runs.run import Run
 from .html import html_table,image_url,json_size,render_with_gallery
 from .matrix import confusion_values
 from .choice import Choice,most_worth_a_look
+from .film import film_data
 from .gallery import MAX_MAPS,UNCERTAIN,gallery_data,training_gallery
 
 # %% ../../nbs/pages/report.ipynb #7c28c6ae
@@ -133,7 +135,7 @@ def report_gallery(
     room:int=4_000_000, # Size of the whole gallery, in bytes
     n_maps:int=MAX_MAPS, # Most images with heat maps
 )->dict: # Data for the page's script
-    "Build a gallery: misclassified test images by falling loss, right ones by rising loss; training images"
+    "Build a gallery: misclassified test images by falling loss, right ones by rising loss; training images; the film"
     interp = run.interpretation
     actual,predicted = interp.class_indices().numpy(),interp.predicted.numpy()
     order = np.concatenate([interp.misclassified().index, interp.correct().index])
@@ -142,9 +144,8 @@ def report_gallery(
         {'{n} misclassified {images}': actual!=predicted, '{n} correct {images}': actual==predicted},
         partial(_about_choice, actual, predicted))
     about = dict(kind='report', step=run.experiment.n_images, doubtful=DOUBTFUL, uncertain=UNCERTAIN)
-    train = training_gallery(run, room//4)
-    gallery = gallery_data(about, [run], [run.experiment.name], choice, room-json_size(train), n_maps)
-    return gallery | dict(train=train)
+    parts = dict(train=training_gallery(run, room//4), film=film_data(run, room//5))
+    return gallery_data(about, [run], [run.experiment.name], choice, room-json_size(parts), n_maps) | parts
 
 # %% ../../nbs/pages/report.ipynb #5f8411f0
 def _drawn_sections(run, titles):
@@ -171,6 +172,7 @@ def _page(run):
     values = dict(
         title=run.experiment.name, line=result_line(run), headline=_headline(run),
         data_line=f'{_data_line(run)} {_stop_line(run)}'.strip(),
+        settled=SETTLED, has_film=(run.folder/'film.safetensors').exists() and bool(run.experiment.film),
         before=_drawn_sections(run, BEFORE_GALLERY), after=_drawn_sections(run, AFTER_GALLERY),
         confusion=confusion_values(interp), per_class=_per_class_table(interp), n_classes=len(interp.vocab),
         history=_history(run),
