@@ -3,7 +3,7 @@
     python tests/killed_run.py DATA FOLDER KILLS
 
 Each attempt runs in its own process. It kills itself with SIGKILL at a given moment (a step, a batch of validation, a
-place in the write of a checkpoint), or is killed after a random time. Prints what happened as JSON.
+frame of the film, a place in the write of a checkpoint), or is killed after a random time. Prints what happened as JSON.
 """
 import json,os,random,signal,sys,time
 from functools import partial
@@ -13,13 +13,14 @@ if __name__=='__main__': os.environ['OMP_NUM_THREADS'] = '1'
 from fastai.callback.core import Callback
 
 from advtrain.files import atomic,own_files
-from advtrain.all import A,Checkpoint,image_dls,load_tensors,resnet_learner,save_tensors,set_seed
+from advtrain.look import film_log
+from advtrain.all import A,Checkpoint,FilmLog,image_dls,load_tensors,resnet_learner,save_tensors,set_seed
 from advtrain.train.checkpoint import checkpoints
 from advtrain.models import ResNet
 
 EPOCHS = 5
 resnet10 = partial(ResNet, (1,1,1,1)) # a block a stage
-MOMENTS = 'step','validation','write','fsync','rename','renamed'
+MOMENTS = 'step','validation','film','write','fsync','rename','renamed'
 AUGS = A.Compose([A.HorizontalFlip(), A.Rotate(limit=(-10,10), p=.5)])
 
 class Fuse:
@@ -64,15 +65,18 @@ def train(data, folder, fuse):
     "Start the run in `folder`, or go on with it"
     atomic.open = lambda file,mode: SlowFile(open(file, mode), fuse) if mode=='xb' else open(file, mode)
     for module in (atomic, own_files): module.os = FusedOS(fuse)
+    shoot = film_log._shoot
+    film_log._shoot = lambda *args: (shoot(*args), fuse('film'))[0]
     Watch.fuse = fuse
     set_seed(3)
     dls = image_dls(data, AUGS, size=16, bs=34)
     learn = resnet_learner(dls, resnet10, width=4, lr=.3, patience=2, factor=2, dropout=.1, ema=.9, mix='cutmix',
-        class_weights='balanced').add_cb(Watch())
+        class_weights='balanced').add_cbs([Watch(),FilmLog(6)])
     learn.plateau_lr.min_delta = .9 # so that the rate waits, and drops
     if checkpoints(folder): learn.resume(EPOCHS, folder)
     else: learn.fit(EPOCHS, cbs=Checkpoint(folder))
     rows = [{k: v for k,v in r.items() if k!='seconds'} for r in learn.epoch_log.rows]
+    learn.film.save(folder/'film.safetensors', data)
     save_tensors(dict(learn.model.state_dict()), folder/'final.safetensors', {'rows': rows})
 
 def attempt(data, folder, moment=None, count=0, delay=None):
@@ -100,9 +104,11 @@ def damaged(folder):
     return res
 
 def same(a, b):
-    "Do two runs have the same weights and the same record, to the last bit?"
-    (ta,ma),(tb,mb) = (load_tensors(o/'final.safetensors') for o in (a,b))
-    return ma==mb and ta.keys()==tb.keys() and all(ta[k].equal(tb[k]) for k in ta)
+    "Do two runs have the same weights, the same record and the same film, to the last bit?"
+    def _same(name):
+        (ta,ma),(tb,mb) = (load_tensors(o/name) for o in (a,b))
+        return ma==mb and ta.keys()==tb.keys() and all(ta[k].equal(tb[k]) for k in ta)
+    return all(map(_same, ('final.safetensors','film.safetensors')))
 
 def main(data, folder, kills):
     rng = random.Random(0)

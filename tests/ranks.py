@@ -22,7 +22,7 @@ from torch import nn
 
 from advtrain import dist
 from advtrain.all import Checkpoint,Precision,cutout_augs,image_dls,load_tensors,rand_augs,resnet_learner,set_seed
-from advtrain.all import trivial_augs
+from advtrain.all import FilmLog,trivial_augs
 from advtrain.train.callbacks import RunCallback
 from advtrain.train.checkpoint import checkpoints
 from advtrain.models import ResNet
@@ -56,15 +56,17 @@ def learner(data, augs='cutout', double=False, lr=1e-5, fraction=1, label_smooth
 
 def trained(data, epochs=2, **kwargs):
     "Losses of the first 50 steps, the record, the lives of all images, and the confusion matrix of validation"
-    learn = learner(data, **kwargs)
+    learn = learner(data, **kwargs).add_cb(FilmLog(6))
     with learn.no_bar(), learn.distributed():
         learn.fit(epochs)
         losses,n = learn.steps.losses[:50],sum(len(x) for x,_ in learn.dls.valid)
         interp = learn.interpret('valid')
+        film = [learn.film.paths,learn.film.predicted.tolist()] if rank()==0 else None
     confusion = interp.confusion_matrix().tolist()
     outside = learn.interpret('valid').confusion_matrix().tolist() # each process by itself
     return dict(losses=losses, rows=learn.epoch_log.rows, own_images=n, confusion=confusion, outside=outside,
-        n=len(interp.table), life=np.hstack([learn.life.margins, learn.life.valid.margins]))
+        n=len(interp.table), life=np.hstack([learn.life.margins, learn.life.valid.margins]),
+        film=film)
 
 def same(data):
     "How far several processes are from one, in single and in double precision"
@@ -88,6 +90,7 @@ def same(data):
                 [r[k] for r in o['rows']]==[r[k] for r in one['rows']]
                 for n in (2,4) for o in runs[n] for k in ('train_n','valid_n','valid_correct','lr')),
             lives_equal=all(np.array_equal(o['life'], one['life'], equal_nan=True) for n in (2,4) for o in runs[n]),
+            films_equal=all(runs[n][0]['film']==one['film'] for n in (2,4)),
             ranks_equal=all(o['rows']==runs[n][0]['rows'] for n in (2,4) for o in runs[n]),
             confusion_equal=all(
                 o[k]==one['confusion'] for n in (2,4) for o in runs[n] for k in ('confusion','outside')),

@@ -49,7 +49,7 @@ def test_mixed_images_and_augmentations_of_torchvision(same, run):
     assert same[run]['steps']==50 and same[run]['difference']<1e-12
 
 @pytest.mark.parametrize('run', ['double','adamw','mixed','rand'])
-def test_margins_are_equal_to_the_last_bit(same, run): assert same[run]['lives_equal']
+def test_margins_and_films_are_equal(same, run): assert same[run]['lives_equal'] and same[run]['films_equal']
 
 def test_mixed_images_are_learned(same): assert max(same[o]['moved'] for o in ('mixed','rand'))>.01
 

@@ -512,10 +512,13 @@ def tile(g, grey, number):
     y,x = divmod(number, g['maps']['columns'])
     side = g['maps']['side']
     return grey[y*side:(y+1)*side, x*side:(x+1)*side]
+READ = '''o => {
+    const copy = new OffscreenCanvas(o.width, o.height).getContext('2d', {willReadFrequently: true})
+    copy.drawImage(o, 0, 0)
+    return [...copy.getImageData(0, 0, o.width, o.height).data]
+}'''
 def pixels(canvas):
-    return np.array(
-        canvas.evaluate('o => [...o.getContext("2d").getImageData(0, 0, o.width, o.height).data]')
-    ).reshape(canvas.evaluate('o => [o.height, o.width, 4]'))[...,:3]
+    return np.array(canvas.evaluate(READ)).reshape(canvas.evaluate('o => [o.height, o.width, 4]'))[...,:3]
 def coloured(name, index): return matplotlib.colormaps[name](index)[...,:3]*255
 
 def maps_are(page, view, runs):
@@ -552,6 +555,77 @@ def test_maps_are_named(report):
     layers = g['runs'][0]['layers']
     for layer,label in zip(layers, labels, strict=True):
         assert f'at {layer} for the predicted class {predicted}, image {file}' in label
+
+# The film
+
+FILM = '#film-cards > li'
+
+def film_says(page, film, i, frame):
+    "Does the card of an image show this frame: its caption, and the tiles of its maps?"
+    classes,card = gallery_data(page)['classes'],page.locator(FILM).nth(i)
+    words = f"epoch {film['epochs'][frame]}: {classes[film['predicted'][i][frame]]} {100*film['p'][i][frame]:.0f} %"
+    grey,targets,layers = sprite(film['maps']['url']),film['targets'],len(film['layers'])
+    target = targets.index(page.locator('#film select').input_value())
+    first = ((i*len(film['epochs'])+frame)*len(targets)+target)*layers
+    tiles = [coloured('inferno', tile(film, grey, first+l)) for l in range(layers)]
+    drawn = [pixels(o) for o in card.locator('.map').all()]
+    same = len(drawn)==layers and all(abs(a-b).max()<16 for a,b in zip(drawn, tiles))
+    return words in card.locator('.line').nth(1).text_content().replace('\xa0', ' ') and same
+
+def test_a_slider_goes_through_the_epochs(report, tiny_run):
+    film,own = gallery_data(report)['film'],tiny_run.film
+    assert film['epochs']==own.epochs and film['predicted'][1]==own.predicted[:,1].tolist() and len(own.epochs)>1
+    assert report.locator(FILM).count()==len(own.paths)
+    assert film_says(report, film, 1, len(own.epochs)-1)
+    slider = report.locator(f'{FILM} input[type=range]').nth(1)
+    for frame in range(len(own.epochs)):
+        slider.fill(str(frame))
+        assert film_says(report, film, 1, frame)
+        assert slider.get_attribute('aria-valuetext').startswith(f'epoch {own.epochs[frame]}: ')
+    report.locator('#film select').select_option('actual')
+    assert film_says(report, film, 1, len(own.epochs)-1) and film_says(report, film, 2, len(own.epochs)-1)
+
+def test_one_slider_for_all_images(report):
+    film = gallery_data(report)['film']
+    report.locator('#film-player input').fill('0')
+    assert all(film_says(report, film, i, 0) for i in (0,1,5))
+    assert f"epoch {film['epochs'][0]}, learning rate {film['lr'][0]}" in report.locator('#film-epoch').text_content()
+
+def test_play_and_pause(visit, report_page):
+    page = visit(report_page, clock=True)
+    page.emulate_media(reduced_motion='no-preference')
+    film = gallery_data(page)['film']
+    last = len(film['epochs'])-1
+    page.locator('#film-player input').fill(str(last)) # the button learns that motion is welcome
+    button = page.locator('#film-player button')
+    button.focus()
+    page.keyboard.press('Space')
+    assert button.get_attribute('aria-label')=='Pause' and film_says(page, film, 0, 0)
+    page.clock.run_for(650)
+    assert film_says(page, film, 0, 1)
+    page.clock.run_for(600*(last+1))
+    assert film_says(page, film, 0, last) and button.get_attribute('aria-label')=='Play'
+    button.click()
+    button.click()
+    page.clock.run_for(5000)
+    assert film_says(page, film, 0, 0)
+
+def test_with_reduced_motion_a_button_shows_the_next_epoch(visit, report_page):
+    page = visit(report_page, clock=True)
+    film,button = gallery_data(page)['film'],page.locator(f'{FILM} button').first
+    assert button.get_attribute('aria-label')=='Next epoch'
+    for frame in (0,1):
+        button.click()
+        page.clock.run_for(5000)
+        assert film_says(page, film, 0, frame)
+
+def test_keys_move_the_slider(report):
+    film = gallery_data(report)['film']
+    report.locator(f'{FILM} input[type=range]').first.focus()
+    report.keyboard.press('Home')
+    assert film_says(report, film, 0, 0)
+    report.keyboard.press('ArrowRight')
+    assert film_says(report, film, 0, 1)
 
 # The keyboard alone
 

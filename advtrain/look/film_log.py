@@ -87,15 +87,16 @@ class FilmLog(RunCallback):
 
     def _forget(self):
         self.paths = [] # of the images
-        self.x = None # the images, as the network gets them
+        self.inputs = None # the images, as the network gets them
+        self.loader = None # loads them
         self.trained = False
 
     def __getstate__(self): # an exported learner has no film
-        return vars(self) | dict(images=[], frames=[], paths=[], x=None)
+        return vars(self) | dict(images=[], frames=[], paths=[], inputs=None, loader=None)
 
     def before_fit(self):
         self.check(self.learn)
-        self.x = None # the loaders may have changed
+        self.inputs = None # the loaders may have changed
         if self.paths and self.paths!=self._paths():
             print_rank0(f'learn.dls has other images now: the {len(self.frames)} frames of the film are dropped')
             self.images,self.frames = [],[]
@@ -144,21 +145,21 @@ def _choose(self:FilmLog):
 def _load(self:FilmLog):
     "Load the images as the network gets them"
     items = select_items(self.dls.valid.items, self.images)
-    self.dl = self.dls.test_dl(items, bs=len(self.images), num_workers=0)
-    with no_random(): self.x = self.dl.one_batch()[0].as_subclass(torch.Tensor)
+    self.loader = self.dls.test_dl(items, bs=len(self.images), num_workers=0)
+    with no_random(): self.inputs = self.loader.one_batch()[0].as_subclass(torch.Tensor)
     self.paths = self._paths()
 
 # %% ../../nbs/look/film_log.ipynb #e992352f
 @patch
 def _record(self:FilmLog):
     "Record a frame; say so if that's impossible"
-    if self.x is None: self._load()
-    layers = self.layers or map_layers(self.model, self.x[:1])
+    if self.inputs is None: self._load()
+    layers = self.layers or map_layers(self.model, self.inputs[:1])
     if not layers: return print_rank0('no layer of this network has maps, so there is no film')
     actual = labels_of(self.dls.valid)[self.images]
     size = self.dls.train.bs
-    parts = [slice(i, i+size) for i in range(0, len(self.x), size)]
-    try: shots = [_shoot(self.learn, layers, self.x[o], actual[o]) for o in parts]
+    parts = [slice(i, i+size) for i in range(0, len(self.images), size)]
+    try: shots = [_shoot(self.learn, layers, self.inputs[o], actual[o]) for o in parts]
     except ValueError as e: return print_rank0(f'no frame of the film after this epoch: {e}')
     predicted,p,p_actual,maps = zip(*shots)
     epoch,_ = epoch_of(self.learn)
@@ -193,10 +194,10 @@ def film(self:Learner)->Film: # Of the training so far
     if not log: raise ValueError( # GetAttr would swallow an AttributeError
         'this learner records no film: call learn.add_cb(FilmLog()) before learn.fit')
     if not log.frames: raise ValueError('no film yet: call learn.fit first')
-    if log.x is None: log._load()
+    if log.inputs is None: log._load()
     frames = [o for o in log.frames if o['layers']==log.frames[-1]['layers']]
     def _all(k): return torch.stack([o[k] for o in frames]).numpy()
     maps = {k: torch.stack([o['maps'][i] for o in frames]).numpy() for i,k in enumerate(frames[-1]['layers'])}
-    pixels = (255*to_pixels(log.dl, log.x)).round().astype(np.uint8)
+    pixels = (255*to_pixels(log.loader, log.inputs)).round().astype(np.uint8)
     return Film([o['epoch'] for o in frames], [o['lr'] for o in frames], _all('predicted'), _all('p'), _all('p_actual'),
         labels_of(self.dls.valid)[log.images].numpy(), maps, pixels, log.paths, list(map(str, self.dls.vocab)))
