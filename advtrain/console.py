@@ -8,18 +8,24 @@ __all__ = []
 # %% ../nbs/console.ipynb #fd13f521
 import os,shutil
 from contextlib import contextmanager,redirect_stdout
+from uuid import uuid4
 
 from fastcore.imports import IN_NOTEBOOK
 
 from .checks import printable
 
 # %% ../nbs/console.ipynb #da88ffe0
+def in_notebook(
+    stream, # Stream to print to, such as `sys.stdout`
+)->bool: # `False` for a terminal and a file
+    "Is `stream` the output of a notebook's cell?"
+    return IN_NOTEBOOK and type(stream).__name__=='OutStream' # Jupyter's, not redirected
+
 def is_interactive(
     stream, # Stream to print to, such as `sys.stdout`
 )->bool: # `False` for a file
     "Can lines change in place in `stream`?"
-    in_jupyter = IN_NOTEBOOK and type(stream).__name__=='OutStream' # Jupyter's, not redirected
-    return in_jupyter or bool(getattr(stream, 'isatty', bool)())
+    return in_notebook(stream) or bool(getattr(stream, 'isatty', bool)())
 
 # %% ../nbs/console.ipynb #97845a4a
 @contextmanager
@@ -37,6 +43,21 @@ def duration(
     if seconds<6000: return f'{seconds/60:.0f} min'
     return f'{seconds/3600:.1f} h'
 
+# %% ../nbs/console.ipynb #04ece37d
+class CellOutput:
+    "An output of a notebook's cell, which changes in place"
+    def __init__(self):
+        self.id = uuid4().hex
+        self.shown = False # is there an output?
+
+    def show(self,
+        data:dict, # MIME type -> content, such as {'text/plain': 'a text'}
+    ):
+        "Show `data` instead of what the output shows"
+        from IPython.display import display
+        display(data, raw=True, display_id=self.id, update=self.shown)
+        self.shown = True
+
 # %% ../nbs/console.ipynb #30284d93
 class LiveLines:
     "Print lines that stay, and below them lines that change in place"
@@ -46,7 +67,7 @@ class LiveLines:
         self.stream = stream
         self.n = 0 # number of terminal lines to replace
         self.stayed = [] # lines of a notebook's output that stay
-        self.display = None # the notebook's output
+        self.output = CellOutput() # in a notebook
 
     def show(self,
         staying:list, # New lines that stay
@@ -68,8 +89,5 @@ class LiveLines:
         self.n = len(lines)
 
     def _in_notebook(self, staying, changing):
-        from IPython.display import display
         self.stayed += staying
-        text = {'text/plain': '\n'.join([*self.stayed, *changing])}
-        if self.display: self.display.update(text, raw=True)
-        else: self.display = display(text, raw=True, display_id=True)
+        self.output.show({'text/plain': '\n'.join([*self.stayed, *changing])})
