@@ -44,6 +44,7 @@ from .data.loaders import *
 from .data.image_dls import *
 from .data.show import *
 from .train.callbacks import *
+from .train.epoch_table import *
 from .train.record import *
 from .train.cleanup import *
 from .train.state import *

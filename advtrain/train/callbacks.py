@@ -106,6 +106,7 @@ ORDER = { # callback -> order; lower runs first
     'Restore': 1001,       # restores a state once all others, Checkpoint included, are ready for `fit`
     'KeepHistory': 1002,   # reports an epoch that has been saved
     'RunLog': 1002,        # logs the epoch to another tool
+    'LiveCurves': 1002,    # draws an epoch that has been saved
     'ReportTrial': 1003,   # may end the run, after the reports
 }
 

@@ -6,7 +6,7 @@
 __all__ = ['EpochLog', 'plot_history']
 
 # %% ../../nbs/train/record.ipynb #3f6b82a1
-import time
+import base64,sys,time
 
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.tracker import TrackerCallback
@@ -15,15 +15,18 @@ from fastai.learner import AvgLoss,AvgMetric,AvgSmoothLoss,Learner
 from fastai.torch_core import find_bs,to_detach
 from fastcore.basics import patch
 from matplotlib.figure import Figure
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 
 from ..checks import refuse
+from ..console import CellOutput,in_notebook
 from ..devices import check_interval,is_gpu
-from ..dist import all_reduce_sum,on_rank0,print_rank0
-from ..figures import check_figsize,new_figure
+from ..dist import all_reduce_sum,is_rank0,on_rank0,print_rank0
+from ..figures import check_figsize,new_figure,png_bytes
 from .callbacks import ORDER,RunCallback,callback_of
+from .epoch_table import table_formats
 
 # %% ../../nbs/train/record.ipynb #7b1b5693
 def batch_sums(
@@ -147,10 +150,12 @@ def epoch_line(
     train,watched = _losses_and_counts(row, 'train', 'Train'),_losses_and_counts(row, 'valid', name)
     return f"Epoch {row['epoch']}/{n_epoch}: {train}, {watched}, lr {row['lr']:.2g}, {row['seconds']:.0f} s"
 
+def _may_end_early(cbs): return any(isinstance(o, RunCallback) and o.ends_early for o in cbs)
+
 def _time_left(row, n_epoch, cbs=()):
     "Estimate the time that the remaining epochs take; a callback may end the run earlier"
     left = row['seconds']*(n_epoch-row['epoch'])
-    most = 'at most ' if any(isinstance(o, RunCallback) and o.ends_early for o in cbs) else ''
+    most = 'at most ' if _may_end_early(cbs) else ''
     if left>=90: return f', {most}{left/60:.0f} min left'
     return f', {most}{left:.0f} s left' if left else ''
 
@@ -173,14 +178,23 @@ class EpochLog(RunCallback):
     order = ORDER['EpochLog']
     remove_on_fetch = True
     memory = 'rows','n_before'
-    def __init__(self): self.rows,self.n_before = [],0
+    def __init__(self):
+        self.rows,self.n_before = [],0
+        self.table = None # output of a `fit` in a notebook
+
     def before_fit(self):
         self.n_before = len(self.rows)
+        self.table = CellOutput() if in_notebook(sys.stdout) else None
+        self.lines = [] # below the table
         self.start = time.perf_counter()
         for cb in self.learn.cbs:
             if isinstance(cb, TrackerCallback): check_monitor(cb)
 
-    def before_epoch(self): self.sums = {True: [], False: []}
+    def before_epoch(self):
+        self.sums = {True: [], False: []}
+        if self._in_table() and _may_end_early(self.learn.cbs):
+            progress_bar(self.learn).main_bar.comment = 'may end earlier'
+
     def before_train(self):
         self.epoch_lr = self.opt.hypers[-1]['lr']
         self.n_losses = len(self.recorder.losses)
@@ -208,19 +222,30 @@ class EpochLog(RunCallback):
         row = {'epoch': len(self.rows)+1} | _totals('train', self.sums[True]) | _totals('valid', self.sums[False])
         self.rows.append(on_rank0(lambda: row | {'lr': self.epoch_lr, 'seconds': time.perf_counter()-self.start}))
         self.start = time.perf_counter()
+        if self._in_table(): return self._show_rows()
         n_epoch = self.n_before+self.n_epoch
         line = epoch_line(self.rows[-1], n_epoch, watched_title(self.dls))
         self.write_line(line + _time_left(self.rows[-1], n_epoch, self.learn.cbs))
 
     def after_fit(self):
         if len(self.rows)>self.n_before: self.write_line(_best_line(self.rows, watched_title(self.dls)))
+        self.table = None
+
+    def _in_table(self): return self.table and progress_bar(self.learn)
+
+    def _show_rows(self, *lines):
+        "Show the epochs of this `fit`, and new lines below them"
+        self.lines += lines
+        self.table.show(table_formats(self.rows[self.n_before:], watched_title(self.dls).lower(), self.lines))
 
     def write_line(self,
         text:str, # One line
     ):
-        "Print `text` above any progress bars, on rank 0 only"
+        "Print `text` outside of progress bars and the table, on rank 0 only"
         bar = progress_bar(self.learn)
-        bar.write(text) if bar else print_rank0(text)
+        if self._in_table(): self._show_rows(text)
+        elif bar: bar.write(text)
+        else: print_rank0(text)
 
 # %% ../../nbs/train/record.ipynb #a10ab374
 @patch(as_prop=True)
@@ -290,3 +315,33 @@ def plot_history(
     _mark_drops(axs[0], history, drops)
     for ax in axs[0]: ax.legend()
     return fig
+
+# %% ../../nbs/train/record.ipynb #555b3b26
+class LiveCurves(RunCallback):
+    "Draw the curves of a training in a notebook, as they grow"
+    order = ORDER['LiveCurves']
+    settings = memory = ()
+    passive = True
+    cleans_up = True # an interrupted training shows its last curves
+
+    def before_fit(self):
+        check_history(self.learn.history) # an error without `EpochLog`
+        self.output = CellOutput() if in_notebook(sys.stdout) and is_rank0() else None
+        self.drawn,self.next = 0,0. # number of epochs in the picture, and the earliest time of the next one
+        if not in_notebook(sys.stdout):
+            self.epoch_log.write_line(
+                'live=True draws in a notebook only: elsewhere, use plot_history(learn) after fit')
+
+    def after_epoch(self):
+        if time.perf_counter()>=self.next: self._draw()
+
+    def after_fit(self): self._draw()
+
+    def _draw(self):
+        "Draw the epochs so far, unless the picture has them"
+        n = len(self.epoch_log.rows)
+        if self.output is None or n==self.drawn: return
+        start = time.perf_counter()
+        with plt.ioff(): png = png_bytes(plot_history(self.learn))
+        self.output.show({'image/png': base64.b64encode(png).decode(), 'text/plain': f'curves up to epoch {n}'})
+        self.drawn,self.next = n,time.perf_counter() + 9*(time.perf_counter()-start)
