@@ -28,9 +28,9 @@ TABLE = { # function of a learner and an argument -> argument -> nonsense
         zero_init=FLAG, weight_std=FLAG, pre_act=FLAG)),
     'fit': (lambda learn, **a: learn.fit(**dict(n_epoch=1) | a), dict(
         n_epoch=[-1, 1.5, True, 10**12, *NONE], lr=of_rate(), wd=[-1, *ODD], cbs=[5, 'EMA', object, nn.Module],
-        reset_opt=FLAG, start_epoch=[-1, *NONE])),
+        reset_opt=FLAG, start_epoch=[-1, *NONE], live=FLAG)),
     'resume': (lambda learn, **a: learn.resume(**dict(n_epoch=1, folder='nowhere') | a), dict(
-        n_epoch=WHOLE, folder=[5, None, []], previous=FLAG, cbs=[5, object])),
+        n_epoch=WHOLE, folder=[5, None, []], previous=FLAG, cbs=[5, object], live=FLAG)),
     'lr_find': (lambda learn, **a: learn.lr_find(**dict(show_plot=False) | a), dict(
         start_lr=[0, 100, *NONE], end_lr=[0, 1e-9, *NONE], num_it=[5, 1e3, 10**12, *NONE],
         stop_div=FLAG, show_plot=FLAG, suggest_funcs=['valley', 5])),

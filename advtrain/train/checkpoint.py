@@ -317,11 +317,13 @@ def resume(self:RunLearner,
     folder:str|Path, # Folder of the `Checkpoint`; new checkpoints go there as well
     previous:bool=False, # Start from the checkpoint before the newest, and drop the newest?
     cbs=None, # Callbacks that you passed to `fit`
+    live:bool=False, # Draw the curves as they grow? Only in a notebook
 ):
     "Resume the run in `folder`, and train until it has `n_epoch` epochs"
     check_whole('n_epoch', n_epoch, 1, 10**6)
     if not isinstance(folder, (str,Path)): refuse('folder', 'the folder of a Checkpoint', folder)
     check_flag('previous', previous)
+    check_flag('live', live)
     cbs = as_callbacks(cbs)
     file,state,meta = on_rank0(read_checkpoint, folder, previous)
     if n_epoch<meta['epoch']:
@@ -329,5 +331,5 @@ def resume(self:RunLearner,
     cbs = [*cbs, Restore(file, state, meta)]
     if not any(isinstance(o, Checkpoint) for o in [*self.cbs, *cbs]): cbs.append(Checkpoint(folder, meta['every']))
     self.first_epoch = meta['epoch']-meta['n_before']
-    try: self.fit(n_epoch-meta['n_before'], cbs=cbs)
+    try: self.fit(n_epoch-meta['n_before'], cbs=cbs, live=live)
     finally: del self.first_epoch

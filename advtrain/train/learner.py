@@ -23,7 +23,7 @@ from ..console import is_interactive
 from ..figures import new_figure
 from ..files.run_lock import run_lock
 from .callbacks import RunCallback,Saver,as_callbacks,callback_of,is_lr_find,is_passive
-from .record import epoch_of
+from .record import LiveCurves,epoch_of
 from .cleanup import cleanup_on_error,loss_of_each
 from .state import restored
 
@@ -102,11 +102,12 @@ def _drop_fastai_words(error, cbs):
         error.args = (message, *error.args[1:])
 
 # %% ../../nbs/train/learner.ipynb #882b7979
-def _check_fit(n_epoch, lr, wd, reset_opt, start_epoch):
+def _check_fit(n_epoch, lr, wd, reset_opt, start_epoch, live):
     "Check the arguments of `fit`"
     check_whole('n_epoch', n_epoch, 0, 10**6)
     check_whole('start_epoch', start_epoch, 0, 10**6)
     check_flag('reset_opt', reset_opt)
+    check_flag('live', live)
     if wd is not None: check_number('wd', wd, 0)
     if lr is not None: _check_rates(lr)
 
@@ -168,10 +169,12 @@ def fit(self:RunLearner,
     cbs=None, # Callbacks for this call
     reset_opt:bool=False, # Create a new optimiser?
     start_epoch:int=0, # Skip the epochs before this one
+    live:bool=False, # Draw the curves as they grow? Only in a notebook
 ):
     "Train for `n_epoch` epochs"
     cbs = as_callbacks(cbs)
-    _check_fit(n_epoch, lr, wd, reset_opt, start_epoch)
+    _check_fit(n_epoch, lr, wd, reset_opt, start_epoch, live)
+    if live: cbs.append(LiveCurves())
     _check_twice(self, cbs)
     if start_epoch and any(isinstance(o, Saver) for o in [*self.cbs, *cbs]):
         raise ValueError('start_epoch does not work with a Checkpoint: use learn.resume(n_epoch, folder)')
