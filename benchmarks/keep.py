@@ -1,9 +1,9 @@
 """Keep the numbers of a benchmark in `benchmarks/results/`, with the command and the machine that made them.
 
-A script passes its parser to `with_save` and its numbers to `keep`. `make figures` makes the README's table from these
+A script passes its parser to `with_save` and its numbers to `keep`; `timed` measures a part of it. `make figures` makes the README's table from these
 files.
 """
-import json,os,platform,re,shlex,statistics,sys
+import json,os,platform,re,shlex,statistics,sys,time
 from datetime import date
 from pathlib import Path
 
@@ -23,6 +23,14 @@ def over(values):
     "Compute median, lowest and highest of some values"
     values = list(values)
     return dict(median=statistics.median(values), low=min(values), high=max(values), n=len(values))
+
+def timed(f, seconds):
+    "Make a function that calls `f`, and adds the time it takes to the list `seconds`"
+    def _f(*args):
+        start = time.perf_counter()
+        try: return f(*args)
+        finally: seconds.append(time.perf_counter()-start)
+    return _f
 
 def machine():
     "Describe the machine that the numbers depend on"
