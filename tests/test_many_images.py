@@ -42,7 +42,7 @@ def as_run(tiny_run, interp, name='many', layers=('layer4',), size=16):
     from advtrain.runs.run import Run
     run = Run(tiny_run.folder, interpretation=interp)
     type(interp).size = size
-    run.experiment = tiny_run.experiment.replace(name=name, size=size, life=False) # whose images are made up
+    run.experiment = tiny_run.experiment.replace(name=name, size=size, life=False, film=0) # whose images are made up
     n = int((interp.predicted==interp.targs).sum())
     images = len(interp.table)
     run.metrics = tiny_run.metrics | dict(test_correct=n, test_images=images, test_accuracy=n/images)
