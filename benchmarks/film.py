@@ -71,15 +71,17 @@ def settle(o):
     last = [f.maps[f.layers[-1]][-1,:,1] for f in films]
     others = statistics.fmean(float(rank_correlations(m, np.roll(m, 1, 0)).mean()) for m in last)
     steps = [successive(f) for f in films]
-    drops = [(s, i-1) for s,f in zip(steps, films) for i in drops_of(f)[:1]] # the first drop of each seed
+    drops = [(s, i-1) for s,f in zip(steps, films) for i in drops_of(f)[:1]] # the first of each seed
     means = {k: [float(t.settled[r==k].mean()) for t,r in zip(tables, right)] for k in (True,False)}
     numbers = dict(
         epochs=films[0].epochs, with_last=with_last.tolist(), others=others,
         settled={str(q): float(np.nanquantile(np.concatenate([t.settled for t in tables]), q)) for q in (.25,.5,.75)},
-        right=mean_of(means[True]), wrong=mean_of(means[False]), wrong_later=paired_difference(means[True], means[False]),
+        right=mean_of(means[True]), wrong=mean_of(means[False]),
+        wrong_later=paired_difference(means[True], means[False]),
         n_right=int(sum(map(sum, right))), n_wrong=int(sum(map(len, right))-sum(map(sum, right))),
         drop_epochs=[films[k].epochs[drops_of(f)[0]] for k,f in enumerate(films) if drops_of(f)],
-        before_drop=mean_of([statistics.fmean(s[max(i-3, 0):i]) for s,i in drops]), at_drop=mean_of([s[i] for s,i in drops]),
+        before_drop=mean_of([statistics.fmean(s[max(i-3, 0):i]) for s,i in drops]),
+        at_drop=mean_of([s[i] for s,i in drops]),
         after_drop=mean_of([statistics.fmean(s[i+1:i+4]) for s,i in drops if s[i+1:i+4]]))
     show(numbers)
     return numbers
@@ -100,8 +102,8 @@ def show(r):
     for e,c in zip(r['epochs'], r['with_last']): print(f'  epoch {e:2}: correlation with the last epoch {c:.2f}')
     d = r['wrong_later']
     print(f"maps of different images: {r['others']:.2f}")
-    print(f"settled: a quarter by epoch {r['settled']['0.25']:.0f}, half by {r['settled']['0.5']:.0f}, three quarters by "
-        f"{r['settled']['0.75']:.0f}")
+    quarter,half,most = (f'{r["settled"][q]:.0f}' for q in ('0.25','0.5','0.75'))
+    print(f'settled: a quarter by epoch {quarter}, half by {half}, three quarters by {most}')
     print(f"right in the end ({r['n_right']}): epoch {words(r['right'])}; wrong ({r['n_wrong']}): {words(r['wrong'])}; "
         f"wrong images settle {d['difference']:.2f} epochs later ({d['low']:.2f} to {d['high']:.2f})")
     print(f"from one epoch to the next: before the first drop {words(r['before_drop'])}, at it {words(r['at_drop'])}, "

@@ -1,7 +1,7 @@
 """Keep the numbers of a benchmark in `benchmarks/results/`, with the command and the machine that made them.
 
-A script passes its parser to `with_save` and its numbers to `keep`; `timed` measures a part of it. `make figures` makes the README's table from these
-files.
+A script passes its parser to `with_save` and its numbers to `keep`; `timed` measures a part of it. `make figures` makes
+the README's table from these files.
 """
 import json,os,platform,re,shlex,statistics,sys,time
 from datetime import date

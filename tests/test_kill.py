@@ -10,7 +10,7 @@ from processes import Started
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='the attempts are forked')
 
 def test_killed_runs_are_the_run_that_was_not_killed(few, tmp_path):
-    "32 kills in steps, in validation, in a frame of the film, in the write of a checkpoint, and whenever: all is the same"
+    "32 kills in steps, validation, frames of the film, writes of checkpoints, and whenever: nothing differs or is lost"
     from killed_run import main
     res = json.loads(Started(main, few, tmp_path, 32).ended())
     assert res['kills']==32 and all(res['moments'].values()) and res['rates']>1

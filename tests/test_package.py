@@ -99,7 +99,7 @@ def test_whoever_trains_or_loads_has_mended_convolutions():
         'narrow_convolutions' not in closure(m)]
     assert without==['narrow_convolutions','devices','files/tensors','data/image_map','data/image_seeds',
         'data/batch_opencv','data/batch_transforms','look/saved_paths','look/faithfulness',
-        'look/image_life','look/film']
+        'look/image_life','look/film','pages/sprites','pages/film']
 
 def test_chains_of_imports_are_short():
     longest = max(map(chain, ORDER), key=len)

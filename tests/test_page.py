@@ -567,7 +567,7 @@ def film_says(page, film, i, frame):
     grey,targets,layers = sprite(film['maps']['url']),film['targets'],len(film['layers'])
     target = targets.index(page.locator('#film select').input_value())
     first = ((i*len(film['epochs'])+frame)*len(targets)+target)*layers
-    tiles = [coloured('inferno', tile(film, grey, first+l)) for l in range(layers)]
+    tiles = [coloured('inferno', tile(film, grey, first+k)) for k in range(layers)]
     drawn = [pixels(o) for o in card.locator('.map').all()]
     same = len(drawn)==layers and all(abs(a-b).max()<16 for a,b in zip(drawn, tiles))
     return words in card.locator('.line').nth(1).text_content().replace('\xa0', ' ') and same

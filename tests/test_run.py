@@ -50,7 +50,8 @@ FAULTS = {
 def same(a, b):
     "Are two things that a run gives equal?"
     if hasattr(a, 'margins'): return a.table.equals(b.table) and a.valid.table.equals(b.valid.table)
-    if hasattr(a, 'maps'): return a.table.equals(b.table) and all(np.array_equal(a.maps[k], b.maps[k]) for k in a.layers)
+    if hasattr(a, 'maps'):
+        return a.table.equals(b.table) and all(np.array_equal(a.maps[k], b.maps[k]) for k in a.layers)
     if hasattr(a, 'logits'): return torch.equal(a.logits, b.logits) and a.table.equals(b.table)
     return a.equals(b) if hasattr(a, 'equals') else a==b
 

@@ -222,8 +222,8 @@ def of_life(r):
     n = r['numbers']
     yield (f"an epoch that records the life of each image, ResNet-18 of width {n['width']}, batches of {n['bs']}, "
         'against one that does not', f"{n['ratio']['median']:.3f} times as long ({n['ratio']['low']:.3f} to "
-        f"{n['ratio']['high']:.3f} in {n['ratio']['n']} rounds), {100*n['share']['median']:.2f} % of its time spent on it, "
-        f"{n['bytes']:.1f} bytes per image and epoch")
+        f"{n['ratio']['high']:.3f} in {n['ratio']['n']} rounds), {100*n['share']['median']:.2f} % of its time "
+        f"spent on it, {n['bytes']:.1f} bytes per image and epoch")
 
 SCRIPTS = dict(
     step=of_step,

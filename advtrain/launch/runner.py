@@ -98,8 +98,8 @@ _BEGUN = 'experiment.toml','environment.json' # what a run writes first
 _FLIPS = 'flipped_labels.csv' # and this, if it flips labels
 _LIFE = 'life.safetensors' # and these at its end, unless it records no margins or no maps
 _FILM = 'film.safetensors'
-_ENDED = ('lr_find.json','history.csv',_LIFE,_FILM,'predictions.safetensors','predictions.csv','model.csv','metrics.json',
-    CHECKSUMS) # what it writes later
+_ENDED = ('lr_find.json','history.csv',_LIFE,_FILM,'predictions.safetensors','predictions.csv','model.csv',
+    'metrics.json',CHECKSUMS) # what it writes later
 
 def is_done(
     exp:Experiment, # The choices

@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 import torch
 
-from ..look.film import TARGETS,Film
+from ..look.film import TARGETS
 from ..look.saved_paths import relative_paths
 from .html import json_size
 from .sprites import MOST_MAP_SIDE,sprite_of,to_tiles
