@@ -3,7 +3,8 @@
     python tests/killed_run.py DATA FOLDER KILLS
 
 Each attempt runs in its own process. It kills itself with SIGKILL at a given moment (a step, a batch of validation,
-a frame of the film, a place in the write of a checkpoint), or is killed after a random time. Prints what happened as JSON.
+a frame of the film, a place in the write of a checkpoint), or is killed after a random time. Prints what happened
+as JSON.
 """
 import json,os,random,signal,sys,time
 from functools import partial

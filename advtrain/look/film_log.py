@@ -80,7 +80,7 @@ class FilmLog(RunCallback):
         layers:list|None=None, # Names of layers; `None` for up to four
     ):
         if isinstance(film, (str,Path)): film = (film,)
-        self.film = film if isinstance(film, (list,tuple)) else check_whole('film', film, 1)
+        self.asked = film if isinstance(film, (list,tuple)) else check_whole('film', film, 1)
         self.layers = layers
         self.images,self.frames = [],[]
         self._forget()
@@ -118,7 +118,7 @@ def check(self:FilmLog,
     if not callback_of(learn, EpochLog):
         raise AttributeError('FilmLog needs the record of the epochs: add the callback `EpochLog`')
     for o in self.layers or (): find_layer(learn.model, o)
-    if isinstance(self.film, (list,tuple)): images_called(self.film, item_paths(learn.dls.valid))
+    if isinstance(self.asked, (list,tuple)): images_called(self.asked, item_paths(learn.dls.valid))
 
 @patch
 def _paths(self:FilmLog):
@@ -137,9 +137,9 @@ def _is_due(self:FilmLog):
 def _choose(self:FilmLog):
     "Choose the images"
     valid = self.dls.valid
-    if isinstance(self.film, (list,tuple)): return images_called(self.film, item_paths(valid))
+    if isinstance(self.asked, (list,tuple)): return images_called(self.asked, item_paths(valid))
     log = callback_of(self.learn, MarginLog)
-    return images_to_film(np.asarray(labels_of(valid)), log.valid[-1].numpy() if log and log.valid else None, self.film)
+    return images_to_film(np.asarray(labels_of(valid)), log.valid[-1].numpy() if log and log.valid else None, self.asked)
 
 @patch
 def _load(self:FilmLog):
