@@ -67,6 +67,7 @@ from .look.interpret import *
 from .look.scores import *
 from .look.map_layers import *
 from .look.gradcam import *
+from .look.map_similarity import *
 from .look.faithfulness import *
 from .look.heatmaps import *
 from .look.sanity import *
@@ -88,6 +89,7 @@ from .runs.paper_tables import *
 from .runs.folder import *
 from .runs.compare import *
 from .runs.learned_apart import *
+from .runs.elsewhere import *
 from .runs.flips import *
 from .runs.logs import *
 from .runs.onnx import *

@@ -128,6 +128,7 @@ def flipped(self:Comparison,
     a:int|str=0, # Run to start from, by number or name
     b:int|str=1, # Run to compare with it
     change:str|None=None, # Only 'fixed', 'broken', 'still wrong' or 'both right'; `None` for all but 'both right'
+    maps:bool=False, # Add the similarity of the two runs' heat maps? This computes them
 )->pd.DataFrame: # One row per image, largest change of loss first: path, actual, change, and both runs' predictions
     "List the test images that at least one of two runs got wrong"
     if change is not None and change not in CHANGES:
@@ -136,7 +137,8 @@ def flipped(self:Comparison,
     if i==j: raise ValueError(f'cannot compare {self.names[i]} with itself: choose two different runs')
     table = _changes(self.runs[i], self.runs[j], self.right[i], self.right[j])
     table = table[table.change==change] if change else table[table.change!='both right']
-    return table.loc[(table.loss_a-table.loss_b).abs().sort_values(ascending=False, kind='stable').index]
+    table = table.loc[(table.loss_a-table.loss_b).abs().sort_values(ascending=False, kind='stable').index]
+    return self.with_similarity(table, i, j) if maps else table # from `advtrain.runs.elsewhere`
 
 def _changes(run_a, run_b, right_a, right_b):
     "List how each test image changed, with both runs' predictions"
