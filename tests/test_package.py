@@ -98,7 +98,7 @@ def test_whoever_trains_or_loads_has_mended_convolutions():
     without = [m for m in ORDER if re.search('^(import|from) torch', LIBRARY[m], re.M) and
         'narrow_convolutions' not in closure(m)]
     assert without==['narrow_convolutions','devices','files/tensors','data/image_map','data/image_seeds',
-        'data/batch_opencv','data/batch_transforms','look/saved_paths','look/faithfulness',
+        'data/batch_opencv','data/batch_transforms','look/saved_paths','look/map_similarity','look/faithfulness',
         'look/image_life','look/film','pages/sprites','pages/film']
 
 def test_chains_of_imports_are_short():

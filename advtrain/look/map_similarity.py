@@ -5,14 +5,13 @@
 # %% auto #0
 __all__ = ['SIMILARITIES', 'map_similarity']
 
-# %% ../../nbs/look/map_similarity.ipynb #821fb0b4
+# %% ../../nbs/look/map_similarity.ipynb #ec77fe66
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 
 from ..checks import check_choice,short_repr
-from .gradcam import is_constant
 
 # %% ../../nbs/look/map_similarity.ipynb #af42662a
 def rank_correlations(
@@ -45,10 +44,10 @@ def top_overlaps(
     known = x.any(1) & y.any(1)
     return np.divide((x&y).sum(1), either, out=np.full(len(x), np.nan), where=known)
 
-# %% ../../nbs/look/map_similarity.ipynb #6426a0d8
+# %% ../../nbs/look/map_similarity.ipynb #44ef11a1
 SIMILARITIES = { # name -> function from two stacks of maps, shape (images, height, width), to a number per image
-    'rank': rank_correlations,
     'top': top_overlaps,
+    'rank': rank_correlations,
 }
 
 def _as_maps(name, maps):
@@ -58,6 +57,11 @@ def _as_maps(name, maps):
     if t.ndim==3 and t.shape[1:].numel(): return t
     raise TypeError(f'{name} must be maps of shape (images, height, width), not {short_repr(maps)}')
 
+def _has_order(maps):
+    "Mark maps that are finite and, up to rounding, not constant"
+    low,high = maps.amin((1,2)),maps.amax((1,2))
+    return maps.isfinite().all(2).all(1) & (high-low > 1e-6*torch.maximum(low.abs(), high.abs()))
+
 def _enlarged(maps, size):
     "Enlarge maps to `size`, height and width"
     if tuple(maps.shape[1:])==size or not len(maps): return maps.reshape(-1, *size)
@@ -66,13 +70,13 @@ def _enlarged(maps, size):
 def map_similarity(
     a, # Heat maps, shape (images, height, width)
     b, # Others for the same images; their height and width may differ
-    measure:str='rank', # A name in `SIMILARITIES`: 'rank', or 'top' for the overlap of the top fifth
+    measure:str='top', # A name in `SIMILARITIES`: 'top' for the overlap of the top fifth, or 'rank'
 )->np.ndarray: # Shape (images,); NaN where a map is constant
     "Compute how alike the heat maps of each image are"
     check_choice('measure', measure, SIMILARITIES)
     a,b = _as_maps('a', a),_as_maps('b', b)
     if len(a)!=len(b): raise ValueError(f'a has {len(a)} maps, b {len(b)}: pass two maps for each image')
-    known = torch.stack([o.isfinite().all(2).all(1) & ~is_constant(o)[:,0,0] for o in (a, b)]).all(0).numpy()
+    known = (_has_order(a) & _has_order(b)).numpy()
     size = tuple(map(max, a.shape[1:], b.shape[1:]))
     res = np.full(len(a), np.nan)
     if known.any(): res[known] = SIMILARITIES[measure](*[_enlarged(o[known], size).numpy() for o in (a, b)])
