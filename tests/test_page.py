@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import axe_faults,scroll_width
+from conftest import axe_faults,little_drawn,quiet_run,scroll_width,tiny
 
 PAGES = ['report_page','comparison_page','hostile_page']
 CARD = '#cards > li'
@@ -742,6 +742,76 @@ def test_maps_of_both_runs_in_one_card(comparison):
     card = comparison.locator(f'{CARD}:has(.map)').first
     assert card.locator('.run b').all_text_contents()==names[1:]
     assert all(card.locator('.run').nth(k).locator('.map').count()>0 for k in (0,1))
+
+def shared_similarity(page, a, b):
+    "The similarity of two runs' heat maps of each image with maps, by file"
+    g = gallery_data(page)
+    return {file: g['similarity'][f'{min(a,b)}-{max(a,b)}'][k] for file,k in zip(g['file'], g['map']) if k>=0}
+
+@pytest.mark.parametrize('a,b', [(0,1),(2,0)])
+def test_looked_elsewhere_most(comparison, compared_runs, a, b):
+    "Cards are sorted by the library's similarity, least alike first, and show it"
+    from advtrain.runs.compare import compare_runs
+    import advtrain.runs.elsewhere # noqa: F401 it gives comparisons their similarity
+    c = compare_runs(compared_runs)
+    places = {path: i for i,path in c.runs[0].predictions.path.items()}
+    choose_runs(comparison, a, b)
+    kind(comparison, 'all')
+    choose(comparison, sort='looked elsewhere most')
+    assert control(comparison, 'maps').input_value()=='actual'
+    shown = files(comparison)
+    assert len(shown)>5
+    wanted = c.similarity([places[o] for o in shown], a, b)
+    known = [o for o in wanted if o==o]
+    assert len(known)>2 and (np.diff(known)>-2e-3).all() and wanted[:len(known)].notna().all()
+    assert np.allclose([shared_similarity(comparison, a, b)[o] for o in shown[:len(known)]], known, atol=1e-3)
+    lines = comparison.locator(f'{CARD} .between .line').all_text_contents()
+    assert lines[0]=='B − A' + f'for the actual class, similarity {known[0]:.2f}'.replace('-', '−')
+
+@pytest.mark.parametrize('a,b', [(0,1),(2,1)])
+def test_the_difference_is_that_of_the_maps(comparison, a, b):
+    "Red where the map of B is higher; each map is scaled to its own largest value"
+    choose_runs(comparison, a, b)
+    kind(comparison, 'changed')
+    g = gallery_data(comparison)
+    grey,L = sprite(g['maps']['url']),[len(o['layers']) for o in g['runs']]
+    card = comparison.locator(f'{CARD}:has(.difference)').first
+    first = g['map'][g['file'].index(card.locator('.file').text_content())]*2*sum(L)
+    def scaled(r, layer):
+        values = tile(g, grey, first + 2*sum(L[:r]) + g['targets'].index('actual')*L[r] + layer)
+        return values*255/max(values.max(), 1)
+    canvases = card.locator('.difference').all()
+    assert len(canvases)==L[a]==L[b]
+    for layer,canvas in enumerate(canvases):
+        image = coloured('RdBu_r', ((256 + scaled(b, layer).round() - scaled(a, layer).round())//2).astype(int))
+        assert abs(pixels(canvas)-image).max()<16
+    labels = card.locator('.between [role=img]').evaluate_all('o => o.map(p => p.getAttribute("aria-label"))')
+    assert all(f'of B minus that of A at {o}' in label for o,label in zip(g['runs'][b]['layers'], labels, strict=True))
+
+def test_a_comparison_says_where_networks_looked(comparison):
+    section = comparison.locator('section:has(h3:text("Where the networks looked"))')
+    text = section.inner_text()
+    assert text.count('median similarity of the heat maps')==3 and text.count('no baseline')==3
+    assert 'the overlap of the top fifth of the pixels' in text
+
+def test_a_comparison_without_images_says_why_maps_are_not_compared(open_page, compared_runs, tmp_path):
+    from advtrain.pages.comparison import write_comparison
+    from advtrain.runs.run import Run
+    runs = [Run(o, data=tmp_path/'gone') for o in compared_runs[:2]]
+    with pytest.warns(UserWarning, match='no images'): file = write_comparison(runs, tmp_path/'comparison.html')
+    page = open_page(file, ready='#tools:visible')
+    assert 'Heat maps not compared: the data of the run' in page.locator('main').inner_text()
+    assert page.locator(CARD).count()>0 and page.locator('.between').count()==0
+
+def test_seeds_are_the_baseline_of_a_verdict(some, tmp_path):
+    "With `by`, the page takes the runs of other seeds from the folder"
+    from advtrain.pages.comparison import write_comparison
+    exps = [tiny(name=f'{n} {s}', norm=n, seed=s, bs=30, life=False) for n in ('layer','batch') for s in (1,2)]
+    with little_drawn():
+        for o in exps: quiet_run(o, some, tmp_path/'runs'/o.name)
+    text = write_comparison(tmp_path/'runs', tmp_path/'comparison.html', by='norm').read_text()
+    assert text.count('median similarity of the heat maps')==1
+    assert 'with another seed as well; another seed alone' in text and 'in 2 pairs)' in text
 
 def test_equal_runs_change_places(comparison):
     control(comparison, 'b').select_option('0')

@@ -15,12 +15,13 @@ import pandas as pd
 
 import advtrain.runs.flips # noqa: F401 it adds `flips` to verdicts
 import advtrain.runs.learned_apart # noqa: F401 and `learned_apart` to comparisons
+import advtrain.runs.elsewhere # noqa: F401 and the similarity of heat maps
 import advtrain.runs.make_learner # noqa: F401 it gives runs their learner
 from ..checks import check_path,refuse
 from ..stats import interval_words,p_words,percent
 from ..figures import png_bytes
 from ..files.own_files import OwnFiles
-from ..runs.experiment import choice_text
+from ..runs.experiment import choice_text,differing_fields
 from ..runs.folder import Runs
 from ..runs.compare import CHANGES,Comparison,compare_runs
 from .html import html_table,image_url,render_with_gallery
@@ -38,6 +39,17 @@ def _kinds(c):
         '{n} {images} that some runs got wrong': (n_right>0) & ~every,
         '{n} {images} that every run got wrong': n_right==0}
 
+_BYTES = 8 # of a similarity on the page
+
+def _similarities(c, idxs):
+    "Compute the similarity of each pair of runs for the images at `idxs`, those with maps: '0-1' -> numbers"
+    res = {}
+    for a,b in combinations(range(len(c.runs)), 2):
+        try: found = c.similarity(idxs, a, b) if len(idxs) else []
+        except (ValueError, OSError): continue # the page says why
+        res[f'{a}-{b}'] = [None if o!=o else round(o, 3) for o in found]
+    return res
+
 def comparison_gallery(
     comparison:Comparison, # Runs on the same data
     room:int=4_000_000, # Size of the whole gallery, in bytes
@@ -51,7 +63,9 @@ def comparison_gallery(
     idxs = in_turn([t.index[t.change==change].to_numpy() for t in changed for change in CHANGES[1:]])
     idxs = np.array([*first, *idxs[~np.isin(idxs, first)]] if only is None else only, int)
     about = dict(kind='comparison', step=20)
-    return gallery_data(about, c.runs, c.names, Choice(idxs, idxs, _kinds(c)), room, n_maps)
+    room -= _BYTES*n_maps*len(c.pairs)
+    data = gallery_data(about, c.runs, c.names, Choice(idxs, idxs, _kinds(c)), room, n_maps)
+    return data | dict(similarity=_similarities(c, idxs[:data['maps']['n']]))
 
 # %% ../../nbs/pages/comparison.ipynb #172a6333
 def _runs_table(c):
@@ -121,6 +135,15 @@ def _apart_url(c, rows, a, b):
     try: return image_url(io.BytesIO(png_bytes(c.plot_learned_apart(rows, a, b), dpi=110))) if len(rows) else None
     except (ValueError, OSError): return None
 
+# %% ../../nbs/pages/comparison.ipynb #96db6188
+def _elsewhere(c, n=None):
+    "Say for each pair of the first `n` runs how alike the heat maps are, and list why some have none"
+    sentences,lost = [],[]
+    for a,b in combinations(range(n or len(c.runs)), 2):
+        try: sentences.append(f'{c.elsewhere_sentence(a, b)}.')
+        except (ValueError, OSError) as e: lost.append(f'Heat maps not compared: {e}.')
+    return dict(sentences=sentences, lost=list(dict.fromkeys(lost)), how=c.about_similarity())
+
 # %% ../../nbs/pages/comparison.ipynb #be30fca0
 def _judged(runs, by, margin):
     "Judge a choice, and compare runs that differ in nothing else: those of the first seed that can be read"
@@ -156,6 +179,16 @@ def _of_choice(verdict):
     section |= dict(flips=[s for o in flips for s in o.sentences()], figure=figure)
     return section,list(dict.fromkeys(i for o in flips for i in o.of_choice().index))
 
+def _with_seeds(c, verdict):
+    "Add runs of the verdict that differ from those of a comparison in the seed alone, where they can be compared"
+    folders = {o.folder for o in c.runs}
+    statuses = [o for pairs in verdict.pairs.values() for p in pairs for side in p for o in side]
+    own = [o.experiment for o in c.runs]
+    seeds = {o.folder: o for o in statuses
+        if o.folder not in folders and any(differing_fields([o.exp, k])==['seed'] for k in own)}
+    try: return compare_runs([*c.runs, *seeds])
+    except (ValueError, OSError): return c # each seed has other test images, or a run is damaged
+
 def write_comparison(
     folders, # Folders of finished runs, `Run`s, or a `Comparison`; with `by`, a folder of runs or a `Runs`
     out:str|Path, # HTML file to write
@@ -175,6 +208,7 @@ def write_comparison(
     title = f"{section['choice']} compared over seeds" if section else f'{len(c.runs)} runs compared'
     values = dict(
         title=title, line=_comparison_line(c), curves=_curves_url(c), table=_runs_table(c),
-        differences=c.sentences(), pairs=_pairs_table(c), notes=_notes(c), verdict=section, apart=_apart(c))
+        differences=c.sentences(), pairs=_pairs_table(c), notes=_notes(c), verdict=section, apart=_apart(c),
+        elsewhere=_elsewhere(_with_seeds(c, verdict) if verdict else c, len(c.runs)))
     page = render_with_gallery('comparison.html.j2', lambda room: comparison_gallery(c, room, first=first), values)
     return own.write(file.name, page)

@@ -54,6 +54,7 @@ const SORTS = {
   margin: (i, j) => margin(i) - margin(j),
   entropy: (i, j) => entropy(j) - entropy(i),
   change: (i, j) => change(j) - change(i),
+  elsewhere: (i, j) => (similarity(i) ?? 2) - (similarity(j) ?? 2), // images without maps last
   file: (i, j) => (data.file[i] > data.file[j]) - (data.file[i] < data.file[j]),
 };
 
@@ -137,6 +138,33 @@ function panels(i, run) {
   return element('div', {class: 'panels'}, ...plain, ...maps);
 }
 
+// In a comparison: how the maps of run B differ from those of run A, for the actual class
+
+const pairKey = () => `${Math.min(state.a, state.b)}-${Math.max(state.a, state.b)}`;
+const similarity = i => data.similarity?.[pairKey()]?.[data.map[i]]; // null if a map is constant
+
+function scaledTile(i, run, layer) { // Scaled to the map's own largest value
+  const image = greyTile(i, run, layer, 'actual'), top = image.data.reduce((most, v, k) => k % 4 ? most : Math.max(most, v), 1);
+  return {image, values: image.data.map(v => 255 * v / top)};
+}
+
+function drawDifference(context, i, layerA, layerB) {
+  const a = scaledTile(i, state.a, layerA), {image, values} = scaledTile(i, state.b, layerB);
+  for (let k = 0; k < values.length; k += 4) image.data.set(DIFFERENCE[(256 + values[k] - a.values[k]) >> 1], k);
+  context.putImageData(image, 0, 0);
+}
+
+function differences(i) { // One for each layer, or for the last ones of networks with other layers
+  const [a, b] = [state.a, state.b].map(run => data.runs[run].layers), found = similarity(i);
+  if (!hasMap(i) || found === undefined) return [];
+  const pairs = String(a) === String(b) ? a.map((_, l) => [l, l]) : [[a.length - 1, b.length - 1]];
+  const shown = pairs.map(([k, l]) => panel(`Heat map of B minus that of A at ${b[l]} for the actual class, image ${data.file[i]}`, b[l],
+    canvas('difference', data.maps.side, c => drawDifference(c, i, k, l))));
+  const words = found === null ? 'no similarity: a map is constant' : `similarity ${found.toFixed(2).replace('-', '−')}`;
+  const line = element('p', {class: 'line'}, element('b', {}, 'B − A'), `for the actual class, ${words}`), below = element('div', {class: 'panel'});
+  return [element('div', {class: 'between'}, line, element('div', {class: 'panels'}, below, ...shown))]; // each below its layer
+}
+
 function prediction(i, run) {
   const p = data.predictions[run], right = isRight(run, i);
   const sure = share => span('sure', `(${percent(share)})`);
@@ -175,7 +203,7 @@ function cardParts(i) {
   if (report) return [element('h3', {class: 'line'}, ...prediction(i, 0)), file, ...past, panels(i, 0)];
   const rows = [state.a, state.b].map(run => element('div', {class: 'run'},
     element('p', {class: 'line'}, element('b', {}, name(data.runs[run].name)), ...prediction(i, run)), panels(i, run)));
-  return [element('h3', {class: 'line'}, span('', 'actual ', name(data.classes[data.actual[i]]))), file, ...rows];
+  return [element('h3', {class: 'line'}, span('', 'actual ', name(data.classes[data.actual[i]]))), file, ...rows, ...differences(i)];
 }
 
 function card(i) {
@@ -276,7 +304,8 @@ function showLegend() {
 
 function showPair() {
   const [a, b] = [state.a, state.b].map(run => element('b', {}, name(data.runs[run].name)));
-  byId('pair').replaceChildren('A is ', a, ', B is ', b, '. Fixed: wrong in A, right in B. Broken: right in A, wrong in B.');
+  byId('pair').replaceChildren('A is ', a, ', B is ', b, '. Fixed: wrong in A, right in B. Broken: right in A, wrong in B.',
+    data.similarity?.[pairKey()] ? ' B − A is red where the heat map of B is higher for the actual class, and blue where that of A is. The similarity is that of the last layer.' : '');
 }
 
 function look() { // Changes that need no new cards
@@ -316,6 +345,7 @@ function changed({target}) {
   // A run isn't compared with itself: the other select takes the run that this one had
   if (!report && field.a.value === field.b.value) field[target.name === 'a' ? 'b' : 'a'].value = state[target.name];
   if (target.name === 'kind') sortFor(target.value);
+  if (target.name === 'sort' && target.value === 'elsewhere') field.maps.value = 'actual'; // the maps that were compared
   update();
 }
 

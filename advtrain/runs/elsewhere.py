@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/runs/elsewhere.ipynb #e6a4fbc5
-import warnings
-from itertools import combinations
+# %% ../../nbs/runs/elsewhere.ipynb #63280d8c
+import contextlib,warnings
+from itertools import combinations,product
 
 from fastcore.basics import patch
 from matplotlib.figure import Figure
@@ -44,7 +44,7 @@ def _maps_of(run, idxs):
         known.update(zip(part, _shrunk(maps)))
     return torch.stack([known[i] for i in idxs])
 
-# %% ../../nbs/runs/elsewhere.ipynb #010075e5
+# %% ../../nbs/runs/elsewhere.ipynb #670dd301
 def _check_same_pixels(run_a, run_b):
     "Raise a `ValueError` if two runs cut their images differently"
     a,b = run_a.experiment,run_b.experiment
@@ -57,7 +57,7 @@ def similarity(self:Comparison,
     rows, # Rows of `flipped` or `elsewhere`, or numbers of test images
     a:int|str=0, # One run, by number or name
     b:int|str=1, # The other run
-    measure:str='rank', # A name in `SIMILARITIES`: 'rank', or 'top' for the overlap of the top fifth
+    measure:str='top', # A name in `SIMILARITIES`: 'top' for the overlap of the top fifth, or 'rank'
 )->pd.Series: # Numbers of images -> similarity; NaN where a map is constant
     "Compute how alike the last heat maps of two runs are, for the actual class"
     run_a,run_b = (self.runs[self.number(o)] for o in (a,b))
@@ -80,7 +80,7 @@ def with_similarity(self:Comparison,
         found = np.nan
     return table.assign(similarity=found)
 
-# %% ../../nbs/runs/elsewhere.ipynb #efbd1f1b
+# %% ../../nbs/runs/elsewhere.ipynb #8543bd76
 _SAMPLE = 500 # images to draw
 
 def _sample(c):
@@ -92,7 +92,7 @@ def _sample(c):
 def elsewhere(self:Comparison,
     a:int|str=0, # One run, by number or name
     b:int|str=1, # The other run
-    measure:str='rank', # A name in `SIMILARITIES`: 'rank', or 'top' for the overlap of the top fifth
+    measure:str='top', # A name in `SIMILARITIES`: 'top' for the overlap of the top fifth, or 'rank'
 )->pd.DataFrame: # Rows as from `flipped`, with the column `similarity`
     "List test images by the similarity of two runs' heat maps, least alike first"
     right = self.flipped(a, b, 'both right')
@@ -100,7 +100,7 @@ def elsewhere(self:Comparison,
     table = table.assign(similarity=self.similarity(table, a, b, measure))
     return table.sort_values('similarity', kind='stable')
 
-# %% ../../nbs/runs/elsewhere.ipynb #fc6aa50b
+# %% ../../nbs/runs/elsewhere.ipynb #8ef2ab81
 def _scaled_maps(run, idxs, size):
     "Get maps of `size` pixels, each scaled to [0, 1]"
     maps = F.interpolate(_maps_of(run, idxs)[None], size, mode='bilinear', align_corners=False)[0]
@@ -129,7 +129,7 @@ def plot_elsewhere(self:Comparison,
     similarity = rows.get('similarity', self.similarity(rows, a, b))
     for k,(i,actual) in enumerate(rows.actual.items()):
         _draw_elsewhere(axs[k//ncols,4*(k%ncols):], images[k], [o[k] for o in maps], names,
-            f'{short(actual)}\n{similarity[i]:.2f} alike')
+            f'{short(actual)}\nsimilarity {similarity[i]:.2f}')
     return fig
 
 def _draw_elsewhere(axs, image, maps, names, title):
@@ -138,7 +138,7 @@ def _draw_elsewhere(axs, image, maps, names, title):
     for ax,m,name in zip(axs[1:], maps, names): show_pixels(ax, overlay(image, m), name)
     show_pixels(axs[3], maps[1]-maps[0], 'difference', interpolation='bilinear', cmap=DIFF_CMAP, vmin=-1, vmax=1)
 
-# %% ../../nbs/runs/elsewhere.ipynb #20de4a86
+# %% ../../nbs/runs/elsewhere.ipynb #33ee2ad7
 _SEEDS = 4 # most runs with the same choices that make pairs
 
 def _median(c, i, j):
@@ -147,32 +147,28 @@ def _median(c, i, j):
     if np.isnan(found): raise ValueError(f'all heat maps of {c.names[i]} or {c.names[j]} are constant')
     return float(found)
 
+def _medians(c, pairs):
+    "Compute the median similarity of each pair that has maps"
+    found = []
+    for i,j in dict.fromkeys(pairs):
+        with contextlib.suppress(ValueError, OSError): found.append(_median(c, i, j)) # the data of some may be gone
+    return found
+
 def _differ(c, i, j): return differing_fields([c.runs[k].experiment for k in (i,j)])
 
 def _seed_pairs(c, i, j):
-    "List pairs of runs that have the choices of `i` or of `j` and differ in the seed alone, without the two themselves"
-    pairs = {}
-    for k in (i,j):
-        same = [o for o in range(len(c.runs)) if set(_differ(c, o, k))<={'seed'}][:_SEEDS]
-        pairs |= dict.fromkeys(p for p in combinations(same, 2) if _differ(c, *p)==['seed'])
-    return [p for p in pairs if set(p)!={i,j}]
+    "List pairs of runs with the choices of `i` or of `j` that differ in the seed, and pairs of one of each that do"
+    like = [[o for o in range(len(c.runs)) if set(_differ(c, o, k))<={'seed'}][:_SEEDS] for k in (i,j)]
+    same = [p for o in like for p in combinations(o, 2) if _differ(c, *p)==['seed']]
+    return same,[p for p in product(*like) if 'seed' in _differ(c, *p)]
 
-def _seed_medians(c, i, j):
-    "Compute the median similarity of each pair of seeds, of those that have maps"
-    found = []
-    for pair in _seed_pairs(c, i, j):
-        try: found.append(_median(c, *pair))
-        except (ValueError, OSError): continue # another run's data are gone
-    return found
-
-def _against_seeds(median, seeds):
-    "Compare a similarity with those of two seeds"
+def _against_seeds(seeds, both):
+    "Compare similarities of two seeds with those of runs that also differ in a choice"
     low,high,n = min(seeds),max(seeds),len(seeds)
-    if n==1: return f'{low:.2f} (one pair)'
-    text = f'{np.median(seeds):.2f} ({low:.2f} to {high:.2f} in {n} pairs)'
-    if n<3: return text
-    how = 'more than' if median<low else 'less than' if median>high else 'as much as'
-    return f'{text}, so the change moves the maps {how} another seed does'
+    over = f' ({low:.2f} to {high:.2f} in {n} pairs)' if n>1 else ' (one pair)'
+    text = f'another seed alone {np.median(seeds):.2f}{over}'
+    if n<3 or not both: return text
+    return f"{text}, so the change moves the maps {'more' if np.median(both)<low else 'no more'} than another seed does"
 
 @patch
 def elsewhere_sentence(self:Comparison,
@@ -181,9 +177,18 @@ def elsewhere_sentence(self:Comparison,
 )->str: # The median similarity of the two, and those of pairs of seeds
     "Say how alike the heat maps of two runs are, and how alike those of two seeds are"
     i,j = (self.number(o) for o in (a,b))
-    median = _median(self, i, j)
-    start = f'{self.names[j]} against {self.names[i]}: median similarity of the heat maps {median:.2f}'
-    if _differ(self, i, j)==['seed']: return f'{start}, with the same choices and another seed'
-    seeds = _seed_medians(self, i, j)
-    if seeds: return f'{start}; two seeds of the same choices: {_against_seeds(median, seeds)}'
-    return f'{start}; no baseline: add a run with the choices of {self.names[i]} and another seed'
+    start = f'{self.names[j]} against {self.names[i]}: median similarity of the heat maps {_median(self, i, j):.2f}'
+    differ = _differ(self, i, j)
+    if set(differ)<={'seed'}: return f"{start}, the same choices and {'another' if differ else 'the same'} seed"
+    seeds,both = (_medians(self, o) for o in _seed_pairs(self, i, j))
+    if not seeds: return f'{start}; no baseline: add a run with the choices of {self.names[i]} and another seed'
+    if both and 'seed' not in differ: start += f', or {np.median(both):.2f} with another seed as well'
+    return f'{start}; {_against_seeds(seeds, both)}'
+
+# %% ../../nbs/runs/elsewhere.ipynb #dab2bd13
+@patch
+def about_similarity(self:Comparison)->str: # Two sentences
+    "Say what the numbers of `elsewhere_sentence` are"
+    n = min(_SAMPLE, len(self.runs[0].predictions))
+    return ('The similarity is the overlap of the top fifth of the pixels (intersection over union) of GradCAM’s maps '
+        f'at the last layer, for the actual class. The median is over {n:,} test images.')
