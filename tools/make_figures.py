@@ -225,6 +225,29 @@ def of_life(r):
         f"{n['ratio']['high']:.3f} in {n['ratio']['n']} rounds), {100*n['share']['median']:.2f} % of its time "
         f"spent on it, {n['bytes']:.1f} bytes per image and epoch")
 
+MAPS = { # kinds of pairs in `elsewhere.py` -> what differs
+    'rounding, same seed': 'rounding',
+    'another seed': 'seed',
+    'norm batch, same seed': 'norm',
+    'norm batch, another seed': 'norm and seed',
+    'augs none, same seed': 'no augmentation',
+    'augs none, another seed': 'no augmentation, and seed',
+    'augs crop_flip_cutout, same seed': 'crops',
+    'augs crop_flip_cutout, another seed': 'crops, and seed',
+    'different images': 'nothing, but the maps are of other images of the class',
+}
+
+def of_elsewhere(r):
+    n = r['numbers']
+    words = dict(rank='rank correlation', top='overlap of the top fifth of the pixels')
+    seeds = len(n['accuracy']['base'])
+    for measure,of in n['measures'].items():
+        values = '; '.join(f"{what} {of['similarity'][k]['mean']:.2f} ({of['similarity'][k]['low']:.2f} to "
+            f"{of['similarity'][k]['high']:.2f})" for k,what in MAPS.items())
+        yield (f'{words[measure]} of the last heat maps of two runs, `quickstart`, {seeds} seeds, median over '
+            f"{n['images']} test images: what differs between the runs",
+            f"{values}. Mean gap between rounding, norm and seed: {of['mean_gap']:.1f} standard deviations")
+
 SCRIPTS = dict(
     step=of_step,
     pipeline=of_pipeline,
@@ -244,7 +267,8 @@ SCRIPTS = dict(
     suspects_cifar=of_suspects,
     suspects_memorised=of_suspects,
     life=of_life,
-    life_small=of_life)
+    life_small=of_life,
+    elsewhere=of_elsewhere)
 
 def duration(seconds):
     "A time in seconds, minutes or hours"
