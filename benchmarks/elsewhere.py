@@ -1,5 +1,5 @@
-"""Claim: the overlap of the top fifth of the pixels of two runs' heat maps tells other rounding, another norm and another
-seed apart, better than their rank correlation.
+"""Claim: the overlap of the top fifth of the pixels of two runs' heat maps tells other rounding, another norm and
+another seed apart, better than their rank correlation.
 
 `quickstart` on the Fashion-MNIST sample is trained with three seeds, and again with
 
