@@ -23,7 +23,8 @@ from keep import keep,timed,with_save
 
 from advtrain.all import EXPERIMENTS,Film,FilmLog,fashion_sample,make_learner,paired_difference,run_experiment
 from advtrain.console import silenced
-from advtrain.stats import mean_interval,rank_correlations
+from advtrain.look.map_similarity import rank_correlations
+from advtrain.stats import mean_interval
 
 # The cost of a film
 
@@ -57,7 +58,7 @@ def film_of(o, seed):
 def successive(film):
     "Compute the mean rank correlation of each epoch's maps with those of the epoch before"
     maps = film.maps[film.layers[-1]][:,:,1]
-    return [float(rank_correlations(a, b).mean()) for a,b in zip(maps, maps[1:])]
+    return [float(np.nanmean(rank_correlations(a, b))) for a,b in zip(maps, maps[1:])]
 
 def drops_of(film): return [i for i in range(1, len(film.lr)) if film.lr[i]<film.lr[i-1]]
 
@@ -67,9 +68,9 @@ def settle(o):
     films = [film_of(o, seed) for seed in range(1, o.seeds+1)]
     tables = [f.table for f in films]
     right = [t.actual==t.predicted for t in tables]
-    with_last = np.mean([f.likeness().mean(1) for f in films], 0)
+    with_last = np.mean([np.nanmean(f.likeness(), 1) for f in films], 0)
     last = [f.maps[f.layers[-1]][-1,:,1] for f in films]
-    others = statistics.fmean(float(rank_correlations(m, np.roll(m, 1, 0)).mean()) for m in last)
+    others = statistics.fmean(float(np.nanmean(rank_correlations(m, np.roll(m, 1, 0)))) for m in last)
     steps = [successive(f) for f in films]
     drops = [(s, i-1) for s,f in zip(steps, films) for i in drops_of(f)[:1]] # the first of each seed
     means = {k: [float(t.settled[r==k].mean()) for t,r in zip(tables, right)] for k in (True,False)}

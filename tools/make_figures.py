@@ -248,6 +248,26 @@ def of_elsewhere(r):
             f"{n['images']} test images: what differs between the runs",
             f"{values}. Mean gap between rounding, norm and seed: {of['mean_gap']:.1f} standard deviations")
 
+def of_film(r):
+    n = r['numbers']
+    data = 'CIFAR-10 as JPEG files, quality 75' if 'cifar10' in r['command'] else 'the quickstart'
+    yield (f"the film of a run, {n['frames']} frames of {n['images']} images in {n['epochs']} epochs of {data}",
+        f"{percent(n['share'])} of the training, a file of {n['film_bytes']/1e6:.2f} MB, a page of "
+        f"{n['page_bytes']/1e6:.1f} MB")
+
+def of_interval(r, digits=2): return f"{r['mean']:.{digits}f} ({r['low']:.{digits}f} to {r['high']:.{digits}f})"
+
+def of_settle(r):
+    n = r['numbers']
+    yield (f"when heat maps settle, {n['right']['n']} seeds of the quickstart with 40 epochs, filmed after each epoch",
+        f"half of the {n['n_right']+n['n_wrong']:,} maps by epoch {n['settled']['0.5']:.0f}, three quarters by epoch "
+        f"{n['settled']['0.75']:.0f}; those of images that are right in the end at epoch {of_interval(n['right'], 1)} on "
+        f"average, of wrong ones at {of_interval(n['wrong'], 1)}, "
+        f"{n['wrong_later']['difference']:.1f} epochs later ({n['wrong_later']['low']:.1f} to "
+        f"{n['wrong_later']['high']:.1f}). Rank correlation with the epoch before: {of_interval(n['before_drop'])} in the "
+        f"three epochs before the learning rate first drops, {of_interval(n['at_drop'])} at the drop, "
+        f"{of_interval(n['after_drop'])} in the three after it; maps of different images {n['others']:.2f}")
+
 SCRIPTS = dict(
     step=of_step,
     pipeline=of_pipeline,
@@ -268,6 +288,9 @@ SCRIPTS = dict(
     suspects_memorised=of_suspects,
     life=of_life,
     life_small=of_life,
+    film_cost=of_film,
+    film_cost_cifar=of_film,
+    film_settle=of_settle,
     elsewhere=of_elsewhere)
 
 def duration(seconds):

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from ..checks import check_choice,check_path,check_whole,printable
 from ..figures import CMAP,RIGHT,WRONG,check_figsize,new_figure,short,show_pixels
-from ..stats import rank_correlations
 from ..files.tensors import load_tensors,save_tensors
+from .map_similarity import rank_correlations
 from .saved_paths import SavedPaths,folder_of,pack_paths,relative_paths,unpack_paths
 
 # %% ../../nbs/look/film.ipynb #c6331fad
@@ -66,7 +66,7 @@ SETTLED = .8 # rank correlation with the map of the last frame
 def likeness(self:Film,
     layer:str|None=None, # Layer of the maps; `None` for the last
     target:str='actual', # 'actual' or 'predicted' class
-)->np.ndarray: # From -1 to 1, shape (frames, images); 0 where a map is constant
+)->np.ndarray: # From -1 to 1, shape (frames, images); NaN where a map is constant
     "Compute the rank correlation of each map with that of the last frame"
     maps = self.maps[_layer(self, layer)][:,:,TARGETS.index(check_choice('target', target, TARGETS))]
     return np.stack([rank_correlations(o, maps[-1]) for o in maps])

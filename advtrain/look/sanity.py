@@ -17,9 +17,9 @@ from torch import nn
 
 from ..checks import check_choice,check_whole,refuse
 from ..figures import check_figsize,new_figure,short
-from ..stats import rank_correlations
 from ..models import unwrapped
 from ..train.precision import precision_of
+from .map_similarity import rank_correlations
 from .gradcam import METHODS,GradCAM
 from .interpret import ImageInterpretation
 
@@ -52,6 +52,10 @@ class Sanity:
 
     def __repr__(self): return f'{self.table}\nmaps of different images: {self.others:.2f}'
     def _repr_html_(self): return f'{self.table._repr_html_()}<p>maps of different images: {self.others:.2f}</p>'
+
+def _correlations(a, b):
+    "Compute rank correlations; maps that are constant have nothing in common"
+    return np.nan_to_num(rank_correlations(a, b))
 
 def _row(layer, found):
     "Summarise rank correlations: their mean, with a 95 % interval over images"
@@ -89,8 +93,8 @@ def _cascade(model, maps, method, steps, rng):
     table = [_row('none', np.ones(len(first)))]
     for group in _groups(model, steps):
         for _,m in group: shuffle_weights(m, rng)
-        table.append(_row(group[-1][0], rank_correlations(first, maps())))
-    others = rank_correlations(first, np.roll(first, 1, 0)).mean() if len(first)>1 else np.nan
+        table.append(_row(group[-1][0], _correlations(first, maps())))
+    others = _correlations(first, np.roll(first, 1, 0)).mean() if len(first)>1 else np.nan
     return Sanity(pd.DataFrame(table), others, method)
 
 # %% ../../nbs/look/sanity.ipynb #8663c0bb

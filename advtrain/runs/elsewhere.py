@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 
 from ..checks import refuse
-from ..figures import new_figure,short,show_pixels
-from ..look.gradcam import DIFF_CMAP,overlay,scale_map
+from ..figures import DIFF_CMAP,new_figure,short,show_pixels
+from ..look.gradcam import overlay,scale_map
 from ..look.map_similarity import map_similarity
 import advtrain.runs.make_learner # noqa: F401 it gives runs their learner
 from .experiment import differing_fields
