@@ -261,11 +261,11 @@ def of_settle(r):
     n = r['numbers']
     yield (f"when heat maps settle, {n['right']['n']} seeds of the quickstart with 40 epochs, filmed after each epoch",
         f"half of the {n['n_right']+n['n_wrong']:,} maps by epoch {n['settled']['0.5']:.0f}, three quarters by epoch "
-        f"{n['settled']['0.75']:.0f}; those of images that are right in the end at epoch {of_interval(n['right'], 1)} on "
-        f"average, of wrong ones at {of_interval(n['wrong'], 1)}, "
+        f"{n['settled']['0.75']:.0f}; those of images that are right in the end at epoch {of_interval(n['right'], 1)} "
+        f"on average, of wrong ones at {of_interval(n['wrong'], 1)}, "
         f"{n['wrong_later']['difference']:.1f} epochs later ({n['wrong_later']['low']:.1f} to "
-        f"{n['wrong_later']['high']:.1f}). Rank correlation with the epoch before: {of_interval(n['before_drop'])} in the "
-        f"three epochs before the learning rate first drops, {of_interval(n['at_drop'])} at the drop, "
+        f"{n['wrong_later']['high']:.1f}). Rank correlation with the epoch before: {of_interval(n['before_drop'])} in "
+        f"the three epochs before the learning rate first drops, {of_interval(n['at_drop'])} at the drop, "
         f"{of_interval(n['after_drop'])} in the three after it; maps of different images {n['others']:.2f}")
 
 SCRIPTS = dict(

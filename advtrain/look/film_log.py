@@ -139,7 +139,8 @@ def _choose(self:FilmLog):
     valid = self.dls.valid
     if isinstance(self.asked, (list,tuple)): return images_called(self.asked, item_paths(valid))
     log = callback_of(self.learn, MarginLog)
-    return images_to_film(np.asarray(labels_of(valid)), log.valid[-1].numpy() if log and log.valid else None, self.asked)
+    margins = log.valid[-1].numpy() if log and log.valid else None
+    return images_to_film(np.asarray(labels_of(valid)), margins, self.asked)
 
 @patch
 def _load(self:FilmLog):
