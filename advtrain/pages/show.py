@@ -102,6 +102,7 @@ def show(self:Comparison, # noqa: F811 another class's method
 )->Cell: # The last value of a cell is displayed
     "Show images of several runs in the output of a cell, with the heat maps of each run"
     if len(self.runs)<2: raise ValueError('a comparison needs two runs or more')
-    idxs = None if rows is None else self.runs[0].interpretation.rows(getattr(rows, 'index', rows)).index.to_numpy()
+    chosen = rows.index if isinstance(rows, pd.DataFrame) else rows # of a table with other columns
+    idxs = None if rows is None else self.runs[0].interpretation.rows(chosen).index.to_numpy()
     def _gallery(room): return comparison_gallery(self, room, only=idxs)
     return framed('cell_comparison.html.j2', _gallery, height, title=f'{len(self.runs)} runs compared', line='')
