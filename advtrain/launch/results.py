@@ -51,7 +51,8 @@ def run_metrics(
     rows = learn.epoch_log.rows
     best = best_row(rows)
     stopper = callback_of(learn, EarlyStopping)
-    stopped = {'stopped': stopper.stopped} if stopper and stopper.stopped else {}
+    why = (stopper and stopper.stopped) or learn.epoch_log.stopped
+    stopped = {'stopped': why} if why else {}
     return _test_metrics(interp, flipped) | stopped | dict(
         watched=watched_title(dls).lower(), epochs=len(rows),
         best_epoch=best['epoch'], best_watched_accuracy=best['valid_acc'],

@@ -88,6 +88,7 @@ class Saver(RunCallback):
 ORDER = { # callback -> order; lower runs first
     # -10 is fastai's TrainEvalCallback, which sets the model's mode
     'EarlyStopping': -9,   # ends the run before anything prepares for another epoch
+    'StopFile': -9,        # the same; its decision is saved with the epoch
     'SharedTraining': -8,  # combines the losses of all processes before anything reads the loss
     'FiniteLoss': -5,      # stops before anything uses a NaN loss
     'EMA': 0,              # averages weights right after a step; validation uses the average
@@ -105,6 +106,7 @@ ORDER = { # callback -> order; lower runs first
     'Checkpoint': 1000,    # saves the epoch after all other callbacks
     'Restore': 1001,       # restores a state once all others, Checkpoint included, are ready for `fit`
     'KeepHistory': 1002,   # reports an epoch that has been saved
+    'LivePage': 1002,      # shows an epoch that has been saved
     'RunLog': 1002,        # logs the epoch to another tool
     'LiveCurves': 1002,    # draws an epoch that has been saved
     'ReportTrial': 1003,   # may end the run, after the reports

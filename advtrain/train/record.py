@@ -177,9 +177,10 @@ class EpochLog(RunCallback):
     "Record and print losses, correct predictions, learning rate and seconds of each epoch"
     order = ORDER['EpochLog']
     remove_on_fetch = True
-    memory = 'rows','n_before'
+    memory = 'rows','n_before','stopped'
     def __init__(self):
         self.rows,self.n_before = [],0
+        self.stopped = '' # why the run ends after its last epoch, if a `StopFile` ends it
         self.table = None # output of a `fit` in a notebook
 
     def before_fit(self):
@@ -196,6 +197,7 @@ class EpochLog(RunCallback):
             progress_bar(self.learn).main_bar.comment = 'may end earlier'
 
     def before_train(self):
+        self.stopped = ''
         self.epoch_lr = self.opt.hypers[-1]['lr']
         self.n_losses = len(self.recorder.losses)
 
