@@ -100,9 +100,11 @@ from .pages.verdicts import *
 from .pages.comparison import *
 from .pages.show import *
 from .pages.charts import *
+from .pages.live import *
 from .pages.index import *
 from .launch.environment import *
 from .launch.results import *
+from .launch.live_page import *
 from .launch.runner import *
 from .launch.progress import *
 from .launch.many import *

@@ -25,14 +25,17 @@ from ..data.tables import data_source
 from ..data.image_dls import image_dls
 from ..train.callbacks import ORDER,RunCallback
 from ..train.checkpoint import Checkpoint,checkpoints
+from ..train.early_stopping import STOP,StopFile
 from ..runs.experiment import Experiment,FIELDS
 from ..runs.run_figures import DRAW,FIGURES,TrainedRun
-from ..runs.checksums import CHECKSUMS,PAGES,is_finished,write_checksums
+from ..runs.checksums import CHECKSUMS,LIVE,PAGES,is_finished,write_checksums
 from ..runs.run import Run
 from ..runs.make_learner import DATA_CHOICES,make_learner
 from ..runs.logs import LOGS
 from ..pages.report import repair_report
+from ..pages.live import link_live_page,page_may_fail
 from .environment import environment
+from .live_page import LivePage
 from .results import best_weights,flipped_labels_csv,predictions_csv,run_metrics,save_figure,save_figures,to_json
 import advtrain.look.learner_life # noqa: F401 (adds `life` to learners)
 import advtrain.train.ddp # noqa: F401 (adds `distributed` to learners)
@@ -57,6 +60,8 @@ def _prepare(own, overwrite):
     what = 'a finished' if is_finished(out) else 'an unfinished'
     if not overwrite:
         raise FileExistsError(f'{out} holds {what} run: choose another folder, or pass overwrite=True (--overwrite)')
+    if os.path.lexists(out/STOP):
+        raise FileExistsError(f'{out/STOP} would end the new run after its first epoch: delete it first')
     if is_finished(out): own.drop_replaced()
     own.set_aside()
     if own.replaced.known():
@@ -212,7 +217,7 @@ def _begin(self:Runner, overwrite, resume):
     if not (resume and _same_run(self.exp, self.out)): _prepare(own, overwrite)
     texts = {'experiment.toml': self.exp.to_toml, 'environment.json': lambda: to_json(environment(self.learn))}
     if self.exp.flip_labels: texts[_FLIPS] = lambda: flipped_labels_csv(self.learn.dls.flipped_labels)
-    own.check(*texts.keys()-{*_BEGUN}, *_ENDED, *PAGES, *(f'figures/{o}.png' for o in FIGURES))
+    own.check(*texts.keys()-{*_BEGUN}, *_ENDED, *PAGES, LIVE, *(f'figures/{o}.png' for o in FIGURES))
     for name,text in texts.items():
         if own.state(name) in ('missing','cut'): own.write(name, text())
     _note_place(own, self.learn)
@@ -267,9 +272,20 @@ def _write(self:Runner, interp, flipped):
 
 # %% ../../nbs/launch/runner.ipynb #61d6e488
 def _complete(run):
-    "Write the page if it's missing, and delete the run that this one replaced"
+    "Write the page if it's missing, let the live page lead there, and delete the run that this one replaced"
     repair_report(run)
+    with page_may_fail(set()): link_live_page(run)
     OwnFiles(run.folder).drop_replaced()
+
+@patch
+@contextmanager
+def _followed(self:Runner):
+    "Yield what makes the live page; it says if the run fails or is interrupted"
+    page = LivePage(self.exp, self.out)
+    try: yield page
+    except BaseException as e:
+        page.ended(e)
+        raise
 
 @patch
 def run(self:Runner,
@@ -277,10 +293,10 @@ def run(self:Runner,
     resume:bool|str=False, # Resume an unfinished run? 'previous' starts from the checkpoint before the newest
 )->Run: # The folder, read back
     "Do what's left to do"
-    with self.opened():
+    with self.opened(),self._followed() as page:
         if resume and on_rank0(is_done, self.exp, self.out, self.data): run = Run(self.out)
         else:
-            self.train(overwrite, resume)
+            self.train(overwrite, resume, [StopFile(self.out), page])
             run = self.finish()
         on_rank0(_complete, run)
         if self.learn: # trained in this call

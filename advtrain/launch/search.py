@@ -22,7 +22,7 @@ from ..files.own_files import OwnFiles
 from ..data.image_dls import image_dls
 from ..train.callbacks import ORDER,RunCallback
 from ..train.record import best_row
-from ..train.early_stopping import ends_here
+from ..train.early_stopping import why_ends_here
 from ..train.checkpoint import checkpoints
 from ..runs.experiment import Experiment
 from ..runs.checksums import CHECKSUMS
@@ -49,7 +49,7 @@ class ReportTrial(RunCallback):
         for r in rows:
             if r['epoch'] not in self.reported: self.trial.report(r['valid_acc'], r['epoch'])
         self.reported.update(r['epoch'] for r in rows)
-        is_last = self.epoch+1==self.n_epoch or ends_here(self.learn)
+        is_last = self.epoch+1==self.n_epoch or why_ends_here(self.learn)
         self.pruned = not is_last and self.trial.should_prune()
         if self.pruned: raise CancelFitException
 

@@ -65,13 +65,17 @@ class _Frame:
         return [v for v in _ticks(1, self.n_epochs, 6)[0] if abs(v-round(v))<1e-6]
 
 # %% ../../nbs/pages/charts.ipynb #8ec8b087
+_MOST_POINTS = 1000 # of a curve, more than its pixels
+
 def _path(line, x, y):
-    "Draw an SVG path through the finite values; a single one is a dot"
+    "Draw an SVG path through the finite values, of many epochs the last of every few; a single one is a dot"
+    step = -(-len(line)//_MOST_POINTS)
+    first = (len(line)-1)%step if line else 0
     finite = [isfinite(v) for v in line]
     def _step(i, v):
-        goes_on = i and finite[i-1]
+        goes_on = i>first and finite[i-step]
         return f"{'L' if goes_on else 'M'}{x(i+1):.1f},{y(v):.1f}{'' if goes_on else 'h0'}"
-    return ''.join(_step(i, v) for i,v in enumerate(line) if finite[i])
+    return ''.join(_step(i, line[i]) for i in range(first, len(line), step or 1) if finite[i])
 
 # %% ../../nbs/pages/charts.ipynb #307129c6
 def _band(lines, frame):
@@ -83,11 +87,11 @@ def _band(lines, frame):
     return f"M{'L'.join(_edge(1)+_edge(-1)[::-1])}Z"
 
 # %% ../../nbs/pages/charts.ipynb #9bd455b3
-def _chart(title, lines, most=inf, best=None, groups=None):
+def _chart(title, lines, most=inf, best=None, groups=None, n_epochs=0):
     "Compute a chart of `lines` (run number -> values by epoch): axis labels, paths, bands, and best epochs"
     values = [v for line in lines.values() for v in line if isfinite(v) and v<=most]
     if not values: return None
-    frame = _Frame(max(map(len, lines.values())), min(values), max(values))
+    frame = _Frame(max(n_epochs, *map(len, lines.values())), min(values), max(values))
     return dict(
         title=title,
         x=[(frame.x(v),f'{v:.0f}') for v in frame.epochs()],
@@ -118,6 +122,20 @@ def curve_charts(
     charts = [
         _chart('Validation accuracy, %', accuracies, best=best, groups=groups),
         _chart('Validation loss', losses, _highest_shown(losses.values()), groups=groups)]
+    return [o for o in charts if o]
+
+# %% ../../nbs/pages/charts.ipynb #0fe94e25
+def history_charts(
+    rows:list, # Rows of the record, as dicts
+    n_epoch:int, # Epochs of the complete run
+)->list: # Charts for the template: accuracy and loss, of training (line 0) and validation (line 1)
+    "Chart accuracy and loss of one run"
+    kinds = ['train'] + ['valid']*any(r['valid_n'] for r in rows)
+    accuracies,losses = ({i: [r[f'{k}_{what}'] for r in rows] for i,k in enumerate(kinds)} for what in ('acc','loss'))
+    accuracies = {i: [100*v for v in line] for i,line in accuracies.items()}
+    charts = [
+        _chart('Accuracy, %', accuracies, n_epochs=n_epoch),
+        _chart('Loss', losses, _highest_shown(losses.values()), n_epochs=n_epoch)]
     return [o for o in charts if o]
 
 # %% ../../nbs/pages/charts.ipynb #5ed6e1b3

@@ -31,12 +31,17 @@ def webp_url(
 # %% ../../nbs/pages/html.ipynb #113d63d1
 _FIGURE_WAYS = dict(lossless=True, quality=20, method=2),dict(quality=85)
 
+def picture_url(
+    im:Image.Image, # Picture in RGB
+)->str: # A `data:` URL
+    "Encode a picture as WebP, lossless or lossy: the smaller of the two"
+    return webp_url(min([webp_bytes(im, **how) for how in _FIGURE_WAYS], key=len))
+
 def image_url(
     file, # Path of a picture, or a file open for reading bytes
 )->str: # A `data:` URL
-    "Encode a figure as WebP, lossless or lossy: the smaller of the two"
-    with Image.open(file) as im: ways = [webp_bytes(im.convert('RGB'), **how) for how in _FIGURE_WAYS]
-    return webp_url(min(ways, key=len))
+    "Encode a figure as WebP"
+    with Image.open(file) as im: return picture_url(im.convert('RGB'))
 
 # %% ../../nbs/pages/html.ipynb #838f5186
 _JSON = dict(separators=(',',':'))

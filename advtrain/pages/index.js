@@ -1,12 +1,10 @@
 // Sort the table of runs, highlight rows and curves together, and reload a live page
 'use strict';
 
-const byId = id => document.getElementById(id);
 const table = byId('runs'), body = table.tBodies[0], written = [...body.rows], heads = [...table.tHead.rows[0].cells];
-const charts = document.querySelector('.charts'), live = byId('live');
+const charts = document.querySelector('.charts');
 const curves = [...document.querySelectorAll('.curve')], boxes = [...document.querySelectorAll('.scroll')];
 const details = [...document.querySelectorAll('details')];
-const EVERY = 10_000; // milliseconds between two reloads
 
 function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -129,30 +127,6 @@ function recall({boxes: places = [], open = [], paused = false, pinned: names = 
   shine();
 }
 
-function age(seconds) {
-  return seconds < 100 ? `${Math.max(0, Math.round(seconds))} s` : seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
-}
-
-function startLive() {
-  const pause = live.querySelector('input'), text = live.querySelector('p');
-  const since = new Date(document.querySelector('time').dateTime);
-  const say = () => { text.textContent = `${pause.checked ? 'Paused' : 'This page reloads every 10 seconds'}. Last written ${age((Date.now() - since) / 1000)} ago.`; };
-  const busy = () => document.hidden || !getSelection().isCollapsed; // Hidden, or somebody is selecting text
-  const read = () => {
-    if (pause.checked || busy()) return;
-    remember();
-    location.reload();
-  };
-  live.querySelector('label').hidden = false;
-  pause.addEventListener('change', () => {
-    say();
-    history.replaceState({paused: pause.checked}, '');
-  });
-  setInterval(() => { say(); read(); }, EVERY);
-  document.addEventListener('visibilitychange', () => { if (Date.now() - performance.timeOrigin > EVERY) read(); });
-  say();
-}
-
 // Start
 
 for (const head of heads) {
@@ -171,4 +145,4 @@ startLight();
 addEventListener('hashchange', showOrder);
 showOrder();
 recall(history.state ?? {});
-if (live) startLive();
+if (live) startLive(remember);

@@ -150,7 +150,7 @@ def _lines(runs):
             name=o.name, colour=palette[-1 if o.group is None else o.group],
             dashed=o.group is not None and 3<o.group<n_groups<=PALETTE, curve=_curve_line(o),
             share=len(o.history)/o.exp.epochs if o.exp and o.state=='running' else None,
-            page=f'{quote(os.fsencode(o.name))}/report.html' if o.report else None)
+            page=f'{quote(os.fsencode(o.name))}/{o.page}' if o.page else None)
     return [_line(o) for o in runs.statuses]
 
 # %% ../../nbs/pages/index.ipynb #4913ede9
@@ -188,6 +188,6 @@ def write_index(
         columns=table_columns(runs), lines=_lines(runs), configurations=_configurations(runs), states=STATES,
         verdicts=verdict_sections(runs), markdown=runs.to_markdown(), latex=runs.to_latex(),
         charts=curve_charts(runs), stopped=_stopped(runs), pictures=_pictures_beside(runs.folder))
-    page = render('index.html.j2', ('index.js',), **values)
+    page = render('index.html.j2', ('reload.js','index.js'), **values)
     data = page.encode('utf-8', 'replace') # a name that isn't UTF-8 still gets a page
     return OwnFiles(runs.folder, 'index').write('index.html', data)

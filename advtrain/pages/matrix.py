@@ -52,18 +52,28 @@ def _worst_pairs(actual, predicted, n):
     rows = zip(*np.divmod(cells[first], n), counts[first])
     return [dict(actual=int(a), predicted=int(p), n=int(k), share=float(k/images[a])) for a,p,k in rows],len(cells)
 
+def counts_or_pairs(
+    vocab, # Class names
+    actual:np.ndarray, # Class index of each image
+    predicted:np.ndarray, # Predicted class of each image
+)->dict: # classes; either counts, or pairs and n_pairs; the others are `None` or empty
+    "Prepare the confusion matrix for a page without scripts"
+    classes = list(map(str, vocab))
+    n = len(classes)
+    values = dict(classes=classes, counts=None, picture=None, pairs=[], n_pairs=0)
+    if n<=TABLE_CLASSES: return values | dict(counts=_counts_of(actual, predicted, np.arange(n), n).tolist())
+    pairs,n_pairs = _worst_pairs(actual, predicted, n)
+    return values | dict(pairs=pairs, n_pairs=n_pairs)
+
 def confusion_values(
     interp, # `ImageInterpretation` with labels
 )->dict: # classes; either counts, or picture and pairs; the others are `None` or empty
     "Prepare the confusion matrix for the page"
-    classes = list(map(str, interp.vocab))
-    n = len(classes)
-    values = dict(classes=classes, counts=None, picture=None, pairs=[], n_pairs=0)
-    if n<=TABLE_CLASSES: return values | dict(counts=interp.confusion_matrix().tolist())
     actual,predicted = interp.class_indices().numpy(),interp.predicted.numpy()
+    values = counts_or_pairs(interp.vocab, actual, predicted)
+    if values['counts']: return values
+    n = len(values['classes'])
     wrong = actual!=predicted
     some = _confused_classes((actual[wrong],predicted[wrong]), n, _MOST_CLASSES)
     url,least = _packed(_counts_of(actual, predicted, some, n))
-    pairs,n_pairs = _worst_pairs(actual, predicted, n)
-    picture = dict(url=url, least=least, classes=some.tolist() if len(some)<n else None)
-    return values | dict(picture=picture, pairs=pairs, n_pairs=n_pairs)
+    return values | dict(picture=dict(url=url, least=least, classes=some.tolist() if len(some)<n else None))

@@ -192,6 +192,7 @@ def _markdown_table(df):
 # %% ../../nbs/pages/report.ipynb #f9e59ce4
 _FILES = { # file -> description
     'report.html': 'the run as one page, with the images of the test set',
+    'live.html': 'a link to that page; while the run trained, its live page',
     'experiment.toml': 'all choices of the experiment',
     'environment.json': 'versions, hardware, commits, and the data',
     'flipped_labels.csv': 'training images with a wrong label, given on purpose',
@@ -212,7 +213,7 @@ _HOW_TO_READ = ("To read them back in Python, use `Run('…')` from advtrain. It
 
 def _files(run):
     "List the files of the run with their descriptions"
-    sometimes = 'lr_find.json','flipped_labels.csv','life.safetensors','film.safetensors'
+    sometimes = 'live.html','lr_find.json','flipped_labels.csv','life.safetensors','film.safetensors'
     return {k: v for k,v in _FILES.items() if k not in sometimes or (run.folder/k).exists()}
 
 # %% ../../nbs/pages/report.ipynb #e7ac1662

@@ -15,6 +15,7 @@ from ..files.own_files import OwnFiles
 # %% ../../nbs/runs/checksums.ipynb #ddca71ee
 CHECKSUMS = 'SHA256SUMS'
 PAGES = 'report.html','README.md' # made from the other files, and can be rewritten
+LIVE = 'live.html' # page of a run that trains; a link once it's finished, and older runs have none
 
 def is_finished(
     folder:str|Path, # Any folder
@@ -31,7 +32,7 @@ def write_checksums(
 ):
     "Write the checksums of a run's files, without its pages; this marks the run as finished"
     own = OwnFiles(folder)
-    others = {CHECKSUMS, *PAGES, *without}
+    others = {CHECKSUMS, *PAGES, LIVE, *without}
     names = sorted(k for k,about in own.known().items() if about and k not in others and own.state(k)=='own')
     lines = ''.join(f'{_sha256((folder/o).read_bytes())}  {o}\n' for o in names)
     own.write(CHECKSUMS, f'# {_sha256(lines.encode())}\n{lines}')

@@ -18,7 +18,7 @@ from ..files.own_files import OwnFiles
 from ..train.record import best_row
 from ..train.early_stopping import why_stopped
 from .experiment import Experiment
-from .checksums import is_finished
+from .checksums import LIVE,is_finished
 
 # %% ../../nbs/runs/status.ipynb #71a3fded
 def read_history(
@@ -98,7 +98,7 @@ class RunStatus:
     state:str='damaged' # A name in `STATES`
     reason:str='' # Why it failed, was pruned, ended early or is damaged
     traceback:str='' # Traceback of its error
-    report:bool=False # Does it have a page?
+    page:str='' # File with its page: the report, or the live page of an unfinished run
     group:int|None=None # Number of its configuration
 
     @property
@@ -151,7 +151,7 @@ def _read_files(seen, expected):
     seen.history = _read('history.csv', read_history, done, [])
     seen.metrics = _read('metrics.json', read_metrics, done, {})
     stop = _read('stopped.json', read_stop, False, {})
-    seen.report = (folder/'report.html').is_file()
+    seen.page = next((o for o in ('report.html',LIVE) if (folder/o).is_file()), '')
     _set_state(seen, '; '.join(faults.values()), stop, begun)
 
 def read_status(

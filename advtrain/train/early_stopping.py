@@ -91,6 +91,10 @@ class StopFile(_EndsRun):
         self.file = check_path('folder', folder)/STOP
         self.stopped = '' # why the last `fit` ended early
 
+    def before_fit(self):
+        super().before_fit()
+        self.begun = False
+
     def after_epoch(self): # before the epoch is saved
         log = self.epoch_log
         epoch,n_epoch = epoch_of(self.learn)
@@ -103,11 +107,15 @@ class StopFile(_EndsRun):
         log = self.epoch_log
         return log.stopped if len(log.rows)>log.n_before else ''
 
-    def before_train(self): self.stopped = ''
+    def before_train(self):
+        self.stopped = ''
+        if not self.begun and os.path.lexists(self.file):
+            self.epoch_log.write_line(f'{self.file} ends the run after this epoch: delete it to train on')
+        self.begun = True
 
 # %% ../../nbs/train/early_stopping.ipynb #6ffbc017
-def ends_here(
+def why_ends_here(
     learn:Learner, # Learner after an epoch
-)->bool: # `False` for the last epoch that was planned
-    "Check whether the run ends early after this epoch"
-    return any(o.why_now() for o in learn.cbs if isinstance(o, _EndsRun))
+)->str: # Sentence without its full stop; empty if the run continues, or has all its epochs
+    "Describe why the run ends early after this epoch"
+    return next((why for o in learn.cbs if isinstance(o, _EndsRun) and (why := o.why_now())), '')
