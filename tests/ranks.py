@@ -5,12 +5,14 @@
     python tests/ranks.py stopped
     python tests/ranks.py told
     python tests/ranks.py memory DATA
+    python tests/ranks.py followed DATA FOLDER
 
 The processes are forked from this one, which has imported everything and computed nothing.
 """
-import json,os,re,select,signal,sys,time
+import json,os,re,select,shutil,signal,sys,time
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 if __name__=='__main__': os.environ['OMP_NUM_THREADS'] = '1'
 import fastai.torch_core
@@ -192,9 +194,36 @@ def mapped(data):
 
 def memory(data): return run_forked(lambda: mapped(data), 2, PATIENCE)
 
+def one_followed(data, folder):
+    "Run an experiment that is asked for its end in epoch 2; what its page should show"
+    from conftest import little_drawn,tiny
+    from advtrain.launch.live_page import LivePage
+    from advtrain.launch.runner import Runner
+    validate,finish,res = LivePage.before_validate,Runner.finish,{}
+    def _ask(cb):
+        if rank()==1 and len(cb.epoch_log.rows)==1: (cb.own.folder/'stop').touch()
+        validate(cb)
+    def _finish(runner):
+        if rank()==0: shutil.copy(runner.out/'live.html', folder/'before the end.html')
+        learn = runner.learn
+        with learn.no_bar(): table = learn.interpret('valid').table
+        worst = table.sort_values('loss', ascending=False).path[:8]
+        res.update(worst=[Path(o).name for o in worst], correct=learn.epoch_log.rows[-1]['valid_correct'])
+        return finish(runner)
+    with patch.object(LivePage, 'before_validate', _ask), patch.object(Runner, 'finish', _finish), little_drawn():
+        run = Runner(tiny(epochs=4, precision='fp32'), data, folder/'run', quiet=True).run()
+    return res | dict(epochs=len(run.history), stopped=run.metrics['stopped'])
+
+def followed(data, folder):
+    res = run_forked(partial(one_followed, data, Path(folder)), 2, PATIENCE)
+    failed = [o for o in res if not isinstance(o, dict)]
+    if failed: raise RuntimeError(failed)
+    return res
+
 def tell(name, *args):
     "Print what a function finds out"
-    what = dict(same=same, killed=killed, stopped=stopped, told=told, memory=memory)
+    what = dict(same=same, killed=killed, stopped=stopped, told=told, memory=memory,
+        followed=followed)
     print(json.dumps(what[name](*args), default=str))
 
 if __name__=='__main__': tell(*sys.argv[1:])

@@ -18,6 +18,8 @@ from advtrain.train.callbacks import RunCallback
 from advtrain.data.image_dls import image_dls
 from advtrain.models import ResNet
 from advtrain.train.resnet_learner import resnet_learner
+from advtrain.launch.live_page import LivePage
+from advtrain.runs.presets import EXPERIMENTS
 
 aten = torch.ops.aten
 META = torch.device('meta')
@@ -123,6 +125,15 @@ def test_nothing_waits_inside_an_epoch(sample, mix):
     assert ends.pop('margin_log.py _of_all')==2 # all margins of training in one copy, and those of validation
     assert sum(ends.values())<=8 # and the sums of the epoch
     assert set(asked.copies)=={'pinned'}
+
+def test_the_live_page_waits_at_the_end_of_an_epoch(sample, tmp_path):
+    "Nothing inside, and then a few copies of small numbers; a network without numbers has no heat maps"
+    asked = trained(sample, 60, lambda learn: learn.add_cb(LivePage(EXPERIMENTS['quickstart'], tmp_path)))
+    assert {place: n for (when,place),n in asked.waits.items() if when=='inside'}=={'finite_loss.py _look': 60//50}
+    assert set(asked.copies)=={'pinned'}
+    ends = {place: n for (when,place),n in asked.waits.items() if when=='at the ends'}
+    assert 0<sum(n for place,n in ends.items() if place.startswith('live_page.py'))<=8
+    assert (tmp_path/'live.html').read_text().count('<img')==8
 
 def test_bars_ask_seldom(sample):
     asked = trained(sample, 60, bars=True)

@@ -84,11 +84,11 @@ def _list_presets():
 # %% ../../nbs/cli/commands.ipynb #9667598a
 def _run(args, exp, argv):
     "Run an experiment; if it's interrupted, say which command resumes it"
-    print(printable(_what_comes(args, exp)), flush=True)
+    out = args.out or Path('runs')/exp.name
+    print(printable(f"{_what_comes(args, exp)}; follow it on {out/'live.html'}"), flush=True)
     try:
         from advtrain.all import run_experiment
         from advtrain.pages.report import result_line
-        out = args.out or Path('runs')/exp.name
         run = run_experiment(exp, find_data(args), out, args.overwrite, args.resume, args.log, **loading_options(args))
     except KeyboardInterrupt as e: raise KeyboardInterrupt(_go_on(str(e), argv)) from None
     page = (run.folder/'report.html').resolve()

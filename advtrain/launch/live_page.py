@@ -43,7 +43,8 @@ def _plateau_words(cb, lr, watch):
     lower = max(lr/cb.factor, cb.min_lr)
     beat = cb.best*(1-cb.min_delta if cb.relative else 1) - (0 if cb.relative else cb.min_delta)
     than = f'a {watch} loss below {beat:.4g}' if isfinite(beat) else f'a lower {watch} loss'
-    return f'The learning rate is {lr:.2g}. It drops to {lower:.2g} after {_epochs(cb.patience)} without {than}; so far {cb.wait}.'
+    drop = f'It drops to {lower:.2g} after {_epochs(cb.patience)} without {than}; so far {cb.wait}.'
+    return f'The learning rate is {lr:.2g}. {drop}'
 
 def waits_for(
     learn, # Learner in training
@@ -57,7 +58,8 @@ def waits_for(
     else: words = [f'The learning rate is {lr:.2g}. It follows the schedule {schedule}.']
     if stopper:
         so_far = epochs_without_lower_loss(learn.epoch_log.rows[learn.epoch_log.n_before:])
-        words.append(f'The run ends early after {_epochs(stopper.stop_after)} without a lower {watch} loss; so far {so_far}.')
+        end = f'{_epochs(stopper.stop_after)} without a lower {watch} loss'
+        words.append(f'The run ends early after {end}; so far {so_far}.')
     return words
 
 def watched_name(

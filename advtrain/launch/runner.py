@@ -274,7 +274,7 @@ def _write(self:Runner, interp, flipped):
 def _complete(run):
     "Write the page if it's missing, let the live page lead there, and delete the run that this one replaced"
     repair_report(run)
-    with page_may_fail(set()): link_live_page(run)
+    with page_may_fail(set()): link_live_page(run.folder, run.experiment.name)
     OwnFiles(run.folder).drop_replaced()
 
 @patch

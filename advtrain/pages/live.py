@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/pages/live.ipynb #0052b57b
 from contextlib import contextmanager
 from datetime import datetime,timedelta
+from pathlib import Path
 
 from ..console import duration
 from ..dist import print_rank0
@@ -15,7 +16,6 @@ from ..stats import percent
 from ..files.own_files import OwnFiles
 from ..train.record import best_row
 from ..runs.checksums import LIVE
-from ..runs.run import Run
 from .html import render
 from .charts import history_charts
 
@@ -81,18 +81,14 @@ def live_page( # noqa: PLR0913
         watch=watch, confusion=confusion, worst=worst, seen=seen)
 
 # %% ../../nbs/pages/live.ipynb #c8d3f842
-def live_link(
-    name:str, # Name of the experiment
-)->str: # The page, as HTML
-    "Fill the page that leads to the page of a finished run"
-    return render('live.html.j2', (), title=name, line='This run is finished.', report='report.html', reloads=False)
-
 def link_live_page(
-    run:Run, # A finished run
+    folder:Path, # Folder of a finished run
+    name:str, # Name of its experiment
 ):
     "Turn the live page of a finished run into a link, if it has one"
-    own = OwnFiles(run.folder)
-    page = live_link(run.experiment.name)
+    own = OwnFiles(folder)
+    line = 'This run is finished.'
+    page = render('live.html.j2', (), title=name, line=line, report='report.html', reloads=False)
     if own.state(LIVE)=='own' and (own.folder/LIVE).read_text(encoding='utf-8')!=page: own.write(LIVE, page)
 
 # %% ../../nbs/pages/live.ipynb #e70764ac
