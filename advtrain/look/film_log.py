@@ -20,6 +20,7 @@ from ..dist import is_rank0,print_rank0
 from ..models import find_layer,unwrapped
 from ..data.images import to_pixels
 from ..train.callbacks import ORDER,RunCallback,callback_of
+from ..train.early_stopping import why_ends_here
 from ..train.margin_log import MarginLog
 from ..train.precision import precision_of
 from ..train.record import EpochLog,epoch_of
@@ -131,7 +132,8 @@ def _is_due(self:FilmLog):
     "Is a frame due after this epoch?"
     epoch,n_epoch = epoch_of(self.learn)
     rates = [r['lr'] for r in self.epoch_log.rows] + [self.opt.hypers[-1]['lr']]
-    return len(self.dls.valid.items)>0 and (epoch in epochs_to_film(n_epoch) or beside_drop(rates))
+    matters = epoch in epochs_to_film(n_epoch) or beside_drop(rates) or why_ends_here(self.learn)
+    return matters and len(self.dls.valid.items)>0
 
 @patch
 def _choose(self:FilmLog):
