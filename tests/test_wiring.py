@@ -9,7 +9,8 @@ from advtrain.runs.experiment import FIELDS
 ELSEWHERE = { # choices that aren't parameters of these functions, and where they go
     'name': 'the folder of a run', 'epochs': 'learn.fit', 'lr_scaling': 'Experiment.scaled_lr',
     'hole': 'a function in AUGS', 'border': 'a function in AUGS',
-    'flip_tta': 'Runner.finish', 'film': 'FilmLog', 'n_images': 'the figures of a run', 'layers': 'the figures of a run'}
+    'flip_tta': 'Runner.finish', 'film': 'FilmLog', 'n_images': 'the figures of a run',
+    'layers': 'the figures of a run'}
 NO_CHOICES = { # parameters that no experiment decides, and why
     'path': 'data are given beside an experiment', 'dls': 'made by image_dls', 'c_in': 'images have three channels',
     'device': 'of the machine', 'num_workers': 'of the machine', 'fast': 'gives the same images',
@@ -31,7 +32,8 @@ def test_nothing_is_listed_in_vain():
     both = parameters(image_dls).keys() | parameters(resnet_learner).keys()
     assert ELSEWHERE.keys()<=FIELDS.keys() and NO_CHOICES.keys()<=both and not NO_CHOICES.keys()&FIELDS.keys()
 
-MAKERS = {f.__name__: f for f in (image_dls, resnet_learner, FilmLog, *ARCHS.values(), *OPTS.values(), *SCHEDULES.values())}
+PARTS = *ARCHS.values(),*OPTS.values(),*SCHEDULES.values()
+MAKERS = {f.__name__: f for f in (image_dls, resnet_learner, FilmLog, *PARTS)}
 
 @pytest.mark.parametrize('name', MAKERS)
 def test_defaults_are_equal(name):
