@@ -157,7 +157,7 @@ def _add_choices(parser, many):
         how = dict(dest=k, default=argparse.SUPPRESS, help=_help(f))
         if f.type is bool and not several: group.add_argument(flag, action=argparse.BooleanOptionalAction, **how)
         else:
-            placeholder = _READERS[field_types(f)[0]][0]
+            placeholder = '|'.join(_READERS[o][0] for o in field_types(f) if o is field_types(f)[0] or o is tuple)
             how |= dict(type=field_reader(f), metavar=placeholder, nargs='+' if several else None)
             group.add_argument(flag, **how)
 

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from ..checks import check_choice,check_path,check_whole,printable
+from ..checks import check_choice,check_path,check_whole,printable,refuse
 from ..figures import CMAP,RIGHT,WRONG,check_figsize,new_figure,short,show_pixels
 from ..files.tensors import load_tensors,save_tensors
 from .map_similarity import rank_correlations
@@ -28,7 +28,7 @@ from .saved_paths import SavedPaths,folder_of,pack_paths,relative_paths,unpack_p
 # %% ../../nbs/look/film.ipynb #c6331fad
 TARGETS = 'predicted','actual' # classes with maps
 
-@dataclass
+@dataclass(eq=False)
 class Film:
     "Heat maps and predictions of some images, after several epochs"
     epochs:list # Epoch of each frame, from 1
@@ -75,9 +75,9 @@ def _layer(film, layer):
     return film.layers[-1] if layer is None else check_choice('layer', layer, film.layers)
 
 def _settled(alike, epochs):
-    "Find the epoch from which on maps stay alike; NaN for constant ones"
+    "Find the epoch from which on maps stay alike; NaN if they don't before the last frame"
     stays = np.logical_and.accumulate(alike[::-1]>=SETTLED)[::-1]
-    return np.where(stays.any(0), np.asarray(epochs)[stays.argmax(0)], np.nan)
+    return np.where(stays[:-1].any(0), np.asarray(epochs)[stays.argmax(0)], np.nan)
 
 @patch(as_prop=True)
 def table(self:Film)->pd.DataFrame: # A row per image; `predicted`, `p` and `p_actual` are those of the last frame
@@ -103,9 +103,9 @@ def number_of(self:Film,
     if not isinstance(image, (str,Path)): return check_whole('image', image, 0, len(self.paths)-1)
     found = paths_called(image, self.paths)
     if len(found)==1: return found[0]
-    names = ', '.join(Path(o).name for o in self.paths[:5])
-    what = f'{len(found)} images of the film are called' if found else f'the film has {names}, …, but no'
-    raise ValueError(f'{what} {printable(image)}')
+    some = ', '.join('/'.join(Path(self.paths[i]).parts[-2:]) for i in (found or range(len(self.paths)))[:3])
+    what = f'{len(found)} images of the film are' if found else 'no image of the film is'
+    raise ValueError(f'{what} called {printable(image)!r}; there are {printable(some)}')
 
 def enlarged(
     maps:np.ndarray, # uint8, shape (maps, height, width)
@@ -128,7 +128,9 @@ def caption(self:Film,
 def _chosen(film, image, target, layers):
     "Return the number of the image, its pixels, and the enlarged maps of each layer, shape (frames, height, width)"
     i = film.number_of(image)
-    layers = [_layer(film, o) for o in ([layers] if layers is None or isinstance(layers, str) else layers)]
+    if layers is None or isinstance(layers, str): layers = [layers]
+    if not isinstance(layers, (list,tuple)) or not layers: refuse('layers', 'names of layers', layers)
+    layers = [_layer(film, o) for o in layers]
     t = TARGETS.index(check_choice('target', target, TARGETS))
     return i,film.pixels[i],{o: enlarged(film.maps[o][:,i,t], film.pixels.shape[1:3]) for o in layers}
 
@@ -152,7 +154,7 @@ def plot(self:Film,
     title = f'{Path(self.paths[i]).name}, {short(self.vocab[self.actual[i]])}: heat maps for the {target} class'
     fig,axs = new_figure(len(maps), n+1, check_figsize(figsize) or (1.15*(n+1), 1.25*len(maps)+.7), title)
     for row,(layer,frames) in zip(axs, maps.items()):
-        show_pixels(row[0], pixels, short(layer, 16))
+        show_pixels(row[0], pixels, f'{short(layer, 16)} →')
         for f,ax in enumerate(row[1:]):
             _draw_map(ax, pixels, frames[f])
             if ax in axs[0]: ax.set_title(self.caption(f, i).replace(': ', '\n'), fontsize=7, color=_color(self, f, i))

@@ -27,7 +27,7 @@ from ..train.record import EpochLog,epoch_of
 from ..train.training_loss import labels_of
 from .predict import item_paths,select_items
 from .map_layers import map_layers
-from .gradcam import GradCAM,as_input,eval_mode,on_one_scale
+from .gradcam import GradCAM,as_input,as_layers,eval_mode,on_one_scale
 from .film import Film,paths_called
 
 # %% ../../nbs/look/film_log.ipynb #14169416
@@ -38,12 +38,14 @@ def epochs_to_film(
     powers = (round(2**(k/2)) for k in range(2*n_epoch.bit_length()))
     return {o for o in powers if o<=n_epoch} | {n_epoch}
 
+_MOST_DROPS = 3 # after these, the learning rate is hardly above 0
+
 def beside_drop(
     rates:list, # Learning rate of each epoch so far, and of the next one
-)->bool: # `False` if the rate fell in the epoch before as well
+)->bool: # `False` if the rate fell in the epoch before as well, and after three drops
     "Is the last epoch the last one before a drop, or the first one after it?"
     drops = [i for i in range(2, len(rates)) if rates[i]<rates[i-1]==rates[i-2]]
-    return bool(drops) and drops[-1]>=len(rates)-2
+    return any(o>=len(rates)-2 for o in drops[:_MOST_DROPS])
 
 # %% ../../nbs/look/film_log.ipynb #100b5004
 def images_to_film(
@@ -66,28 +68,33 @@ def images_called(
     def _find(name):
         found = paths_called(name, paths)
         if len(found)==1: return found[0]
-        there = f'{len(found)} validation images are called' if found else 'no validation image is called'
-        raise ValueError(f'film: {there} {printable(name)}; learn.dls.valid.items lists them all')
-    return [_find(o) for o in names]
+        there = f'{len(found)} validation images are' if found else 'no validation image is'
+        some = ', '.join(printable(paths[i]) for i in (found or range(len(paths)))[:2])
+        raise ValueError(f'film: {there} called {printable(name)!r}; there are {some}')
+    found = [_find(o) for o in names]
+    twice = [o for i,o in enumerate(names) if found.index(found[i])<i]
+    if twice: raise ValueError(f'film: {printable(twice[0])!r} is there twice')
+    return found
 
 # %% ../../nbs/look/film_log.ipynb #19b5ad8a
 class FilmLog(RunCallback):
     "Record where the network looks, after the epochs that matter"
     order = ORDER['FilmLog']
-    settings = ()
+    settings = 'asked','layers'
     memory = 'images','frames'
     def __init__(self,
         film:int|tuple=24, # How many validation images, or their paths or the ends of these
         layers:list|None=None, # Names of layers; `None` for up to four
     ):
-        if isinstance(film, (str,Path)): film = (film,)
-        self.asked = film if isinstance(film, (list,tuple)) else check_whole('film', film, 1)
-        self.layers = layers
+        if isinstance(film, (str,Path)): film = [film]
+        named = isinstance(film, (list,tuple)) and len(film)>0
+        self.asked = list(map(str, film)) if named else check_whole('film', film, 1)
+        self.layers = None if layers is None else as_layers(layers)
         self.images,self.frames = [],[]
         self._forget()
 
     def _forget(self):
-        self.paths = [] # of the images
+        self.paths,self.actual,self.vocab = [],None,None # of the images: paths, classes, and names of classes
         self.inputs = None # the images, as the network gets them
         self.loader = None # loads them
         self.trained = False
@@ -119,7 +126,7 @@ def check(self:FilmLog,
     if not callback_of(learn, EpochLog):
         raise AttributeError('FilmLog needs the record of the epochs: add the callback `EpochLog`')
     for o in self.layers or (): find_layer(learn.model, o)
-    if isinstance(self.asked, (list,tuple)): images_called(self.asked, item_paths(learn.dls.valid))
+    if isinstance(self.asked, list): images_called(self.asked, item_paths(learn.dls.valid))
 
 @patch
 def _paths(self:FilmLog):
@@ -139,7 +146,7 @@ def _is_due(self:FilmLog):
 def _choose(self:FilmLog):
     "Choose the images"
     valid = self.dls.valid
-    if isinstance(self.asked, (list,tuple)): return images_called(self.asked, item_paths(valid))
+    if isinstance(self.asked, list): return images_called(self.asked, item_paths(valid))
     log = callback_of(self.learn, MarginLog)
     margins = log.valid[-1].numpy() if log and log.valid else None
     return images_to_film(np.asarray(labels_of(valid)), margins, self.asked)
@@ -151,6 +158,8 @@ def _load(self:FilmLog):
     self.loader = self.dls.test_dl(items, bs=len(self.images), num_workers=0)
     with no_random(): self.inputs = self.loader.one_batch()[0].as_subclass(torch.Tensor)
     self.paths = self._paths()
+    self.actual = labels_of(self.dls.valid)[self.images]
+    self.vocab = list(map(str, self.dls.vocab))
 
 # %% ../../nbs/look/film_log.ipynb #e992352f
 @patch
@@ -159,10 +168,9 @@ def _record(self:FilmLog):
     if self.inputs is None: self._load()
     layers = self.layers or map_layers(self.model, self.inputs[:1])
     if not layers: return print_rank0('no layer of this network has maps, so there is no film')
-    actual = labels_of(self.dls.valid)[self.images]
     size = self.dls.train.bs
     parts = [slice(i, i+size) for i in range(0, len(self.images), size)]
-    try: shots = [_shoot(self.learn, layers, self.inputs[o], actual[o]) for o in parts]
+    try: shots = [_shoot(self.learn, layers, self.inputs[o], self.actual[o]) for o in parts]
     except ValueError as e: return print_rank0(f'no frame of the film after this epoch: {e}')
     predicted,p,p_actual,maps = zip(*shots)
     epoch,_ = epoch_of(self.learn)
@@ -196,11 +204,18 @@ def film(self:Learner)->Film: # Of the training so far
     log = callback_of(self, FilmLog)
     if not log: raise ValueError( # GetAttr would swallow an AttributeError
         'this learner records no film: call learn.add_cb(FilmLog()) before learn.fit')
-    if not log.frames: raise ValueError('no film yet: call learn.fit first')
+    if not log.frames: raise ValueError(log._why_none())
     if log.inputs is None: log._load()
     frames = [o for o in log.frames if o['layers']==log.frames[-1]['layers']]
     def _all(k): return torch.stack([o[k] for o in frames]).numpy()
     maps = {k: torch.stack([o['maps'][i] for o in frames]).numpy() for i,k in enumerate(frames[-1]['layers'])}
     pixels = (255*to_pixels(log.loader, log.inputs)).round().astype(np.uint8)
     return Film([o['epoch'] for o in frames], [o['lr'] for o in frames], _all('predicted'), _all('p'), _all('p_actual'),
-        labels_of(self.dls.valid)[log.images].numpy(), maps, pixels, log.paths, list(map(str, self.dls.vocab)))
+        log.actual.numpy(), maps, pixels, log.paths, log.vocab)
+
+@patch
+def _why_none(self:FilmLog):
+    "Say why there's no film"
+    if not is_rank0(): return 'the film is with the first process'
+    if not self.epoch_log.rows: return 'no film yet: call learn.fit first'
+    return 'there is no frame of the film: the output of learn.fit says why'

@@ -54,7 +54,7 @@ class FilmCard { // An image with its maps, a slider and a button
     const image = panel(`Image ${film.file[i]}, actual class ${actual}`, 'image', this.picture());
     this.player = new Player(film.epochs.length, `Epoch of ${film.file[i]}`, frame => this.show(frame));
     this.node = element('li', {}, element('h3', {class: 'line'}, span('', 'actual ', name(actual))), element('p', {class: 'file'}, element('bdi', {}, film.file[i])),
-      this.caption, element('p', {class: 'line life'}, span('', settled ? `the map settled by epoch ${settled}` : 'the map is constant in the end')),
+      this.caption, element('p', {class: 'line life'}, span('', `for the actual class, the map at ${film.layers.at(-1)} ${settled ? `settled by epoch ${settled}` : 'has not settled'}`)),
       element('div', {class: 'panels'}, image, ...this.maps.map(o => o.node)), this.player.node);
   }
 

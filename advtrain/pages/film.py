@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 import torch
 
-from ..look.film import TARGETS
+from ..look.film import SETTLED,TARGETS
 from ..look.saved_paths import relative_paths
 from .html import json_size
 from .sprites import MOST_MAP_SIDE,sprite_of,to_tiles
@@ -28,11 +28,23 @@ def _map_tiles(film, n, side):
     layers = np.stack([_large(o) for o in film.maps.values()], 3)
     return layers.swapaxes(0, 1).reshape(-1, side, side)
 
-def _texts(film, root, n):
+def _which(run, film, n):
+    "Say which images the page shows"
+    hard = len(film.paths)//2 # see `images_to_film`
+    words = 'Some validation images of each class'
+    if not isinstance(run.experiment.film, int): words = 'The validation images that were named'
+    elif run.experiment.life and hard:
+        words = f'Validation images: the {hard} hardest after the first epoch, and some of each class'
+    rest = len(film.paths)-n
+    return words + (f'; {rest} more are in the film, but not on this page.' if rest else '.')
+
+def _texts(run, film, n):
     "Collect what the page says about the first `n` images"
     settled = [None if o!=o else int(o) for o in film.table.settled[:n]]
+    root = run.source
     return dict(
-        epochs=film.epochs, lr=[float(f'{o:.3g}') for o in film.lr], layers=film.layers, targets=list(TARGETS),
+        which=_which(run, film, n), alike=SETTLED, epochs=film.epochs,
+        lr=[float(f'{o:.3g}') for o in film.lr], layers=film.layers, targets=list(TARGETS),
         file=(relative_paths(film.paths, root) or film.paths)[:n], actual=film.actual[:n].tolist(), settled=settled,
         predicted=film.predicted[:,:n].T.tolist(), p=film.p[:,:n].T.round(3).astype(float).tolist())
 
@@ -48,9 +60,9 @@ def film_data(
         return None
     size = film.pixels.shape[1]
     n = min(len(film.paths), _MOST_IMAGES)
-    most = int(.75*(room-json_size(_texts(film, run.source, n)))) # base64 turns 3 bytes into 4
+    most = int(.75*(room-json_size(_texts(run, film, n)))) # base64 turns 3 bytes into 4
     pixels = torch.from_numpy(film.pixels[:n]).permute(0,3,1,2)/255
     images = sprite_of(to_tiles(pixels, min(size, _MOST_SIDE)).transpose(0,2,3,1), 1, most//4)
     each = len(film.epochs)*len(TARGETS)*len(film.layers)
     maps = sprite_of(_map_tiles(film, images['n'], min(size, MOST_MAP_SIDE)), each, most*3//4)
-    return _texts(film, run.source, maps['n']) | dict(images=images, maps=maps) if maps['n'] else None
+    return _texts(run, film, maps['n']) | dict(images=images, maps=maps) if maps['n'] else None

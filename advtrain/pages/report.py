@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 import advtrain.look.heatmaps # noqa: F401 it gives interpretations their maps
-from ..look.film import SETTLED
 from ..look.scores import DOUBTFUL
 from ..stats import wilson
 from ..files.own_files import OwnFiles
@@ -172,7 +171,6 @@ def _page(run):
     values = dict(
         title=run.experiment.name, line=result_line(run), headline=_headline(run),
         data_line=f'{_data_line(run)} {_stop_line(run)}'.strip(),
-        settled=SETTLED, has_film=(run.folder/'film.safetensors').exists() and bool(run.experiment.film),
         before=_drawn_sections(run, BEFORE_GALLERY), after=_drawn_sections(run, AFTER_GALLERY),
         confusion=confusion_values(interp), per_class=_per_class_table(interp), n_classes=len(interp.vocab),
         history=_history(run),

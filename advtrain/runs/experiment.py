@@ -182,7 +182,7 @@ class Experiment:
     life:bool = choice(True, 'Record the margin of each image in each epoch: when was it learned, is its label wrong?',
         decides=False)
     film:int|tuple = choice(24, low=0, decides=False,
-        meaning='Validation images whose heat maps are kept over the epochs: how many, 0 for none, or their paths')
+        meaning='Validation images whose heat maps are kept over the epochs: how many, 0 for none, or their names')
     n_images:int = choice(20, 'Images in each figure of right or wrong predictions', low=1, decides=False)
     layers:tuple|None = choice(None, decides=False,
         meaning='Layers to draw heat maps for; figures of many images use the last one; if not set, up to four')

@@ -104,13 +104,17 @@ class Run:
         def _load(file): return ImageInterpretation.load(file, make_learner, self._root())
         return self.read('predictions.safetensors', _load)
     @cached_property
-    def life(self): return self._recorded('life.safetensors', ImageLife, 'life=False')
+    def life(self): return self._recorded('life', ImageLife)
     @cached_property
-    def film(self): return self._recorded('film.safetensors', Film, 'film=0')
+    def film(self): return self._recorded('film', Film)
 
-    def _recorded(self, name, kind, without):
+    def _recorded(self, choice, kind):
+        name = f'{choice}.safetensors'
         if name not in self.problems and not (self._absolute/name).exists():
-            raise ValueError(f'{self.folder} has no {name}: was it made with {without}, or by an older version?')
+            made = getattr(self.experiment, choice)
+            why = f'it was made with {choice}={made}'
+            if made: why = 'an older version made it, or there was nothing to record'
+            raise ValueError(f'{self.folder} has no {name}: {why}')
         return self.read(name, lambda f: kind.load(f, self._root()))
 
 # %% ../../nbs/runs/run.ipynb #6744bc47
