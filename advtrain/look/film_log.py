@@ -140,7 +140,7 @@ def _is_due(self:FilmLog):
     epoch,n_epoch = epoch_of(self.learn)
     rates = [r['lr'] for r in self.epoch_log.rows] + [self.opt.hypers[-1]['lr']]
     matters = epoch in epochs_to_film(n_epoch) or beside_drop(rates) or why_ends_here(self.learn)
-    return matters and len(self.dls.valid.items)>0
+    return matters and len(getattr(self.dls.valid, 'items', ()))>0
 
 @patch
 def _choose(self:FilmLog):
