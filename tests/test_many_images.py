@@ -23,7 +23,7 @@ def made_up(n, classes, seed=0, path='test/train-{:05d}.parquet#{}'):
         def pixels(self, rows, x=None):
             idxs = np.asarray(rows)
             return np.random.default_rng(int(idxs[0])).random((len(idxs),self.size,self.size,3), dtype=np.float32)
-        def gradcam(self, rows, layers, targets='predicted', raw=False):
+        def gradcam(self, rows, layers=('layer4',), targets='predicted', raw=False):
             return torch.rand(len(layers), len(rows), self.size, self.size)
     rng = torch.Generator().manual_seed(seed)
     c = len(classes)
