@@ -6,7 +6,7 @@
 __all__ = ['Sanity']
 
 # %% ../../nbs/look/sanity.ipynb #f111dbce
-import copy
+import copy,warnings
 
 from fastcore.basics import patch
 from matplotlib.figure import Figure
@@ -84,7 +84,9 @@ def sanity(self:ImageInterpretation,
     if layer is None: refuse('the network', 'one with a layer that has maps', type(self.learn.model).__name__)
     model = copy.deepcopy(unwrapped(self.learn.model))
     def _maps():
-        with precision_of(self.learn): return GradCAM(model, layer, method)(x, targets, True)[0].float().cpu().numpy()
+        with precision_of(self.learn),warnings.catch_warnings():
+            warnings.filterwarnings('ignore', message='.*maps are constant') # of a network that forgets
+            return GradCAM(model, layer, method)(x, targets, True)[0].float().cpu().numpy()
     return _cascade(model, _maps, method, steps, torch.Generator().manual_seed(seed))
 
 def _cascade(model, maps, method, steps, rng):
