@@ -27,7 +27,7 @@ def text_of(state='running', epochs=7, names=('Coat','Shirt'), **changes):
     image = dict(picture=picture, map=picture, actual=names[0], predicted=names[1], p=.93, loss=4.2, file='a.png')
     classes = np.random.default_rng(0).integers(0, len(names), (2,60))
     numbers = dict(name=names[0], rows=[row(i+1) for i in range(epochs)], n_epoch=40, state=state, every=2,
-        waits=('The learning rate is 0.01.',), stop='touch runs/a/stop', worst=(image,)*8,
+        waits=('The learning rate is 0.01.',), worst=(image,)*8,
         confusion=counts_or_pairs(names, *classes), seen='Epoch 7: 60 validation images.')
     return live_page(**numbers | changes)
 

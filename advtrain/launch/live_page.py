@@ -6,7 +6,7 @@
 __all__ = ['LivePage']
 
 # %% ../../nbs/launch/live_page.ipynb #828a9a8b
-import shlex,time,warnings
+import os,time,warnings
 from math import inf,isfinite
 from pathlib import Path
 
@@ -100,6 +100,7 @@ class LivePage(RunCallback):
     ):
         self.exp,self.own = exp,OwnFiles(folder)
         self.said = set() # problems that were printed
+        self.why = '' # why the run ends early, as a sentence
         self.values = None # of the newest page
         self.state = 'running'
         self.layers = exp.layers and exp.layers[-1:] # for heat maps; `None` until they're needed
@@ -120,11 +121,13 @@ class LivePage(RunCallback):
     def after_epoch(self):
         if not self.epoch_log.sums[True]: return # only validated
         why = why_ends_here(self.learn)
+        self.why = f'{why[:1].upper()}{why[1:]}.' if why else ''
         if why or self.epoch+1==self.n_epoch: self.state = 'testing'
         if not on_rank0(self._is_due): return
         start = time.monotonic()
         with no_random(): parts = all_gather(self._part())
-        if is_rank0(): self._write([o for o in parts if o], f'{why[:1].upper()}{why[1:]}.' if why else '')
+        self.took = time.monotonic()-start # most of it
+        if is_rank0(): self._write([o for o in parts if o])
         self.written = time.monotonic()
         self.took = self.written-start
 
@@ -183,6 +186,10 @@ def _part(self:LivePage):
         return dict(actual=actual, predicted=predicted, images=self._images(order))
 
 # %% ../../nbs/launch/live_page.ipynb #8364b4a4
+def _of_stop_file(folder):
+    "Say that the run ends after this epoch, if a file asks for it"
+    return [f'The file {STOP} ends the run after this epoch.'] if os.path.lexists(folder/STOP) else []
+
 @patch
 def _values(self:LivePage, parts):
     "Collect the values of the page from what the processes saw"
@@ -193,17 +200,18 @@ def _values(self:LivePage, parts):
     watch = watched_name(self.learn)
     return dict(name=self.exp.name, rows=log.rows, n_epoch=epoch_of(self.learn)[1], watch=watch,
         every=max(log.rows[-1]['seconds'] if log.rows else 10, self.share*self.took),
-        may_end=bool(callback_of(self.learn, EarlyStopping)), waits=waits_for(self.learn, self.exp.schedule),
-        stop=f'touch {shlex.quote(str(self.own.folder/STOP))}', worst=named,
+        may_end=bool(callback_of(self.learn, EarlyStopping)),
+        waits=[*waits_for(self.learn, self.exp.schedule), *_of_stop_file(self.own.folder)],
+        worst=named,
         confusion=counts_or_pairs(vocab, *classes) if parts else None,
         seen=f'Epoch {len(log.rows)}: {len(classes[0]):,} {watch} images.' if parts else '')
 
 @patch
-def _write(self:LivePage, parts, reason=''):
+def _write(self:LivePage, parts):
     "Write the page"
     with self._tolerant():
         self.values = self._values(parts)
-        self.own.write(LIVE, live_page(**self.values, state=self.state, reason=reason))
+        self.own.write(LIVE, live_page(**self.values, state=self.state, reason=self.why))
 
 @patch
 def ended(self:LivePage,
@@ -213,6 +221,7 @@ def ended(self:LivePage,
     if self.values is None or not is_rank0(): return # no page, or another process writes it
     failed = isinstance(error, Exception)
     text = ' '.join(str(error).split())
-    reason = f'{type(error).__name__}: {short(text, 300)}' if failed else ''
+    said = f'{type(error).__name__}: {short(text, 300)}' if failed else ''
+    how = dict(over=self.state=='testing', reason=' '.join(filter(None, [self.why, said])))
     with page_may_fail(self.said):
-        self.own.write(LIVE, live_page(**self.values, state='failed' if failed else 'interrupted', reason=reason))
+        self.own.write(LIVE, live_page(**self.values, state='failed' if failed else 'interrupted', **how))

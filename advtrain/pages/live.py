@@ -46,15 +46,15 @@ _STATES = { # state -> first sentence
 }
 _LINES = [dict(colour='var(--c0)', dashed=True, curve='training'), dict(colour='var(--c1)', dashed=False, curve='')]
 
-def _sentence(state, now, of):
-    "Describe the state in a sentence"
-    where = f'in epoch {now} of {of}' if now<=of else 'after training'
+def _sentence(state, now, of, over):
+    "Describe the state in a sentence; `over`: is training over?"
+    where = 'after training' if over or now>of else f'in epoch {now} of {of}'
     return _STATES[state].format(now=now, of=of, where=where)
 
-def _times(every):
-    "Return the time now, the time of the next version, and the seconds between two reloads"
+def _times(every, known):
+    "Return the time now, that of the next version if it's known, and the seconds between two reloads"
     now = datetime.now().astimezone()
-    return dict(written=now, due=now+timedelta(seconds=every), every=round(min(max(every, 2), 60)))
+    return dict(written=now, due=now+timedelta(seconds=every) if known else None, every=round(min(max(every, 2), 60)))
 
 def live_page( # noqa: PLR0913
     name:str, # Name of the experiment
@@ -66,18 +66,18 @@ def live_page( # noqa: PLR0913
     every:float=10., # Seconds until the next version
     may_end:bool=False, # May the run end before its last epoch?
     waits:tuple=(), # Sentences about what the learning rate and the end of the run wait for
-    stop:str='', # Shell command that ends the run
+    over:bool=False, # Is training over?
     confusion:dict|None=None, # From `counts_or_pairs`
     worst:tuple=(), # Images of highest loss: picture, map (URLs), actual, predicted, p, loss, file
     seen:str='', # Sentence about which images these are
 )->str: # The page, as HTML
     "Fill the page of a run that trains"
     running = state=='running'
-    line = ' '.join(filter(None, [_sentence(state, len(rows)+1, n_epoch), reason]))
+    line = ' '.join(filter(None, [_sentence(state, len(rows)+1, n_epoch, over), reason]))
     facts = _facts(rows, n_epoch, watch, (n_epoch-len(rows))*running, may_end)
-    return render('live.html.j2', ('reload.js','live.js'), **_times(every),
+    return render('live.html.j2', ('reload.js','live.js'), **_times(every, rows and running),
         title=name, line=line, report='', reloads=state in ('running','testing'), facts=facts, waits=waits*running,
-        stop=stop*running, charts=history_charts(rows, n_epoch), lines=[_LINES[0], _LINES[1] | dict(curve=watch)],
+        running=running, charts=history_charts(rows, n_epoch), lines=[_LINES[0], _LINES[1] | dict(curve=watch)],
         watch=watch, confusion=confusion, worst=worst, seen=seen)
 
 # %% ../../nbs/pages/live.ipynb #c8d3f842
