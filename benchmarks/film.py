@@ -1,7 +1,7 @@
 """Claim: the film of a run costs at most 3 % of its training, and shows when heat maps settle.
 
-`cost` trains a run with its film, and times the film within it. Printed are its share of the training, and the size of
-its file and of the page.
+`cost` trains a run with its film, and times the film and the live page within it. Printed are their shares of the
+training, and the size of the film's file and of the run's page.
 
     python benchmarks/film.py cost --out film_cost
     python benchmarks/film.py cost --out film_cifar --data cifar10.tgz --width 8 --epochs 15 --bs 128 --lr 0.05 \
@@ -21,7 +21,8 @@ import numpy as np
 
 from keep import keep,timed,with_save
 
-from advtrain.all import EXPERIMENTS,Film,FilmLog,fashion_sample,make_learner,paired_difference,run_experiment
+from advtrain.all import EXPERIMENTS,Film,FilmLog,LivePage,fashion_sample,make_learner,paired_difference
+from advtrain.all import run_experiment
 from advtrain.console import silenced
 from advtrain.look.map_similarity import rank_correlations
 from advtrain.stats import mean_interval
@@ -30,16 +31,18 @@ from advtrain.stats import mean_interval
 
 def cost(o):
     "Train a run, and time its film"
-    seconds = []
-    FilmLog.after_epoch = timed(FilmLog.after_epoch, seconds)
+    seconds,live = [],[]
+    FilmLog.__call__ = timed(FilmLog.__call__, seconds)
+    LivePage.__call__ = timed(LivePage.__call__, live)
     choices = {k: getattr(o, k) for k in ('width','epochs','bs','lr','fraction')}
     run = run_experiment(EXPERIMENTS['quickstart'].replace(**choices), o.data, o.out, overwrite=True)
-    numbers = dict(share=sum(seconds)/run.history.seconds.sum(), seconds=run.history.seconds.sum(),
+    total = run.history.seconds.sum()
+    numbers = dict(share=sum(seconds)/total, live_share=sum(live)/total, seconds=total,
         frames=len(run.film.epochs), epochs=o.epochs, images=len(run.film.paths),
         film_bytes=(o.out/'film.safetensors').stat().st_size, page_bytes=(o.out/'report.html').stat().st_size)
     print(f"{numbers['frames']} frames of {numbers['images']} images in {o.epochs} epochs: "
-        f"{numbers['share']:.2%} of the training; file {numbers['film_bytes']/1e6:.2f} MB, "
-        f"page {numbers['page_bytes']/1e6:.2f} MB")
+        f"{numbers['share']:.2%} of the training, the live page {numbers['live_share']:.2%}; "
+        f"file {numbers['film_bytes']/1e6:.2f} MB, page {numbers['page_bytes']/1e6:.2f} MB")
     return numbers
 
 # When maps settle
@@ -68,7 +71,7 @@ def settle(o):
     films = [film_of(o, seed) for seed in range(1, o.seeds+1)]
     tables = [f.table for f in films]
     right = [t.actual==t.predicted for t in tables]
-    with_last = np.mean([np.nanmean(f.likeness(), 1) for f in films], 0)
+    with_last = np.mean([np.nanmean(f.similarity(), 1) for f in films], 0)
     last = [f.maps[f.layers[-1]][-1,:,1] for f in films]
     others = statistics.fmean(float(np.nanmean(rank_correlations(m, np.roll(m, 1, 0)))) for m in last)
     steps = [successive(f) for f in films]

@@ -252,8 +252,8 @@ def of_film(r):
     n = r['numbers']
     data = 'CIFAR-10 as JPEG files, quality 75' if 'cifar10' in r['command'] else 'the quickstart'
     yield (f"the film of a run, {n['frames']} frames of {n['images']} images in {n['epochs']} epochs of {data}",
-        f"{percent(n['share'])} of the training, a file of {n['film_bytes']/1e6:.2f} MB, a page of "
-        f"{n['page_bytes']/1e6:.1f} MB")
+        f"{percent(n['share'])} of the training (the live page {percent(n['live_share'])}), a file of "
+        f"{n['film_bytes']/1e6:.2f} MB, a page of {n['page_bytes']/1e6:.1f} MB")
 
 def of_interval(r, digits=2): return f"{r['mean']:.{digits}f} ({r['low']:.{digits}f} to {r['high']:.{digits}f})"
 

@@ -6,7 +6,6 @@
 __all__ = ['TARGETS', 'SETTLED', 'Film']
 
 # %% ../../nbs/look/film.ipynb #9781b0be
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from ..checks import check_choice,check_path,check_whole,printable,refuse
 from ..figures import CMAP,RIGHT,WRONG,check_figsize,new_figure,short,show_pixels
 from ..files.tensors import load_tensors,save_tensors
 from .map_similarity import rank_correlations
-from .saved_paths import SavedPaths,folder_of,pack_paths,relative_paths,unpack_paths
+from .saved_paths import SavedPaths,folder_of,pack_paths,unpack_paths
 
 # %% ../../nbs/look/film.ipynb #c6331fad
 TARGETS = 'predicted','actual' # classes with maps
@@ -63,7 +62,7 @@ class Film:
 SETTLED = .8 # rank correlation with the map of the last frame
 
 @patch
-def likeness(self:Film,
+def similarity(self:Film,
     layer:str|None=None, # Layer of the maps; `None` for the last
     target:str='actual', # 'actual' or 'predicted' class
 )->np.ndarray: # From -1 to 1, shape (frames, images); NaN where a map is constant
@@ -84,16 +83,21 @@ def table(self:Film)->pd.DataFrame: # A row per image; `predicted`, `p` and `p_a
     "Tell of each image what it's taken for in the end, and when its map settled"
     names = np.array(self.vocab, dtype=object)
     return pd.DataFrame(dict(path=self.paths, actual=names[self.actual], predicted=names[self.predicted[-1]],
-        p=self.p[-1], p_actual=self.p_actual[-1], settled=_settled(self.likeness(), self.epochs)))
+        p=self.p[-1], p_actual=self.p_actual[-1], settled=_settled(self.similarity(), self.epochs)))
 
 # %% ../../nbs/look/film.ipynb #a2099ea5
-def paths_called(
+def path_called(
     name:str|Path, # A path, or the end of one
     paths:list, # Texts
-)->list: # Numbers of paths
-    "Find the paths that end with `name`"
+    what:str, # What they are, such as 'validation image'
+)->int: # Number of the path
+    "Find the path that ends with `name`; raise a `ValueError` unless there is one"
     parts = Path(name).parts
-    return [i for i,o in enumerate(paths) if parts and Path(o).parts[-len(parts):]==parts]
+    found = [i for i,o in enumerate(paths) if parts and Path(o).parts[-len(parts):]==parts]
+    if len(found)==1: return found[0]
+    some = ', '.join('/'.join(Path(paths[i]).parts[-3:]) for i in (found or range(len(paths)))[:3])
+    count = f'{len(found)} {what}s are' if found else f'no {what} is'
+    raise ValueError(printable(f'{count} called {str(name)!r}; there are {some}'))
 
 @patch
 def number_of(self:Film,
@@ -101,11 +105,7 @@ def number_of(self:Film,
 )->int: # Its number
     "Find an image; raise a `ValueError` unless there is one"
     if not isinstance(image, (str,Path)): return check_whole('image', image, 0, len(self.paths)-1)
-    found = paths_called(image, self.paths)
-    if len(found)==1: return found[0]
-    some = ', '.join('/'.join(Path(self.paths[i]).parts[-2:]) for i in (found or range(len(self.paths)))[:3])
-    what = f'{len(found)} images of the film are' if found else 'no image of the film is'
-    raise ValueError(f'{what} called {printable(image)!r}; there are {printable(some)}')
+    return path_called(image, self.paths, 'filmed image')
 
 def enlarged(
     maps:np.ndarray, # uint8, shape (maps, height, width)
@@ -197,12 +197,10 @@ def save(self:Film,
     what:str='film', # What the file belongs to, see `OwnFiles`
 ):
     "Save the film"
-    paths = relative_paths(self.paths, root) if root else None
-    tensors,about = pack_paths(paths or list(map(os.path.abspath, self.paths)))
+    tensors,about = pack_paths(self.paths, root)
     tensors |= {k: torch.from_numpy(getattr(self, k)) for k in _ARRAYS}
     tensors |= {f'maps {k}': torch.from_numpy(o) for k,o in self.maps.items()}
-    about |= dict(root=paths and str(folder_of(root)), epochs=self.epochs, lr=self.lr, vocab=self.vocab,
-        layers=self.layers)
+    about |= dict(epochs=self.epochs, lr=self.lr, vocab=self.vocab, layers=self.layers)
     save_tensors(tensors, check_path('file', file).absolute(), about, what)
 
 def _film_of(tensors, about, folder):

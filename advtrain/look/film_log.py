@@ -28,7 +28,7 @@ from ..train.training_loss import labels_of
 from .predict import item_paths,select_items
 from .map_layers import map_layers
 from .gradcam import GradCAM,as_input,as_layers,eval_mode,on_one_scale
-from .film import Film,paths_called
+from .film import Film,path_called
 
 # %% ../../nbs/look/film_log.ipynb #14169416
 def epochs_to_film(
@@ -65,13 +65,7 @@ def images_called(
     paths:list, # Paths of the validation images
 )->list: # Numbers of images
     "Find images by their names; raise a `ValueError` for one that isn't there, or is there twice"
-    def _find(name):
-        found = paths_called(name, paths)
-        if len(found)==1: return found[0]
-        there = f'{len(found)} validation images are' if found else 'no validation image is'
-        some = ', '.join(printable(paths[i]) for i in (found or range(len(paths)))[:2])
-        raise ValueError(f'film: {there} called {printable(name)!r}; there are {some}')
-    found = [_find(o) for o in names]
+    found = [path_called(o, paths, 'validation image') for o in names]
     twice = [o for i,o in enumerate(names) if found.index(found[i])<i]
     if twice: raise ValueError(f'film: {printable(twice[0])!r} is there twice')
     return found
@@ -91,13 +85,9 @@ class FilmLog(RunCallback):
         self.asked = list(map(str, film)) if named else check_whole('film', film, 1)
         self.layers = None if layers is None else as_layers(layers)
         self.images,self.frames = [],[]
-        self._forget()
-
-    def _forget(self):
         self.paths,self.actual,self.vocab = [],None,None # of the images: paths, classes, and names of classes
         self.inputs = None # the images, as the network gets them
         self.loader = None # loads them
-        self.trained = False
 
     def __getstate__(self): # an exported learner has no film
         return vars(self) | dict(images=[], frames=[], paths=[], inputs=None, loader=None)
@@ -109,11 +99,9 @@ class FilmLog(RunCallback):
             print_rank0(f'learn.dls has other images now: the {len(self.frames)} frames of the film are dropped')
             self.images,self.frames = [],[]
 
-    def before_train(self): self.trained = True
     def after_epoch(self):
-        due = self.trained and is_rank0() and self._is_due()
-        self.trained = False
-        if not due: return
+        trained = self.epoch_log.sums[True] # or only validated
+        if not (trained and is_rank0() and self._is_due()): return
         if not self.images: self.images = self._choose()
         self._record()
 
@@ -166,7 +154,7 @@ def _load(self:FilmLog):
 def _record(self:FilmLog):
     "Record a frame; say so if that's impossible"
     if self.inputs is None: self._load()
-    layers = self.layers or map_layers(self.model, self.inputs[:1])
+    layers = self.frames[0]['layers'] if self.frames else self.layers or map_layers(self.model, self.inputs[:1])
     if not layers: return print_rank0('no layer of this network has maps, so there is no film')
     size = self.dls.train.bs
     parts = [slice(i, i+size) for i in range(0, len(self.images), size)]
@@ -206,9 +194,9 @@ def film(self:Learner)->Film: # Of the training so far
         'this learner records no film: call learn.add_cb(FilmLog()) before learn.fit')
     if not log.frames: raise ValueError(log._why_none())
     if log.inputs is None: log._load()
-    frames = [o for o in log.frames if o['layers']==log.frames[-1]['layers']]
+    frames = log.frames
     def _all(k): return torch.stack([o[k] for o in frames]).numpy()
-    maps = {k: torch.stack([o['maps'][i] for o in frames]).numpy() for i,k in enumerate(frames[-1]['layers'])}
+    maps = {k: torch.stack([o['maps'][i] for o in frames]).numpy() for i,k in enumerate(frames[0]['layers'])}
     pixels = (255*to_pixels(log.loader, log.inputs)).round().astype(np.uint8)
     return Film([o['epoch'] for o in frames], [o['lr'] for o in frames], _all('predicted'), _all('p'), _all('p_actual'),
         log.actual.numpy(), maps, pixels, log.paths, log.vocab)

@@ -6,7 +6,6 @@
 __all__ = ['ImageLife']
 
 # %% ../../nbs/look/image_life.ipynb #4cfb5b50
-import os
 from pathlib import Path
 import warnings
 
@@ -17,7 +16,7 @@ import torch
 
 from ..checks import check_path,check_whole,printable,refuse
 from ..files.tensors import load_tensors,save_tensors
-from .saved_paths import SavedPaths,folder_of,pack_paths,relative_paths,unpack_paths
+from .saved_paths import SavedPaths,folder_of,pack_paths,unpack_paths
 
 # %% ../../nbs/look/image_life.ipynb #f2121a86
 def _is_right(margins):
@@ -137,11 +136,9 @@ def save(self:ImageLife,
     labels = np.concatenate([o.table.label for o in parts.values()])
     vocab,codes = np.unique(labels.astype(str), return_inverse=True)
     files = [p for o in parts.values() for p in o.table.path]
-    paths = relative_paths(files, root) if root else None
-    tensors,listed = pack_paths(paths or list(map(os.path.abspath, files)))
+    tensors,listed = pack_paths(files, root)
     tensors |= {k: torch.from_numpy(o.margins) for k,o in parts.items()} | dict(labels=torch.from_numpy(codes))
-    about = listed | dict(root=paths and str(folder_of(root)), vocab=vocab.tolist())
-    save_tensors(tensors, check_path('file', file).absolute(), about, what)
+    save_tensors(tensors, check_path('file', file).absolute(), listed | dict(vocab=vocab.tolist()), what)
 
 def _are_margins(o): return o.ndim==2 and len(o) and o.dtype==torch.float16 and not o.isinf().any()
 

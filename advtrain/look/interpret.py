@@ -22,7 +22,7 @@ from ..checks import check_path,check_whole,printable,short_repr
 from ..figures import MOST_IMAGES,RIGHT,WRONG,image_grid,short
 from ..files.tensors import load_tensors,save_tensors
 from ..data.images import to_pixels
-from .saved_paths import SavedPaths,folder_of,outside_paths,pack_paths,relative_paths,unpack_paths
+from .saved_paths import SavedPaths,folder_of,outside_paths,pack_paths,unpack_paths
 from .predict import check_classifier,find_items,item_files,row_numbers
 from .predict import predict,row_blocks,select_items,unreadable_error,weights_id
 import fastai.vision.learner # noqa: F401 it registers how fastai shows images and their losses
@@ -374,12 +374,9 @@ def save(self:ImageInterpretation,
 ):
     "Save predictions, losses and paths"
     known = {k: v for k,v in dict(logits=self.logits, targs=self.targs, losses=self.losses).items() if v is not None}
-    files = self.table.path.tolist()
-    root = _source(self.learn.dls)
-    paths = relative_paths(files, root) if root else None
-    about = dict(root=paths and str(folder_of(root)), vocab=[str(o) for o in self.vocab], weights=self.weights)
-    tensors,listed = pack_paths(paths or list(map(os.path.abspath, files)))
-    about |= listed | dict(with_mirrored=self.with_mirrored)
+    tensors,listed = pack_paths(self.table.path.tolist(), _source(self.learn.dls))
+    vocab = [str(o) for o in self.vocab]
+    about = listed | dict(vocab=vocab, weights=self.weights, with_mirrored=self.with_mirrored)
     save_tensors(known | tensors, check_path('file', file).absolute(), about, what)
 
 # %% ../../nbs/look/interpret.ipynb #ef5f579d

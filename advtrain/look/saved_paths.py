@@ -40,12 +40,16 @@ _MOST_LISTED = 100_000 # most paths in the header of a file, which can hold 100 
 _ODD = dict(encoding='utf-8', errors='surrogateescape') # names that aren't UTF-8
 
 def pack_paths(
-    paths:list, # Texts
-)->tuple: # Tensors, and entries of the header; one of the two is empty
-    "Prepare paths to be saved: many become a tensor of bytes, with a 0 after each"
-    if len(paths)<=_MOST_LISTED: return {},dict(paths=paths)
+    files:list, # Texts
+    root:str|Path|None=None, # Data folder, or the only file of the data
+)->tuple: # Tensors, empty for few paths; entries of the header, of which `root` is `None` for absolute paths
+    "Prepare paths to be saved, relative to `root` if all are in it: many become a tensor, with a 0 after each"
+    relative = relative_paths(files, root) if root else None
+    about = dict(root=relative and str(folder_of(root)))
+    paths = relative or list(map(os.path.abspath, files))
+    if len(paths)<=_MOST_LISTED: return {},about | dict(paths=paths)
     data = bytearray(''.join(f'{o}\0' for o in paths).encode(**_ODD))
-    return dict(paths=torch.frombuffer(data, dtype=torch.uint8)),{}
+    return dict(paths=torch.frombuffer(data, dtype=torch.uint8)),about
 
 def unpack_paths(
     tensors:dict, # Tensors of the file
