@@ -1,41 +1,82 @@
-"""Forty epochs on CIFAR-10: the presets, and what single choices are worth, until the time is up.
+"""Forty epochs on CIFAR-10, decided in three rounds on the validation split.
 
-The most valuable runs come first, each in its own process. A run starts only if it can end in time. Finished runs are
-put into an archive without weights, checkpoints and figures. Repeat the same call to do the others.
+1. What the images allow: `layernorm-40-ws` and batch norm, each with the plateau and with one cycle; and
+   `layernorm-40-best`, the recipe without standardised weights.
+2. What single changes to `layernorm-40-ws` are worth.
+3. The changes that helped, all together and over three seeds, for LayerNorm and batch norm; and the other presets.
 
-    python benchmarks/forty.py --data cifar10.tgz --out runs/forty --seconds 3600 [--jobs 2]
+Each run has its own process, and starts only if it can end in time. Repeat the same call to do the others. Finished
+runs are put into an archive without weights, checkpoints and figures, one for each scale. On a CPU, `--scale proxy`
+decides with narrower networks and 16 epochs. `--save` keeps the table.
+
+    python benchmarks/forty.py --data cifar10.tgz --out runs/forty --seconds 3600 [--jobs 2] [--scale proxy] [--save]
 """
-import argparse,gzip,io,os,tarfile,time
+import argparse,gzip,io,json,os,shutil,tarfile,time
+from functools import partial
 from pathlib import Path
 
+from fastcore.basics import noop
+
+from keep import keep,with_save
+
+from advtrain.launch.runner import Runner
 from advtrain.runs.presets import EXPERIMENTS
 from advtrain.runs.experiment import Experiment
 from advtrain.runs.grid import name_after
+from advtrain.train.checkpoint import checkpoints
 
 import apart
 
-RUNS = [ # preset, changes
-    ('layernorm-40-ws', {}),
-    ('layernorm-40-ws', dict(norm='batch')),
-    ('layernorm-40-ws', dict(last_stride=1)),
-    ('layernorm-40-ws', dict(hole=8)),
-    ('layernorm-40-best', {}),
-    ('layernorm-40', dict(watch='test')),
-    ('cutout-50', dict(watch='test')),
-    ('layernorm-40-8x8', dict(watch='test')),
-    ('resnet18-20', dict(watch='test')),
-    ('layernorm-40-modules', dict(watch='test')),
-    ('layernorm-40-best', dict(seed=1)),
-    ('layernorm-40-best', dict(seed=2)),
-]
+RECIPE = EXPERIMENTS['layernorm-40-ws']
+LAYERNORM_ONLY = EXPERIMENTS['layernorm-40-best']
+ONE_CYCLE = dict(schedule='one_cycle')
+YARDSTICKS = [{}, dict(norm='batch'), dict(norm='batch') | ONE_CYCLE, ONE_CYCLE]
+CHANGES = [dict(last_stride=1), dict(mix='cutmix'), dict(augs='trivial'), dict(wd=1e-3), dict(label_smoothing=0),
+    dict(hole=8), dict(lr=.2), dict(factor=5), dict(min_delta=.02), dict(border='reflect'), dict(lr=.05),
+    dict(wd=2e-4), dict(ema=.99), dict(ema=.9995), dict(bs=256)]
+GAIN = .002 # of validation accuracy, for a change to be taken into the third round
+SEEDS = {},dict(seed=1),dict(seed=2)
+REFERENCES = 'layernorm-40','cutout-50','layernorm-40-8x8','resnet18-20','layernorm-40-modules'
 LIMIT = 15e6 # bytes in the archive
 SEAL = 'SHA256SUMS' # the file that a finished run has
 
-def experiments(tiny=False):
-    "Make the experiments, or tiny ones for a rehearsal"
-    small = dict(width=4, size=16, epochs=2, bs=32, fraction=.2, n_images=4) if tiny else {}
-    def _experiment(exp, changes): return exp.replace(name=name_after(exp, changes), **small | changes)
-    return [_experiment(EXPERIMENTS[preset], changes) for preset,changes in RUNS]
+def changed(changes, exp=RECIPE): return exp.replace(name=name_after(exp, changes), **changes)
+
+def best_changes(accuracies):
+    "Join the changes that beat the recipe on the validation images, the best one of each field"
+    recipe = accuracies[RECIPE.name]
+    gains = {i: accuracies[changed(o).name]-recipe for i,o in enumerate(CHANGES) if accuracies.get(changed(o).name)}
+    res = {}
+    for i in sorted(gains, key=gains.get): # the best comes last, and replaces others of its field
+        if gains[i]>=GAIN: res |= CHANGES[i]
+    return res
+
+def rounds(
+    ended=(), # Name of a run that has ended -> its validation accuracy, `None` if it failed
+): # Experiments, the most valuable first
+    "List the experiments to run; the third round follows once the first two have ended"
+    ended = dict(ended)
+    res = [*map(changed, YARDSTICKS), LAYERNORM_ONLY, *map(changed, CHANGES)]
+    if any(o.name not in ended for o in res): return res
+    best = best_changes(ended) if ended[RECIPE.name] else {}
+    together = [best | norm | o for norm in ({}, dict(norm='batch')) for o in SEEDS]
+    res += [changed(o) for o in together + [best | dict(watch='test')]] # watching the test set leaves 50,000 images
+    res += [changed(o, LAYERNORM_ONLY) for o in SEEDS[1:]]
+    return res + [changed(dict(watch='test'), EXPERIMENTS[o]) for o in REFERENCES]
+
+TINY = dict(width=4, epochs=2, size=16, bs=32, fraction=.2, n_images=4)
+SCALES = {'full': {}, 'proxy': dict(width=32, epochs=16), 'tiny': TINY} # name -> what it changes
+
+def scaled(exp, scale):
+    "Make an experiment smaller; its plateau and its averages then count in shorter times"
+    if scale=='full': return exp
+    shorter = SCALES[scale]['epochs']/exp.epochs
+    patience = max(1, round(exp.patience*shorter))
+    min_delta = min(exp.min_delta/shorter, .5)
+    ema = exp.ema and exp.ema**(1/shorter)
+    return exp.replace(**SCALES[scale], patience=patience, min_delta=min_delta, ema=ema)
+
+def plan(scale, ended=()): return [scaled(o, scale) for o in rounds(ended)]
 
 def cost(exp):
     "Estimate how long a run takes relative to `layernorm-40-ws`, from epochs, steps per epoch and the last stage"
@@ -68,31 +109,53 @@ def unpack(archive, runs):
     if not archive.is_file(): return
     with tarfile.open(archive) as tar: tar.extractall(runs, filter='data')
 
-def run_one(text, data, folder, threads):
-    "Run an experiment, from its checkpoint if there is one"
+def run_one(text, data, folder, threads, kept_in=None):
+    "Run an experiment, from its checkpoint if there is one; a copy of each checkpoint goes to the folder `kept_in`"
     import torch
-    from advtrain.all import fashion_sample,run_experiment
+    from advtrain.data.sources import fashion_sample
     torch.set_num_threads(threads)
-    run_experiment(Experiment.from_toml(text), data or fashion_sample(), folder, resume=True)
+    exp = Experiment.from_toml(text)
+    on_epoch = partial(link_checkpoint, Path(folder), Path(kept_in)/exp.name) if kept_in else noop
+    Runner(exp, data or fashion_sample(), Path(folder), on_epoch=on_epoch).run(resume=True)
+
+def link_checkpoint(folder, to):
+    "Give the newest checkpoint a second name, which stays when the run deletes it, beside a copy of the choices"
+    to.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(folder/'experiment.toml', to/'experiment.toml')
+    file = checkpoints(folder)[-1]
+    if not (to/file.name).exists(): os.link(file, to/file.name)
+
+def accuracy_of(folder):
+    "Get a finished run's accuracy on the images that it watched; `None` for a failed run"
+    return metrics_of(folder)['best_watched_accuracy'] if is_over(folder) else None
+
+def metrics_of(folder): return json.loads((folder/'metrics.json').read_text(encoding='utf-8'))
 
 class Queue:
     "Run the most valuable experiments first, several at once, until the time is up"
     function = 'forty:run_one'
-    def __init__(self, # noqa: PLR0913 - five have a default
-        exps, # `Experiment`s
+    def __init__(self, # noqa: PLR0913 - six have a default
+        plan, # Function from the validation accuracies of the runs that have ended, by name, to `Experiment`s
         data, # Folder or archive of images; `None` for the sample
         runs:Path, # Folder for the runs, one folder each
         seconds:float, # Time limit
         jobs:int=1, # Number of runs at once
         estimate:float|None=None, # Seconds of a run with `cost` 1; `None` measures the first that ends
+        kept_in:Path|None=None, # Folder for the checkpoints of all epochs; `None` keeps none
         log:Path|None=None, # File for the output of the runs
-        done=lambda: None, # Called after each run
+        done=noop, # Called after each run
         say=print, # Called with a line about each run
     ):
-        self.waiting = [o for o in exps if not is_over(runs/o.name)]
-        self.data,self.runs,self.jobs,self.estimate = data and str(data),runs,jobs,estimate
+        self.plan,self.runs,self.jobs,self.estimate = plan,runs,jobs,estimate
+        self.data,self.kept_in = data and str(data),kept_in and str(kept_in)
         self.log,self.done,self.say = log,done,say
         self.ends,self.busy = time.monotonic()+seconds,[]
+        self.ended = {o.parent.name: accuracy_of(o.parent) for o in runs.glob(f'*/{SEAL}')}
+
+    def waiting(self):
+        "List the experiments that haven't been started"
+        begun = {*self.ended, *(exp.name for exp,*_ in self.busy)}
+        return [o for o in self.plan(self.ended) if o.name not in begun]
 
     def fits(self, exp):
         "Can it end in time? Unknown until the first one has ended"
@@ -102,9 +165,9 @@ class Queue:
     def start(self):
         "Start the next runs that can end in time"
         threads = max(1, int(os.environ.get('OMP_NUM_THREADS', os.cpu_count()))//self.jobs)
-        while len(self.busy)<self.jobs and (exp := next(filter(self.fits, self.waiting), None)):
-            self.waiting.remove(exp)
-            call = apart.Apart(self.function, exp.to_toml(), self.data, str(self.runs/exp.name), threads, log=self.log)
+        while len(self.busy)<self.jobs and (exp := next(filter(self.fits, self.waiting()), None)):
+            args = exp.to_toml(), self.data, str(self.runs/exp.name), threads, self.kept_in
+            call = apart.Apart(self.function, *args, log=self.log)
             self.busy.append((exp, call, time.monotonic()))
             self.say(f'{exp.name}: started')
 
@@ -114,7 +177,8 @@ class Queue:
             self.busy.remove((exp, call, start))
             call.end()
             took = time.monotonic()-start
-            if self.estimate is None and is_over(self.runs/exp.name): self.estimate = took/cost(exp)
+            self.ended[exp.name] = accuracy_of(self.runs/exp.name)
+            if self.estimate is None and self.ended[exp.name]: self.estimate = took/cost(exp)
             self.say(f'{exp.name}: {call.how()}, {took:.0f} s')
             self.done()
 
@@ -131,19 +195,44 @@ class Queue:
             for exp,call,_ in self.busy:
                 call.end()
                 self.say(f'{exp.name}: {call.how()}, unfinished')
-        for exp in self.waiting: self.say(f'{exp.name}: not started, it would take too long')
+        for exp in self.waiting(): self.say(f'{exp.name}: not started, it would take too long')
+
+def numbers_of(runs, exps):
+    "Gather what is kept of the finished runs: a line for each, in the order of the rounds"
+    lines = {}
+    for exp in exps:
+        if not is_over(runs/exp.name): continue
+        m = metrics_of(runs/exp.name)
+        keys = 'best_watched_accuracy watched best_epoch test_accuracy train_images seconds'.split()
+        lines[exp.name] = {k: m[k] for k in keys}
+    accuracies = {k: v['best_watched_accuracy'] for k,v in lines.items()}
+    return dict(lines=lines, best=best_changes(accuracies) if RECIPE.name in lines else {})
+
+def show(numbers):
+    "Print a line for each run, and the changes that go into the third round"
+    for name,o in numbers['lines'].items():
+        watched = f"{o['best_watched_accuracy']:.2%} of the {o['watched']} images in epoch {o['best_epoch']}"
+        print(f"{name:50} {watched}, {o['test_accuracy']:.2%} of the test images")
+    print('changes that helped:', numbers['best'] or 'none')
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     p.add_argument('--data', help='folder or archive of CIFAR-10; default: the Fashion-MNIST sample')
-    p.add_argument('--out', type=Path, required=True, help='folder for the runs, one folder each, and runs.tar.gz')
+    p.add_argument('--out', type=Path, required=True, help='folder for the runs, a folder for each scale')
     p.add_argument('--seconds', type=float, default=3600, help='time limit in seconds')
     p.add_argument('--jobs', type=int, default=1, help='number of runs at once')
-    p.add_argument('--tiny', action='store_true', help='small networks for two epochs, to check that it works')
-    o = p.parse_args()
-    o.out.mkdir(parents=True, exist_ok=True)
+    p.add_argument('--scale', choices=SCALES, default='full', help='proxy: width 32, 16 epochs; tiny: a check')
+    p.add_argument('--kept', type=Path, help='folder for the checkpoints of all epochs, for dynamics.py')
+    o = with_save(p).parse_args()
+    runs = o.out/o.scale
+    runs.mkdir(parents=True, exist_ok=True)
     apart.prepare()
-    def done(): pack(o.out, o.out/'runs.tar.gz')
-    Queue(experiments(o.tiny), o.data, o.out, o.seconds, o.jobs, log=o.out/'log.txt', done=done).run()
+    _plan = partial(plan, o.scale)
+    def _done(): pack(runs, o.out/f'{o.scale}.tar.gz')
+    queue = Queue(_plan, o.data, runs, o.seconds, o.jobs, kept_in=o.kept, log=o.out/'log.txt', done=_done)
+    queue.run()
+    numbers = numbers_of(runs, _plan(queue.ended)) | SCALES[o.scale]
+    show(numbers)
+    keep(o.save, numbers, 'fastai', name='forty' if o.scale=='full' else f'forty_{o.scale}')
 
 if __name__=='__main__': main()

@@ -10,6 +10,7 @@ one file per part, the finished runs in an archive, and everything printed. A la
 import argparse,json,os,shutil,signal,tarfile,tempfile,time
 from collections import namedtuple
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import apart,forty
@@ -75,8 +76,8 @@ class Call:
         self.pack()
         return f'{call.how()} after {time.monotonic()-start:.0f} s'
 
-    def queue(self, exps):
-        "Run experiments in the time left, as many at once as was measured best"
+    def queue(self, plan):
+        "Run the experiments of a plan in the time left, as many at once as was measured best"
         def _numbers(part): return read(self.out/f'{part}.json').get('numbers', {})
         together = _numbers('together')
         jobs = together.get('best_jobs', 1)
@@ -84,7 +85,7 @@ class Call:
         if estimate and not self.options['tiny']: estimate *= together.get('slowdown', 1)
         else: estimate = None
         how = dict(jobs=jobs, estimate=estimate, log=self.log, done=self.pack, say=self.say)
-        forty.Queue(exps, self.options['data'], self.runs, self.left(), **how).run()
+        forty.Queue(plan, self.options['data'], self.runs, self.left(), **how).run()
 
     def pack(self):
         "Put the finished runs into the archive"
@@ -142,7 +143,7 @@ def main():
         if o.done: call.take_over(o.done)
         try:
             call.run(PARTS)
-            call.queue(forty.experiments(o.rehearse))
+            call.queue(partial(forty.plan, 'tiny' if o.rehearse else 'full'))
         except KeyboardInterrupt: call.say('stopped')
         finally:
             call.pack()

@@ -67,7 +67,7 @@ def timed(clock, tell):
         for name,place in STEPS.items(): setattr(*place, real[name])
 
 def run(o, note):
-    exp = forty.experiments(o.tiny)[0]
+    exp = forty.plan('tiny' if o.tiny else 'full')[0]
     clock,ends = Clock(),[]
     def _tell():
         ends.append(clock.now())

@@ -1,0 +1,53 @@
+"""The rounds of the forty epochs, and what is measured at each of their epochs."""
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]/'benchmarks'))
+import dynamics,forty
+
+def test_the_rounds_of_the_queue():
+    first = forty.plan('full')
+    assert first[0]==forty.RECIPE and forty.cost(first[0])==1
+    assert len({o.name for o in first})==len(first)
+    ended = {o.name: .9 for o in first} | {'layernorm-40-ws-wd-0.001': .91, 'layernorm-40-ws-wd-0.0002': .92,
+        'layernorm-40-ws-hole-8': .903, 'layernorm-40-ws-mix-cutmix': .901, 'layernorm-40-ws-lr-0.2': None}
+    unfinished = {k: v for k,v in ended.items() if 'one_cycle' not in k}
+    assert forty.plan('full', unfinished)==first
+    assert forty.best_changes(ended)==dict(wd=2e-4, hole=8)
+    third = [o for o in forty.plan('full', ended) if o not in first]
+    together = [o for o in third if o.wd==2e-4]
+    assert len(third)==14 and [(o.norm,o.seed,o.watch) for o in together]==[
+        *((norm,seed,'valid') for norm in ('layer','batch') for seed in (42,1,2)), ('layer',42,'test')]
+    assert all(o.hole==8 and o.lr==.1 and o.mix=='none' for o in together)
+
+def test_a_proxy_counts_in_shorter_times():
+    proxy,tiny = (forty.scaled(forty.RECIPE, o) for o in ('proxy','tiny'))
+    assert (proxy.width,proxy.epochs,proxy.patience)==(32,16,1) and tiny.epochs==2
+    assert proxy.min_delta==pytest.approx(.025) and proxy.ema==pytest.approx(.995, abs=1e-4)
+    names = [o.name for o in forty.plan('full')]
+    assert [o.name for o in forty.plan('proxy')]==names
+    different = {o.id for o in forty.plan('proxy')}
+    assert len(different)==len(names)
+
+def test_the_noise_scale_of_known_gradients():
+    gradient,noise = 3.,120. # squared norms: of the gradient of all images, and of the noise of one
+    one,eight = (gradient+noise/n for n in (16, 8*16)) # expected for one batch of 16 images, and for eight together
+    assert dynamics.noise_scale(one, eight, 16, 8)==pytest.approx(noise/gradient)
+
+def test_checkpoints_of_all_epochs_are_kept_and_measured(tmp_path):
+    exp = forty.scaled(forty.RECIPE, 'tiny').replace(epochs=3)
+    forty.run_one(exp.to_toml(), None, str(tmp_path/'run'), 1, str(tmp_path/'kept'))
+    kept = tmp_path/'kept'/exp.name
+    files = sorted(o.name for o in kept.glob('checkpoint-*'))
+    assert files==[f'checkpoint-000{i}.safetensors' for i in (1,2,3)]
+    measured = dynamics.of_run(kept, None, 1)
+    assert measured['choices']['norm']=='layer' and [o['epoch'] for o in measured['rows']]==[1,2]
+    stages = ['conv1','layer1','layer2','layer3','layer4']
+    for row in measured['rows']:
+        assert 0<=row['clean_train_acc']<=1 and row['noise_scale']>0
+        assert list(row['weight_norm'])==list(row['relative_step'])==stages
+        assert all(v>0 for v in row['weight_norm'].values())
+    first,second = (o['relative_step']['layer4'] for o in measured['rows'])
+    assert 0<first<1 and 0<second<1
