@@ -221,6 +221,7 @@ def main():
     p.add_argument('--out', type=Path, required=True, help='folder for the runs, a folder for each scale')
     p.add_argument('--seconds', type=float, default=3600, help='time limit in seconds')
     p.add_argument('--jobs', type=int, default=1, help='number of runs at once')
+    p.add_argument('--estimate', type=float, help='seconds of the first run; default: measured, so it runs alone')
     p.add_argument('--scale', choices=SCALES, default='full', help='proxy: width 32, 16 epochs; tiny: a check')
     p.add_argument('--kept', type=Path, help='folder for the checkpoints of all epochs, for dynamics.py')
     o = with_save(p).parse_args()
@@ -229,7 +230,8 @@ def main():
     apart.prepare()
     _plan = partial(plan, o.scale)
     def _done(): pack(runs, o.out/f'{o.scale}.tar.gz')
-    queue = Queue(_plan, o.data, runs, o.seconds, o.jobs, kept_in=o.kept, log=o.out/'log.txt', done=_done)
+    estimate = o.estimate and o.estimate/cost(_plan()[0])
+    queue = Queue(_plan, o.data, runs, o.seconds, o.jobs, estimate, o.kept, o.out/'log.txt', _done)
     queue.run()
     numbers = numbers_of(runs, _plan(queue.ended)) | SCALES[o.scale]
     show(numbers)
