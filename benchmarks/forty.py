@@ -199,14 +199,16 @@ class Queue:
 
 def numbers_of(runs, exps):
     "Gather what is kept of the finished runs: a line for each, in the order of the rounds"
-    lines = {}
+    lines,data = {},None
     for exp in exps:
-        if not is_over(runs/exp.name): continue
-        m = metrics_of(runs/exp.name)
+        folder = runs/exp.name
+        if not is_over(folder): continue
+        m = metrics_of(folder)
+        data = json.loads((folder/'environment.json').read_text(encoding='utf-8'))['data']['name']
         keys = 'best_watched_accuracy watched best_epoch test_accuracy train_images seconds'.split()
         lines[exp.name] = {k: m[k] for k in keys}
     accuracies = {k: v['best_watched_accuracy'] for k,v in lines.items()}
-    return dict(lines=lines, best=best_changes(accuracies) if RECIPE.name in lines else {})
+    return dict(data=data, lines=lines, best=best_changes(accuracies) if RECIPE.name in lines else {})
 
 def show(numbers):
     "Print a line for each run, and the changes that go into the third round"

@@ -109,6 +109,17 @@ def of_ablation(r):
            f"{seeds} seed{'s'*(seeds>1)})",
            f'cost: {worst}; gained: {best}; [all of them](../nbs/tutorials/cifar10.ipynb)')
 
+def of_forty(r):
+    "The accuracy of the runs of `forty.py` on the validation images, the recipe first"
+    n = r['numbers']
+    size = f"width {n['width']}, {n['epochs']} epochs" if 'width' in n else 'width 64, 40 epochs'
+    first,*rest = n['lines'].items()
+    def _short(name): return name.removeprefix(first[0]).strip('-') or name
+    others = '; '.join(f"{_short(name)} {percent(o['best_watched_accuracy'])}" for name,o in rest)
+    yield (f"`{first[0]}` and changes to it, {size}, {images(first[1]['train_images'], n['data'])}, one seed: "
+           'accuracy on 5,000 validation images',
+           f"{percent(first[1]['best_watched_accuracy'])}; {others}")
+
 def of_same_training(r):
     n = r['numbers']
     means = ' and '.join(
@@ -280,6 +291,8 @@ SCRIPTS = dict(
     same_training=of_same_training,
     ablation=of_ablation,
     ablation_long=of_ablation,
+    forty=of_forty,
+    forty_proxy=of_forty,
     growth=of_growth,
     order=of_order,
     verdicts=of_verdicts,
