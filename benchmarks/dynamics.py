@@ -80,7 +80,6 @@ def at_epoch(file, exp, data):
         learn = make_learner(exp, data)
         learn.model.load_state_dict(state['model'])
         table = learn.interpret(some_of(learn.dls.train.items), labelled=True).table
-        learn = make_learner(exp, data)
         learn.resume(exp.epochs, tmp, cbs=[probe := Probe()])
     row = {k: meta['row'][k] for k in 'epoch lr train_acc valid_acc'.split()}
     return row | dict(clean_train_acc=float((table.actual==table.predicted).mean())) | probe.numbers(exp.bs)

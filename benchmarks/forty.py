@@ -208,14 +208,15 @@ def numbers_of(runs, exps):
         keys = 'best_watched_accuracy watched best_epoch test_accuracy train_images seconds'.split()
         lines[exp.name] = {k: m[k] for k in keys}
     accuracies = {k: v['best_watched_accuracy'] for k,v in lines.items()}
-    return dict(data=data, lines=lines, best=best_changes(accuracies) if RECIPE.name in lines else {})
+    decided = all(changed(o).name in lines for o in [{}, *CHANGES])
+    return dict(data=data, lines=lines, best=best_changes(accuracies) if decided else None)
 
 def show(numbers):
     "Print a line for each run, and the changes that go into the third round"
     for name,o in numbers['lines'].items():
         watched = f"{o['best_watched_accuracy']:.2%} of the {o['watched']} images in epoch {o['best_epoch']}"
         print(f"{name:50} {watched}, {o['test_accuracy']:.2%} of the test images")
-    print('changes that helped:', numbers['best'] or 'none')
+    if numbers['best'] is not None: print('changes that helped:', numbers['best'] or 'none')
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])
