@@ -8,6 +8,8 @@ Reads folders with the checkpoints of all epochs, which `forty.py --kept` fills.
   effective learning rate. Numbers of a stage are medians over its convolutions.
 
     python benchmarks/dynamics.py --data cifar10.tgz runs/kept/layernorm-40-ws [MORE ...] [--every 2] [--save]
+
+The last epoch has no next step, so only accuracy is measured there.
 """
 import argparse,math,shutil,tempfile
 from collections import defaultdict
@@ -80,15 +82,17 @@ def at_epoch(file, exp, data):
         learn = make_learner(exp, data)
         learn.model.load_state_dict(state['model'])
         table = learn.interpret(some_of(learn.dls.train.items), labelled=True).table
+        row = {k: meta['row'][k] for k in 'epoch lr train_acc valid_acc'.split()}
+        row['clean_train_acc'] = float((table.actual==table.predicted).mean())
+        if row['epoch']==exp.epochs: return row
         learn.resume(exp.epochs, tmp, cbs=[probe := Probe()])
-    row = {k: meta['row'][k] for k in 'epoch lr train_acc valid_acc'.split()}
-    return row | dict(clean_train_acc=float((table.actual==table.predicted).mean())) | probe.numbers(exp.bs)
+    return row | probe.numbers(exp.bs)
 
 def of_run(folder, data, every):
-    "Measure at every so many epochs of a run; the last has no next step"
+    "Measure at every so many epochs of a run, the last one among them"
     exp = Experiment.from_toml(folder/'experiment.toml')
-    files = checkpoints(folder)
-    rows = [at_epoch(o, exp, data or fashion_sample()) for i,o in enumerate(files[:exp.epochs-1]) if i%every==0]
+    files = checkpoints(folder)[::-every][::-1]
+    rows = [at_epoch(o, exp, data or fashion_sample()) for o in files]
     return dict(choices={k: getattr(exp, k) for k in 'norm weight_std width epochs bs'.split()}, rows=rows)
 
 def main():
@@ -96,11 +100,12 @@ def main():
     p.add_argument('folders', nargs='+', type=Path, help='folders of checkpoints that forty.py --kept filled')
     p.add_argument('--data', help='folder or archive of CIFAR-10; default: the Fashion-MNIST sample')
     p.add_argument('--every', type=int, default=2, help='measure at every so many epochs')
+    p.add_argument('--name', default='dynamics', help='name of the file that --save writes')
     o = with_save(p).parse_args()
     numbers = {}
     for folder in o.folders:
         numbers[folder.name] = of_run(folder, o.data, o.every)
         for row in numbers[folder.name]['rows']: print(folder.name, row)
-    keep(o.save, numbers, 'fastai')
+    keep(o.save, numbers, 'fastai', name=o.name)
 
 if __name__=='__main__': main()

@@ -4,8 +4,18 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]/'benchmarks'))
+from advtrain.runs.experiment import Experiment,FIELDS,differing_fields
+from advtrain.runs.presets import EXPERIMENTS
+
+BENCHMARKS = Path(__file__).parents[1]/'benchmarks'
+sys.path.insert(0, str(BENCHMARKS))
 import dynamics,forty
+
+@pytest.mark.parametrize('folder', sorted((BENCHMARKS/'results/runs').glob('*/')), ids=lambda o: o.name)
+def test_a_kept_run_is_what_its_command_does_today(folder):
+    today = EXPERIMENTS | {o.name: o for o in forty.plan('full')}
+    differ = differing_fields([Experiment.from_toml(folder/'experiment.toml'), today[folder.name]])
+    assert not [k for k in differ if FIELDS[k].metadata['decides']]
 
 def test_the_rounds_of_the_queue():
     first = forty.plan('full')
@@ -43,11 +53,13 @@ def test_checkpoints_of_all_epochs_are_kept_and_measured(tmp_path):
     files = sorted(o.name for o in kept.glob('checkpoint-*'))
     assert files==[f'checkpoint-000{i}.safetensors' for i in (1,2,3)]
     measured = dynamics.of_run(kept, None, 1)
-    assert measured['choices']['norm']=='layer' and [o['epoch'] for o in measured['rows']]==[1,2]
+    assert measured['choices']['norm']=='layer' and [o['epoch'] for o in measured['rows']]==[1,2,3]
+    *rows,last = measured['rows']
+    assert 'noise_scale' not in last and 0<=last['clean_train_acc']<=1
     stages = ['conv1','layer1','layer2','layer3','layer4']
-    for row in measured['rows']:
+    for row in rows:
         assert 0<=row['clean_train_acc']<=1 and row['noise_scale']>0
         assert list(row['weight_norm'])==list(row['relative_step'])==stages
         assert all(v>0 for v in row['weight_norm'].values())
-    first,second = (o['relative_step']['layer4'] for o in measured['rows'])
+    first,second = (o['relative_step']['layer4'] for o in rows)
     assert 0<first<1 and 0<second<1

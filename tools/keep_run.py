@@ -7,11 +7,17 @@ environment.
 import argparse,json,shutil
 from pathlib import Path
 
+from advtrain.runs.presets import EXPERIMENTS
 from advtrain.runs.run import Run
 
 RUNS = Path(__file__).parents[1]/'benchmarks/results/runs'
 ABOUT = ('python advtrain fastai torch torchvision albumentations numpy '
     'cpu instructions cores threads gpu device').split()
+
+def command(name, data):
+    "The command that repeats a run: its preset, or the choices that are kept"
+    what = name if name in EXPERIMENTS else f'benchmarks/results/runs/{name}/experiment.toml'
+    return f"advtrain_run {what}{' --data cifar10.tgz' if data.startswith('cifar10') else ''}"
 
 def keep_run(run):
     "Copy the numbers of a run, without images, weights or paths of this machine"
@@ -20,6 +26,7 @@ def keep_run(run):
     for name in ('experiment.toml','history.csv','metrics.json','model.csv'): shutil.copyfile(run.folder/name, out/name)
     run.predictions.drop(columns='path').round(4).to_csv(out/'predictions.csv')
     about = {k: v for k in ABOUT if (v := run.environment.get(k)) is not None} | dict(
+        command=command(out.name, run.environment['data']['name']),
         data=run.environment['data']['name'], fingerprint=run.environment['data']['fingerprint'])
     (out/'about.json').write_text(json.dumps(about, indent=2, ensure_ascii=False)+'\n', encoding='utf-8')
     return out

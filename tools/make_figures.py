@@ -120,6 +120,21 @@ def of_forty(r):
            'accuracy on 5,000 validation images',
            f"{percent(first[1]['best_watched_accuracy'])}; {others}")
 
+def of_dynamics(r):
+    "How training went in the runs that `dynamics.py` measured"
+    for name,run in r['numbers'].items():
+        *_,last = run['rows']
+        moving = [o for o in run['rows'] if 'noise_scale' in o]
+        choices = run['choices']
+        def _over(values): return ', '.join(f"{v} in epoch {o['epoch']}" for v,o in values)
+        ends = moving[0],moving[-1]
+        steps = [f"{100*statistics.median(o['relative_step'].values()):.2g} %" for o in ends]
+        scales = [f"{o['noise_scale']:,.0f} images" for o in ends]
+        yield (f"`{name}` (width {choices['width']}, {choices['epochs']} epochs), measured at its checkpoints",
+            f"{percent(last['clean_train_acc'])} of the training images without augmentation and "
+            f"{percent(last['valid_acc'])} of the validation images after {last['epoch']} epochs; gradient noise scale "
+            f"{_over(zip(scales, ends))}; a step changes the weights of a convolution by {_over(zip(steps, ends))}")
+
 def of_same_training(r):
     n = r['numbers']
     means = ' and '.join(
@@ -293,6 +308,8 @@ SCRIPTS = dict(
     ablation_long=of_ablation,
     forty=of_forty,
     forty_proxy=of_forty,
+    dynamics=of_dynamics,
+    dynamics_full=of_dynamics,
     growth=of_growth,
     order=of_order,
     verdicts=of_verdicts,
@@ -362,10 +379,7 @@ def rows():
     "What, result, kind of processor, command, file"
     for folder in sorted((RESULTS/'runs').glob('*/')):
         about = json.loads((folder/'about.json').read_text())
-        data = about['data']
-        yield (*of_run(folder), kind(about),
-            f"advtrain_run {folder.name}{' --data cifar10.tgz' if data.startswith('cifar10') else ''}",
-            f'runs/{folder.name}/metrics.json')
+        yield *of_run(folder),kind(about),about['command'],f'runs/{folder.name}/metrics.json'
     if (RESULTS/REFERENCE).is_file(): yield *of_reference(),'','',REFERENCE
     for name,tell in SCRIPTS.items():
         for file in kept(name):
