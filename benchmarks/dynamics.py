@@ -1,18 +1,23 @@
-"""How training differs between LayerNorm, with and without standardised weights, and batch norm.
+"""Measure how training goes with different norms.
 
-Reads folders with the checkpoints of all epochs, which `forty.py --kept` fills. For each of these epochs it measures:
+Reads folders with the checkpoints of all epochs, which `forty.py --kept` fills. At each epoch it measures:
 
-- accuracy on training images without augmentation, with the weights that validation used;
-- the gradient noise scale (McCandlish et al. 2018, appendix A.1): the batch size whose gradient is half noise;
-- for each stage, the norm of a convolution's weights, and their relative change in the next step, which is the
-  effective learning rate. Numbers of a stage are medians over its convolutions.
-
-    python benchmarks/dynamics.py --data cifar10.tgz runs/kept/layernorm-40-ws [MORE ...] [--every 2] [--save]
+- accuracy on training images without augmentation, with the averaged weights, as in validation. The rest is measured
+  with the weights that are trained.
+- the gradient and its noise (McCandlish et al. 2018, appendix A.1): the squared length of the gradient over all images,
+  and the variance of the gradient of one image with its augmentation. Their ratio is the gradient noise scale: in
+  batches of so many images, half the squared length is noise. Both are averaged over epochs before they're divided.
+  With batch norm, a gradient depends on the other images of its batch, so the ratio holds for batches of this size.
+- for each stage, the length of a convolution's weights and how far the next step moves them, relative to this length.
+  Numbers of a stage are medians over its convolutions. A norm after a convolution, or standardised weights, make
+  the length meaningless to the network. The relative step is then the rate at which it learns (Wan et al. 2020).
 
 The last epoch has no next step, so only accuracy is measured there.
+
+    python benchmarks/dynamics.py --data cifar10.tgz kept/proxy/layernorm-40-ws [MORE ...] [--every 2] [--save]
 """
 import argparse,math,shutil,tempfile
-from collections import defaultdict
+from collections import Counter,defaultdict
 from pathlib import Path
 from statistics import median
 
@@ -27,50 +32,63 @@ from advtrain.runs.make_learner import make_learner
 from advtrain.train.callbacks import RunCallback
 from advtrain.train.checkpoint import checkpoints,read_checkpoint
 
-BATCHES = 8 # for the noise scale
+BATCHES = 32 # for the gradient and its noise
 IMAGES = 5000 # training images whose accuracy is measured
+CHOICES = 'norm weight_std width epochs bs lr wd mom ema schedule seed'.split()
 
-def squared(tensors): return sum(float(o.float().square().sum()) for o in tensors)
+def squared(tensor): return float(tensor.detach().float().square().sum())
 
-def noise_scale(small, big, bs, n):
-    "Estimate the noise scale from the squared norm of the gradient of one batch (mean of `n`), and of `n` together"
-    gradient = (n*big-small)/(n-1) # of all images
-    noise = (small-big)*bs*n/(n-1) # of one image
-    return noise/gradient if gradient>0 else math.inf
+def stage(name): return name.split('.')[0]
+
+def gradient_and_noise(
+    small, # Squared length of the gradient of one batch, mean of `n` batches
+    big, # Squared length of the mean gradient of these batches
+    bs, # Images in a batch
+    n, # Number of batches
+): # Squared length of the gradient over all images, and variance of one image's gradient; the first may be negative
+    "Estimate signal and noise of a gradient, without bias"
+    return (n*big-small)/(n-1),(small-big)*bs*n/(n-1)
+
+def convolutions(model): return {k: m.weight.detach() for k,m in model.named_modules() if isinstance(m, nn.Conv2d)}
+
+def by_stage(values):
+    "Compute medians over the convolutions of each stage"
+    stages = defaultdict(list)
+    for k,v in values.items(): stages[stage(k)].append(v)
+    return {k: median(v) for k,v in stages.items()}
 
 class Probe(RunCallback):
     "Collect the gradients of some batches at the same weights, take one step, and end the training"
     passive = True # a checkpoint doesn't know it
     def before_fit(self):
-        self.norms,self.total = [],[]
+        self.n = 0
+        self.small = Counter() # stage -> squared length of a batch's gradient, mean of all
+        self.mean = {} # parameter -> mean gradient
 
     def before_step(self):
-        grads = [p.grad.detach().float().clone() for p in self.model.parameters()]
-        self.norms.append(squared(grads))
-        self.total = [a+b for a,b in zip(self.total, grads)] if self.total else grads
-        if len(self.norms)<BATCHES: raise CancelStepException
-        self.before = {k: v.clone() for k,v in weights_of(self.model).items()}
+        self.n += 1
+        for k,p in self.model.named_parameters():
+            self.small[stage(k)] += squared(p.grad)/BATCHES
+            self.mean[k] = self.mean.get(k, 0)+p.grad.detach().float()/BATCHES
+        if self.n<BATCHES: raise CancelStepException
+        self.step_lr = self.opt.hypers[0]['lr']
+        self.before = {k: v.clone() for k,v in convolutions(self.model).items()}
 
     def after_step(self):
-        if len(self.norms)<BATCHES: return
-        after = weights_of(self.model)
-        self.moved = {k: math.sqrt(squared([after[k]-v])/squared([v])) for k,v in self.before.items()}
-        self.lengths = {k: math.sqrt(squared([v])) for k,v in self.before.items()}
+        if self.n<BATCHES: return
+        self.after = {k: v.clone() for k,v in convolutions(self.model).items()}
         raise CancelFitException
 
     def numbers(self, bs):
         "Gather what was measured"
-        big = squared(self.total)/BATCHES**2
-        scale = noise_scale(sum(self.norms)/BATCHES, big, bs, BATCHES)
-        return dict(noise_scale=scale, weight_norm=by_stage(self.lengths), relative_step=by_stage(self.moved))
-
-def weights_of(model): return {k: m.weight.detach() for k,m in model.named_modules() if isinstance(m, nn.Conv2d)}
-
-def by_stage(values):
-    "Compute medians over the convolutions of each stage; the first part of a name is its stage"
-    stages = defaultdict(list)
-    for k,v in values.items(): stages[k.split('.')[0]].append(v)
-    return {k: median(v) for k,v in stages.items()}
+        big = Counter()
+        for k,v in self.mean.items(): big[stage(k)] += squared(v)
+        estimates = {k: gradient_and_noise(v, big[k], bs, BATCHES) for k,v in self.small.items()}
+        lengths = {k: math.sqrt(squared(v)) for k,v in self.before.items()}
+        steps = {k: math.sqrt(squared(self.after[k]-v))/lengths[k] for k,v in self.before.items()}
+        return dict(step_lr=self.step_lr, gradient={k: o[0] for k,o in estimates.items()},
+            noise={k: o[1] for k,o in estimates.items()},
+            weight_norm=by_stage(lengths), relative_step=by_stage(steps))
 
 def some_of(items): return list(items[::max(1, len(items)//IMAGES)])
 
@@ -91,9 +109,9 @@ def at_epoch(file, exp, data):
 def of_run(folder, data, every):
     "Measure at every so many epochs of a run, the last one among them"
     exp = Experiment.from_toml(folder/'experiment.toml')
-    files = checkpoints(folder)[::-every][::-1]
-    rows = [at_epoch(o, exp, data or fashion_sample()) for o in files]
-    return dict(choices={k: getattr(exp, k) for k in 'norm weight_std width epochs bs'.split()}, rows=rows)
+    of_epoch = {int(o.stem.removeprefix('checkpoint-')): o for o in checkpoints(folder)}
+    rows = [at_epoch(o, exp, data or fashion_sample()) for n,o in of_epoch.items() if (exp.epochs-n)%every==0]
+    return dict(choices={k: getattr(exp, k) for k in CHOICES}, rows=rows)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split('\n')[0])

@@ -1,13 +1,15 @@
 """Forty epochs on CIFAR-10, decided in three rounds on the validation split.
 
-1. What the images allow: `layernorm-40-ws` and batch norm, each with the plateau and with one cycle; and
-   `layernorm-40-best`, the recipe without standardised weights.
-2. What single changes to `layernorm-40-ws` are worth.
-3. The changes that helped, all together and over three seeds, for LayerNorm and batch norm; and the other presets.
+1. Yardsticks: `layernorm-40-ws` with LayerNorm and with batch norm, each with the plateau and with one cycle of the
+   learning rate; and `layernorm-40-best`, the recipe without standardised weights. Batch norm keeps them.
+2. Single changes to `layernorm-40-ws`.
+3. All changes that gained at least 0.2 points, together. One seed can't tell such a gain from luck, so the recipe with
+   and without them is trained with three seeds. Also with batch norm; and the other presets.
 
-Each run has its own process, and starts only if it can end in time. Repeat the same call to do the others. Finished
-runs are put into an archive without weights, checkpoints and figures, one for each scale. On a CPU, `--scale proxy`
-decides with narrower networks and 16 epochs. `--save` keeps the table.
+Each run has its own process, and starts only if it can end in time. Repeat the same call to do the others. A failed
+run isn't tried again unless you delete its folder. Finished runs are put into an archive without weights, checkpoints
+and figures, one for each scale. On a CPU, `--scale proxy` compares narrower networks after 16 epochs. `--save` keeps
+the table.
 
     python benchmarks/forty.py --data cifar10.tgz --out runs/forty --seconds 3600 [--jobs 2] [--scale proxy] [--save]
 """
@@ -16,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from fastcore.basics import noop
+import pandas as pd
 
 from keep import keep,with_save
 
@@ -23,7 +26,8 @@ from advtrain.launch.runner import Runner
 from advtrain.runs.presets import EXPERIMENTS
 from advtrain.runs.experiment import Experiment
 from advtrain.runs.grid import name_after
-from advtrain.train.checkpoint import checkpoints
+from advtrain.stats import mcnemar
+from advtrain.train.checkpoint import checkpoints,wait_for_checkpoints
 
 import apart
 
@@ -34,11 +38,12 @@ YARDSTICKS = [{}, dict(norm='batch'), dict(norm='batch') | ONE_CYCLE, ONE_CYCLE]
 CHANGES = [dict(last_stride=1), dict(mix='cutmix'), dict(augs='trivial'), dict(wd=1e-3), dict(label_smoothing=0),
     dict(hole=8), dict(lr=.2), dict(factor=5), dict(min_delta=.02), dict(border='reflect'), dict(lr=.05),
     dict(wd=2e-4), dict(ema=.99), dict(ema=.9995), dict(bs=256)]
-GAIN = .002 # of validation accuracy, for a change to be taken into the third round
+GAIN = .002 # in validation accuracy, for a change to be taken into the third round
 SEEDS = {},dict(seed=1),dict(seed=2)
 REFERENCES = 'layernorm-40','cutout-50','layernorm-40-8x8','resnet18-20','layernorm-40-modules'
 LIMIT = 15e6 # bytes in the archive
 SEAL = 'SHA256SUMS' # the file that a finished run has
+FAILED = 'stopped.json' # the file that a failed run has
 
 def changed(changes, exp=RECIPE): return exp.replace(name=name_after(exp, changes), **changes)
 
@@ -61,14 +66,15 @@ def rounds(
     best = best_changes(ended) if ended[RECIPE.name] else {}
     together = [best | norm | o for norm in ({}, dict(norm='batch')) for o in SEEDS]
     res += [changed(o) for o in together + [best | dict(watch='test')]] # watching the test set leaves 50,000 images
-    res += [changed(o, LAYERNORM_ONLY) for o in SEEDS[1:]]
-    return res + [changed(dict(watch='test'), EXPERIMENTS[o]) for o in REFERENCES]
+    res += [changed(o, exp) for exp in (RECIPE, LAYERNORM_ONLY) for o in SEEDS[1:]]
+    res += [changed(dict(watch='test'), EXPERIMENTS[o]) for o in REFERENCES]
+    return list({o.name: o for o in res}.values()) # without changes that helped, the recipe is listed twice
 
 TINY = dict(width=4, epochs=2, size=16, bs=32, fraction=.2, n_images=4)
 SCALES = {'full': {}, 'proxy': dict(width=32, epochs=16), 'tiny': TINY} # name -> what it changes
 
 def scaled(exp, scale):
-    "Make an experiment smaller; its plateau and its averages then count in shorter times"
+    "Make an experiment smaller, and adapt patience, `min_delta` and EMA to fewer epochs"
     if scale=='full': return exp
     shorter = SCALES[scale]['epochs']/exp.epochs
     patience = max(1, round(exp.patience*shorter))
@@ -79,14 +85,25 @@ def scaled(exp, scale):
 def plan(scale, ended=()): return [scaled(o, scale) for o in rounds(ended)]
 
 def cost(exp):
-    "Estimate how long a run takes relative to `layernorm-40-ws`, from epochs, steps per epoch and the last stage"
-    return exp.epochs/40 * 128/exp.bs * (1.5 if exp.last_stride==1 else 1)
+    "Estimate how long a run takes relative to `layernorm-40-ws`, from its epochs, its images and its last stage"
+    return exp.epochs/40 * (50/45 if exp.watch=='test' else 1) * (1.5 if exp.last_stride==1 else 1)
+
+def share_left(folder, exp):
+    "Compute the share of a run's epochs that it still has to train"
+    history = folder/'history.csv'
+    trained = len(history.read_text(encoding='utf-8').splitlines())-1 if history.is_file() else 0
+    return 1-trained/exp.epochs
 
 def is_over(folder): return (Path(folder)/SEAL).is_file()
 
+def ended_runs(runs):
+    "List the folders of finished and failed runs, in the order in which they ended"
+    ends = [o for name in (SEAL,FAILED) for o in Path(runs).glob(f'*/{name}')]
+    return [o.parent for o in sorted(ends, key=lambda o: o.stat().st_mtime)]
+
 def kept(runs):
-    "List the files of finished runs, the most valuable first and the page of the first run last"
-    folders = sorted((o.parent for o in Path(runs).glob(f'*/{SEAL}')), key=lambda o: (o/SEAL).stat().st_mtime)
+    "List the files to keep: small ones of all runs that ended, predictions, and the page of the first run"
+    folders = ended_runs(runs)
     files = [f for o in folders for f in sorted(o.iterdir()) if f.suffix in ('.toml','.json','.csv') or f.name==SEAL]
     large = [o/'predictions.safetensors' for o in folders] + [o/'report.html' for o in folders[:1]]
     return files + [o for o in large if o.is_file()]
@@ -115,15 +132,14 @@ def run_one(text, data, folder, threads, kept_in=None):
     from advtrain.data.sources import fashion_sample
     torch.set_num_threads(threads)
     exp = Experiment.from_toml(text)
-    on_epoch = partial(link_checkpoint, Path(folder), Path(kept_in)/exp.name) if kept_in else noop
+    on_epoch = partial(keep_checkpoint, Path(folder), Path(kept_in)/exp.name) if kept_in else noop
     Runner(exp, data or fashion_sample(), Path(folder), on_epoch=on_epoch).run(resume=True)
 
-def link_checkpoint(folder, to):
-    "Give the newest checkpoint a second name, which stays when the run deletes it, beside a copy of the choices"
+def keep_checkpoint(folder, to):
+    "Copy the newest checkpoint, which the run will delete, and the choices"
+    wait_for_checkpoints()
     to.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder/'experiment.toml', to/'experiment.toml')
-    file = checkpoints(folder)[-1]
-    if not (to/file.name).exists(): os.link(file, to/file.name)
+    for file in (checkpoints(folder)[-1], folder/'experiment.toml'): shutil.copyfile(file, to/file.name)
 
 def accuracy_of(folder):
     "Get a finished run's accuracy on the images that it watched; `None` for a failed run"
@@ -140,7 +156,7 @@ class Queue:
         runs:Path, # Folder for the runs, one folder each
         seconds:float, # Time limit
         jobs:int=1, # Number of runs at once
-        estimate:float|None=None, # Seconds of a run with `cost` 1; `None` measures the first that ends
+        estimate:float|None=None, # Seconds of a run with `cost` 1; `None` measures the first one, which runs alone
         kept_in:Path|None=None, # Folder for the checkpoints of all epochs; `None` keeps none
         log:Path|None=None, # File for the output of the runs
         done=noop, # Called after each run
@@ -150,7 +166,7 @@ class Queue:
         self.data,self.kept_in = data and str(data),kept_in and str(kept_in)
         self.log,self.done,self.say = log,done,say
         self.ends,self.busy = time.monotonic()+seconds,[]
-        self.ended = {o.parent.name: accuracy_of(o.parent) for o in runs.glob(f'*/{SEAL}')}
+        self.ended = {o.name: accuracy_of(o) for o in ended_runs(runs)}
 
     def waiting(self):
         "List the experiments that haven't been started"
@@ -160,7 +176,8 @@ class Queue:
     def fits(self, exp):
         "Can it end in time? Unknown until the first one has ended"
         if self.estimate is None: return not self.busy
-        return time.monotonic()+1.1*self.estimate*cost(exp)<self.ends
+        left = share_left(self.runs/exp.name, exp)
+        return time.monotonic()+1.1*self.estimate*cost(exp)*left<self.ends
 
     def start(self):
         "Start the next runs that can end in time"
@@ -178,7 +195,9 @@ class Queue:
             call.end()
             took = time.monotonic()-start
             self.ended[exp.name] = accuracy_of(self.runs/exp.name)
-            if self.estimate is None and self.ended[exp.name]: self.estimate = took/cost(exp)
+            if self.estimate is None and self.ended[exp.name]:
+                trained = metrics_of(self.runs/exp.name)['seconds'] # longer than it took, if it was resumed
+                self.estimate = max(took, trained)/cost(exp)
             self.say(f'{exp.name}: {call.how()}, {took:.0f} s')
             self.done()
 
@@ -197,25 +216,34 @@ class Queue:
                 self.say(f'{exp.name}: {call.how()}, unfinished')
         for exp in self.waiting(): self.say(f'{exp.name}: not started, it would take too long')
 
-def numbers_of(runs, exps):
-    "Gather what is kept of the finished runs: a line for each, in the order of the rounds"
-    lines,data = {},None
-    for exp in exps:
-        folder = runs/exp.name
-        if not is_over(folder): continue
-        m = metrics_of(folder)
-        data = json.loads((folder/'environment.json').read_text(encoding='utf-8'))['data']['name']
-        keys = 'best_watched_accuracy watched best_epoch test_accuracy train_images seconds'.split()
-        lines[exp.name] = {k: m[k] for k in keys}
-    accuracies = {k: v['best_watched_accuracy'] for k,v in lines.items()}
-    decided = all(changed(o).name in lines for o in [{}, *CHANGES])
-    return dict(data=data, lines=lines, best=best_changes(accuracies) if decided else None)
+def against_recipe(folder):
+    "Compare the predictions for the test images with those of the recipe in the same folder"
+    tables = [pd.read_csv(o/'predictions.csv') for o in (folder.with_name(RECIPE.name), folder)]
+    return mcnemar(*(o.actual==o.predicted for o in tables))
+
+def line_of(folder):
+    "Gather what is kept of a finished run"
+    m = metrics_of(folder)
+    keys = 'best_watched_accuracy watched best_epoch test_accuracy train_images seconds'.split()
+    line = {k: m[k] for k in keys}
+    compared = folder.name!=RECIPE.name and is_over(folder.with_name(RECIPE.name))
+    return line | (dict(against_recipe=against_recipe(folder)) if compared else {})
+
+def numbers_of(runs, exps, ended):
+    "Gather what is kept: a line for each finished run, in the order of the rounds"
+    over = [runs/o.name for o in exps if is_over(runs/o.name)]
+    data = [json.loads((o/'environment.json').read_text(encoding='utf-8'))['data']['name'] for o in over[:1]]
+    decided = all(changed(o).name in ended for o in [{}, *CHANGES]) and ended[RECIPE.name]
+    lines = {o.name: line_of(o) for o in over}
+    return dict(data=data[0] if data else None, lines=lines, best=best_changes(ended) if decided else None)
 
 def show(numbers):
     "Print a line for each run, and the changes that go into the third round"
     for name,o in numbers['lines'].items():
         watched = f"{o['best_watched_accuracy']:.2%} of the {o['watched']} images in epoch {o['best_epoch']}"
-        print(f"{name:50} {watched}, {o['test_accuracy']:.2%} of the test images")
+        line = f"{name:50} {watched}, {o['test_accuracy']:.2%} of the test images"
+        d = o.get('against_recipe')
+        print(line + (f", {d['difference']:+.2%} ({d['low']:+.2%} to {d['high']:+.2%}) to the recipe" if d else ''))
     if numbers['best'] is not None: print('changes that helped:', numbers['best'] or 'none')
 
 def main():
@@ -224,9 +252,10 @@ def main():
     p.add_argument('--out', type=Path, required=True, help='folder for the runs, a folder for each scale')
     p.add_argument('--seconds', type=float, default=3600, help='time limit in seconds')
     p.add_argument('--jobs', type=int, default=1, help='number of runs at once')
-    p.add_argument('--estimate', type=float, help='seconds of the first run; default: measured, so it runs alone')
+    p.add_argument('--estimate', type=float, help='seconds of the first run while others run; default: it runs alone')
     p.add_argument('--scale', choices=SCALES, default='full', help='proxy: width 32, 16 epochs; tiny: a check')
-    p.add_argument('--kept', type=Path, help='folder for the checkpoints of all epochs, for dynamics.py')
+    p.add_argument('--kept', type=Path, help='folder for the checkpoints of all epochs, for dynamics.py: '
+        'full size takes 5 GB a run')
     o = with_save(p).parse_args()
     runs = o.out/o.scale
     runs.mkdir(parents=True, exist_ok=True)
@@ -234,9 +263,12 @@ def main():
     _plan = partial(plan, o.scale)
     def _done(): pack(runs, o.out/f'{o.scale}.tar.gz')
     estimate = o.estimate and o.estimate/cost(_plan()[0])
-    queue = Queue(_plan, o.data, runs, o.seconds, o.jobs, estimate, o.kept, o.out/'log.txt', _done)
+    kept_in = o.kept and o.kept/o.scale
+    queue = Queue(_plan, o.data, runs, o.seconds, o.jobs, estimate, kept_in, o.out/'log.txt', _done)
     queue.run()
-    numbers = numbers_of(runs, _plan(queue.ended)) | SCALES[o.scale]
+    first,*_ = exps = _plan(queue.ended)
+    size = {k: getattr(first, k) for k in 'width epochs patience min_delta ema'.split()}
+    numbers = numbers_of(runs, exps, queue.ended) | size
     show(numbers)
     keep(o.save, numbers, 'fastai', name='forty' if o.scale=='full' else f'forty_{o.scale}')
 

@@ -41,7 +41,7 @@ def machine():
 def command():
     "Get the command, with only the names of data and folders, and the settings that imitate an older processor"
     words = ' '.join(shlex.quote(o) for o in sys.argv[1:] if o!='--save')
-    words = re.sub(r'(--(?:data|out|done))[ =]\S*/', r'\1 ', words)
+    words = re.sub(r'(?<![^\s=])[^\s=]*/', '', words)
     older = ''.join(f'{o}={os.environ[o]} ' for o in ('ATEN_CPU_CAPABILITY','ONEDNN_MAX_CPU_ISA') if o in os.environ)
     return f'{older}python benchmarks/{Path(sys.argv[0]).name} {words}'.strip()
 

@@ -2,10 +2,11 @@
 import sys
 from pathlib import Path
 
-import pytest
+import pytest,torch
 
 from advtrain.runs.experiment import Experiment,FIELDS,differing_fields
 from advtrain.runs.presets import EXPERIMENTS
+from advtrain.train.checkpoint import read_checkpoint
 
 BENCHMARKS = Path(__file__).parents[1]/'benchmarks'
 sys.path.insert(0, str(BENCHMARKS))
@@ -28,7 +29,7 @@ def test_the_rounds_of_the_queue():
     assert forty.best_changes(ended)==dict(wd=2e-4, hole=8)
     third = [o for o in forty.plan('full', ended) if o not in first]
     together = [o for o in third if o.wd==2e-4]
-    assert len(third)==14 and [(o.norm,o.seed,o.watch) for o in together]==[
+    assert len(third)==16 and [(o.norm,o.seed,o.watch) for o in together]==[
         *((norm,seed,'valid') for norm in ('layer','batch') for seed in (42,1,2)), ('layer',42,'test')]
     assert all(o.hole==8 and o.lr==.1 and o.mix=='none' for o in together)
 
@@ -41,12 +42,25 @@ def test_a_proxy_counts_in_shorter_times():
     different = {o.id for o in forty.plan('proxy')}
     assert len(different)==len(names)
 
-def test_the_noise_scale_of_known_gradients():
-    gradient,noise = 3.,120. # squared norms: of the gradient of all images, and of the noise of one
-    one,eight = (gradient+noise/n for n in (16, 8*16)) # expected for one batch of 16 images, and for eight together
-    assert dynamics.noise_scale(one, eight, 16, 8)==pytest.approx(noise/gradient)
+def test_the_table_compares_with_the_recipe_and_survives_the_archive(tmp_path):
+    exps = forty.plan('tiny')[:2]
+    for o in exps: forty.run_one(o.to_toml(), None, str(tmp_path/'runs'/o.name), 1)
+    forty.pack(tmp_path/'runs', archive := tmp_path/'runs.tar.gz')
+    forty.unpack(archive, tmp_path/'elsewhere')
+    numbers = forty.numbers_of(tmp_path/'elsewhere', exps, {})
+    recipe,batch = numbers['lines'].values()
+    compared = batch['against_recipe']
+    assert numbers['best'] is None and 'against_recipe' not in recipe
+    assert compared['difference']==pytest.approx(batch['test_accuracy']-recipe['test_accuracy'])
+    assert compared['low']<=compared['difference']<=compared['high']
 
-def test_checkpoints_of_all_epochs_are_kept_and_measured(tmp_path):
+def test_gradient_and_noise_are_estimated_without_bias():
+    gradient,noise = 3.,120. # squared lengths: of the gradient over all images, and of the noise of one
+    one,eight = (gradient+noise/n for n in (16, 8*16)) # expected for one batch of 16 images, and for eight together
+    assert dynamics.gradient_and_noise(one, eight, 16, 8)==pytest.approx((gradient, noise))
+
+def test_checkpoints_of_all_epochs_are_kept_and_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(dynamics, 'BATCHES', 8)
     exp = forty.scaled(forty.RECIPE, 'tiny').replace(epochs=3)
     forty.run_one(exp.to_toml(), None, str(tmp_path/'run'), 1, str(tmp_path/'kept'))
     kept = tmp_path/'kept'/exp.name
@@ -54,12 +68,30 @@ def test_checkpoints_of_all_epochs_are_kept_and_measured(tmp_path):
     assert files==[f'checkpoint-000{i}.safetensors' for i in (1,2,3)]
     measured = dynamics.of_run(kept, None, 1)
     assert measured['choices']['norm']=='layer' and [o['epoch'] for o in measured['rows']]==[1,2,3]
+    assert [o['epoch'] for o in dynamics.of_run(kept, None, 2)['rows']]==[1,3]
     *rows,last = measured['rows']
-    assert 'noise_scale' not in last and 0<=last['clean_train_acc']<=1
+    assert 'noise' not in last and 0<=last['clean_train_acc']<=1
     stages = ['conv1','layer1','layer2','layer3','layer4']
-    for row in rows:
-        assert 0<=row['clean_train_acc']<=1 and row['noise_scale']>0
+    for row,following in zip(rows, measured['rows'][1:]):
+        assert 0<=row['clean_train_acc']<=1 and row['step_lr']==following['lr']
+        assert list(row['noise'])==[*stages,'norm','fc'] and all(v>0 for v in row['noise'].values())
         assert list(row['weight_norm'])==list(row['relative_step'])==stages
-        assert all(v>0 for v in row['weight_norm'].values())
-    first,second = (o['relative_step']['layer4'] for o in rows)
-    assert 0<first<1 and 0<second<1
+
+def test_a_step_is_measured_at_the_trained_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(dynamics, 'BATCHES', 2)
+    exp = forty.scaled(forty.RECIPE, 'tiny').replace(epochs=2, mom=0, nesterov=False, wd=0, warmup=0, ema=.9)
+    forty.run_one(exp.to_toml(), None, str(tmp_path/'run'), 1, str(tmp_path/'kept'))
+    seen = []
+    class SeenProbe(dynamics.Probe):
+        def before_step(self):
+            seen.append((self.model.conv1.weight.detach().clone(), self.model.conv1.weight.grad.clone()))
+            super().before_step()
+    monkeypatch.setattr(dynamics, 'Probe', SeenProbe)
+    row = dynamics.of_run(tmp_path/'kept'/exp.name, None, 1)['rows'][0]
+    (w,_),(same,grad) = seen
+    assert (w==same).all() # both batches see the same weights
+    _,state,_ = read_checkpoint(tmp_path/'kept'/exp.name, True)
+    averaged = state['model']['conv1.weight']
+    assert not torch.equal(averaged, w.cpu())
+    assert row['weight_norm']['conv1']==pytest.approx(float(w.norm()), rel=1e-5)
+    assert row['relative_step']['conv1']==pytest.approx(float(exp.lr*grad.norm()/w.norm()), rel=1e-3)

@@ -46,7 +46,7 @@ STAND_INS = dict(
         def run_one(text, data, folder, threads, kept_in=None):
             from advtrain.runs.experiment import Experiment
             exp,folder = Experiment.from_toml(text),pathlib.Path(folder)
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
             if exp.name=='crashing': os.abort()
             if exp.name=='hanging': time.sleep(1000)
             metrics = '{"test_accuracy": 0.5, "best_watched_accuracy": 0.5, "epochs": 2, "seconds": 3}'
@@ -174,7 +174,7 @@ def test_the_archive_has_no_weights_and_stays_small(tmp_path):
 
 def experiments(*names):
     "Stand-ins for experiments"
-    how = dict(epochs=40, bs=128, last_stride=2)
+    how = dict(epochs=40, watch='valid', last_stride=2)
     return [SimpleNamespace(name=o, to_toml=lambda o=o: f'name = "{o}"', **how) for o in names]
 
 def queue(tmp_path, *names, n=None, **kwargs):
@@ -200,6 +200,20 @@ def test_the_queue_begins_what_can_end_in_time(tmp_path):
     assert queue(tmp_path, 'done', 'a', seconds=ENOUGH, estimate=ENOUGH)==[
         'a: not started, it would take too long']
     assert any(o.startswith('a: ok') for o in queue(tmp_path, 'done', 'a', seconds=ENOUGH))
+
+def test_a_failed_run_is_not_tried_again(tmp_path):
+    (tmp_path/'runs/bad').mkdir(parents=True)
+    (tmp_path/'runs/bad/stopped.json').write_text('{}')
+    lines = queue(tmp_path, 'bad', 'a', seconds=ENOUGH)
+    assert lines[0]=='a: started' and not any(o.startswith('bad') for o in lines)
+    forty.pack(tmp_path/'runs', archive := tmp_path/'runs.tar.gz')
+    assert 'bad/stopped.json' in names(archive)
+
+def test_only_the_epochs_that_are_left_need_time(tmp_path):
+    (tmp_path/'runs/a').mkdir(parents=True)
+    (tmp_path/'runs/a/history.csv').write_text('epoch\n'+'1\n'*38)
+    lines = queue(tmp_path, 'b', 'a', seconds=ENOUGH, estimate=ENOUGH)
+    assert any(o.startswith('a: ok') for o in lines) and 'b: not started, it would take too long' in lines
 
 def test_a_fresh_python_takes_the_place_of_a_copy_that_cannot_use_the_gpu(tmp_path):
     job = json.dumps(['stand_in_runs:run_one', ['name = "a"', None, str(tmp_path/'a'), 1], ['gpu.py']])

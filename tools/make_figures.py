@@ -102,7 +102,8 @@ def of_scaling(r):
 def of_ablation(r):
     n = r['numbers']
     lines = sorted((statistics.fmean(v['difference']), k) for k,v in n['lines'].items())
-    worst,best = ('; '.join(f'{name}: {100*v:+.1f}' for v,name in o) for o in (lines[:3], lines[:-4:-1]))
+    gained = [o for o in lines[:-4:-1] if o[0]>0]
+    worst,best = ('; '.join(f'{name}: {100*v:+.1f}' for v,name in o) for o in (lines[:3], gained))
     seeds = len(n['recipe']['test_accuracy'])
     yield ('changes to `layernorm-40-ws` that cost or gained most, in points of test accuracy '
            f"(width {n['width']}, {n['epochs']} epochs, `ema` {n['ema']}, {images(n['train_images'], n['data'])}, "
@@ -110,30 +111,38 @@ def of_ablation(r):
            f'cost: {worst}; gained: {best}; [all of them](../nbs/tutorials/cifar10.ipynb)')
 
 def of_forty(r):
-    "The accuracy of the runs of `forty.py` on the validation images, the recipe first"
+    "The accuracy of the runs of `forty.py` on the images that they watched, the recipe first"
     n = r['numbers']
-    size = f"width {n['width']}, {n['epochs']} epochs" if 'width' in n else 'width 64, 40 epochs'
+    size = (f"width {n['width']}, {n['epochs']} epochs, patience {n['patience']}, `min_delta` {n['min_delta']:g}, "
+        f"`ema` {n['ema']:.3f}")
     first,*rest = n['lines'].items()
-    def _short(name): return name.removeprefix(first[0]).strip('-') or name
-    others = '; '.join(f"{_short(name)} {percent(o['best_watched_accuracy'])}" for name,o in rest)
-    yield (f"`{first[0]}` and changes to it, {size}, {images(first[1]['train_images'], n['data'])}, one seed: "
+    def _told(name, o):
+        short = name.removeprefix(first[0]).strip('-') or name
+        watched = '' if o['watched']=='valid' else ' of the test images, which it watched'
+        d = o.get('against_recipe')
+        compared = f" ({of_difference(d)} on the test images)" if d else ''
+        return f"{short} {percent(o['best_watched_accuracy'])}{watched}{compared}"
+    yield (f"`{first[0]}` and changes to it, {size}, {images(first[1]['train_images'], n['data'])}, one seed each: "
            'accuracy on 5,000 validation images',
-           f"{percent(first[1]['best_watched_accuracy'])}; {others}")
+           f"{percent(first[1]['best_watched_accuracy'])}; {'; '.join(_told(*o) for o in rest)}")
+
+def of_difference(d): return f"{100*d['difference']:+.1f} points, {100*d['low']:+.1f} to {100*d['high']:+.1f}"
 
 def of_dynamics(r):
     "How training went in the runs that `dynamics.py` measured"
     for name,run in r['numbers'].items():
-        *_,last = run['rows']
-        moving = [o for o in run['rows'] if 'noise_scale' in o]
+        *rows,last = run['rows']
+        halves = rows[:len(rows)//2],rows[len(rows)//2:]
+        def _mean(of, key): return statistics.fmean(sum(o[key].values()) for o in of)
+        scales = [_mean(o, 'noise')/_mean(o, 'gradient') for o in halves]
+        steps = [statistics.median(v for o in half for v in o['relative_step'].values()) for half in halves]
         choices = run['choices']
-        def _over(values): return ', '.join(f"{v} in epoch {o['epoch']}" for v,o in values)
-        ends = moving[0],moving[-1]
-        steps = [f"{100*statistics.median(o['relative_step'].values()):.2g} %" for o in ends]
-        scales = [f"{o['noise_scale']:,.0f} images" for o in ends]
-        yield (f"`{name}` (width {choices['width']}, {choices['epochs']} epochs), measured at its checkpoints",
+        yield (f"`{name}` (width {choices['width']}, {choices['epochs']} epochs, learning rate {choices['lr']:g}), "
+            'measured at its checkpoints, in the first and in the second half of the epochs',
+            f"gradient noise scale {scales[0]:,.0f} and {scales[1]:,.0f} images; a step moves the weights of a "
+            f"convolution by {100*steps[0]:.2g} and {100*steps[1]:.2g} %; after {last['epoch']} epochs "
             f"{percent(last['clean_train_acc'])} of the training images without augmentation and "
-            f"{percent(last['valid_acc'])} of the validation images after {last['epoch']} epochs; gradient noise scale "
-            f"{_over(zip(scales, ends))}; a step changes the weights of a convolution by {_over(zip(steps, ends))}")
+            f"{percent(last['valid_acc'])} of the validation images")
 
 def of_same_training(r):
     n = r['numbers']
