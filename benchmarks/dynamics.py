@@ -9,8 +9,9 @@ Reads folders with the checkpoints of all epochs, which `forty.py --kept` fills.
   batches of so many images, half the squared length is noise. Both are averaged over epochs before they're divided.
   With batch norm, a gradient depends on the other images of its batch, so the ratio holds for batches of this size.
 - for each stage, the length of a convolution's weights and how far the next step moves them, relative to this length.
-  Numbers of a stage are medians over its convolutions. A norm after a convolution, or standardised weights, make
-  the length meaningless to the network. The relative step is then the rate at which it learns (Wan et al. 2020).
+  Numbers of a stage are medians over its convolutions. If a norm follows a convolution, or its weights are
+  standardised, the length makes no difference to the network. The relative step, or angular update, is then the rate
+  at which it learns (Wan et al. 2021).
 
 The last epoch has no next step, so only accuracy is measured there.
 
