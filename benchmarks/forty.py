@@ -105,8 +105,8 @@ def kept(runs):
     "List the files to keep: small ones of all runs that ended, predictions, and the page of the first run"
     folders = ended_runs(runs)
     files = [f for o in folders for f in sorted(o.iterdir()) if f.suffix in ('.toml','.json','.csv') or f.name==SEAL]
-    large = [o/'predictions.safetensors' for o in folders] + [o/'report.html' for o in folders[:1]]
-    return files + [o for o in large if o.is_file()]
+    def _all(name): return [f for o in folders if (f := o/name).is_file()]
+    return files + _all('predictions.safetensors') + _all('report.html')[:1]
 
 def pack(runs, archive, limit=LIMIT):
     "Put finished runs into an archive of at most `limit` bytes"

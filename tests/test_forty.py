@@ -10,7 +10,7 @@ from advtrain.train.checkpoint import read_checkpoint
 
 BENCHMARKS = Path(__file__).parents[1]/'benchmarks'
 sys.path.insert(0, str(BENCHMARKS))
-import dynamics,forty
+import dynamics,forty,keep
 
 @pytest.mark.parametrize('folder', sorted((BENCHMARKS/'results/runs').glob('*/')), ids=lambda o: o.name)
 def test_a_kept_run_is_what_its_command_does_today(folder):
@@ -95,3 +95,8 @@ def test_a_step_is_measured_at_the_trained_weights(tmp_path, monkeypatch):
     assert not torch.equal(averaged, w.cpu())
     assert row['weight_norm']['conv1']==pytest.approx(float(w.norm()), rel=1e-5)
     assert row['relative_step']['conv1']==pytest.approx(float(exp.lr*grad.norm()/w.norm()), rel=1e-3)
+
+def test_a_kept_command_names_no_folder_of_the_machine(monkeypatch):
+    words = '/root/benchmarks/dynamics.py --data /data/cifar10.tgz /root/kept/full/run --out=/tmp/out --every 2 --save'
+    monkeypatch.setattr(sys, 'argv', words.split())
+    assert keep.command()=='python benchmarks/dynamics.py --data cifar10.tgz run --out=out --every 2'

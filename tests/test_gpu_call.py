@@ -206,13 +206,20 @@ def test_a_failed_run_is_not_tried_again(tmp_path):
     (tmp_path/'runs/bad/stopped.json').write_text('{}')
     lines = queue(tmp_path, 'bad', 'a', seconds=ENOUGH)
     assert lines[0]=='a: started' and not any(o.startswith('bad') for o in lines)
+    (tmp_path/'runs/a/report.html').write_text('a page')
     forty.pack(tmp_path/'runs', archive := tmp_path/'runs.tar.gz')
-    assert 'bad/stopped.json' in names(archive)
+    assert {'bad/stopped.json','a/report.html'} <= {*names(archive)}
 
 def test_only_the_epochs_that_are_left_need_time(tmp_path):
     (tmp_path/'runs/a').mkdir(parents=True)
     (tmp_path/'runs/a/history.csv').write_text('epoch\n'+'1\n'*38)
     lines = queue(tmp_path, 'b', 'a', seconds=ENOUGH, estimate=ENOUGH)
+    assert any(o.startswith('a: ok') for o in lines) and 'b: not started, it would take too long' in lines
+
+def test_a_resumed_run_does_not_make_the_others_look_short(tmp_path, monkeypatch):
+    trained = dict(seconds=2*ENOUGH, best_watched_accuracy=.5) # most of it in an earlier call
+    monkeypatch.setattr(forty, 'metrics_of', lambda folder: trained)
+    lines = queue(tmp_path, 'a', 'b', seconds=ENOUGH)
     assert any(o.startswith('a: ok') for o in lines) and 'b: not started, it would take too long' in lines
 
 def test_a_fresh_python_takes_the_place_of_a_copy_that_cannot_use_the_gpu(tmp_path):
