@@ -8,6 +8,9 @@ Reads folders with the checkpoints of all epochs, which `forty.py --kept` fills.
   and the variance of the gradient of one image with its augmentation. Their ratio is the gradient noise scale: in
   batches of so many images, half the squared length is noise. Both are averaged over epochs before they're divided.
   With batch norm, a gradient depends on the other images of its batch, so the ratio holds for batches of this size.
+- the curvature of the loss along this gradient, from the gradient of the same batches after a plain step at the run's
+  rate. Where it's above 2/lr, gradient descent goes back and forth with growing steps. With momentum, this limit is
+  2(1+mom)/lr, with Nesterov's 2(1+mom)/(1+2mom)/lr (Cohen et al. 2021, section 2 and appendix B).
 - for each stage, the length of a convolution's weights and how far the next step moves them, relative to this length.
   Numbers of a stage are medians over its convolutions. If a norm follows a convolution, or its weights are
   standardised, the length makes no difference to the network. The relative step, or angular update, is then the rate
@@ -23,6 +26,7 @@ from pathlib import Path
 from statistics import median
 
 from fastai.callback.core import CancelFitException,CancelStepException
+import torch
 from torch import nn
 
 from keep import keep,with_save
@@ -39,6 +43,8 @@ CHOICES = 'norm weight_std width epochs bs lr wd mom ema schedule seed'.split()
 
 def squared(tensor): return float(tensor.detach().float().square().sum())
 
+def length(tensor): return math.sqrt(squared(tensor))
+
 def stage(name): return name.split('.')[0]
 
 def gradient_and_noise(
@@ -50,7 +56,13 @@ def gradient_and_noise(
     "Estimate signal and noise of a gradient, without bias"
     return (n*big-small)/(n-1),(small-big)*bs*n/(n-1)
 
-def convolutions(model): return {k: m.weight.detach() for k,m in model.named_modules() if isinstance(m, nn.Conv2d)}
+def curvature(gradient, after, lr):
+    "Estimate it from the product of a gradient with itself, and with the gradient after a plain step along it"
+    return (gradient-after)/gradient/lr
+
+def convolutions(model):
+    "List the names of their weights"
+    return [f'{k}.weight' for k,m in model.named_modules() if isinstance(m, nn.Conv2d)]
 
 def by_stage(values):
     "Compute medians over the convolutions of each stage"
@@ -59,37 +71,52 @@ def by_stage(values):
     return {k: median(v) for k,v in stages.items()}
 
 class Probe(RunCallback):
-    "Collect the gradients of some batches at the same weights, take one step, and end the training"
+    "Collect the gradients of some batches, take a step, and collect them again after a plain step instead"
     passive = True # a checkpoint doesn't know it
+    order = 100 # other callbacks have prepared a batch and its gradient
     def before_fit(self):
         self.n = 0
+        self.batches = []
+        self.left = 0 # product of the mean gradient and that of the same batches after the plain step
         self.small = Counter() # stage -> squared length of a batch's gradient, mean of all
         self.mean = {} # parameter -> mean gradient
 
+    def before_batch(self):
+        if self.n>=BATCHES: self.learn.xb,self.learn.yb = self.batches[self.n-BATCHES]
+
     def before_step(self):
         self.n += 1
+        if self.n>BATCHES: self._again()
+        self.batches.append((self.xb, self.yb))
         for k,p in self.model.named_parameters():
             self.small[stage(k)] += squared(p.grad)/BATCHES
             self.mean[k] = self.mean.get(k, 0)+p.grad.detach().float()/BATCHES
         if self.n<BATCHES: raise CancelStepException
         self.step_lr = self.opt.hypers[0]['lr']
-        self.before = {k: v.clone() for k,v in convolutions(self.model).items()}
+        self.before = {k: p.detach().clone() for k,p in self.model.named_parameters()}
+
+    def _again(self):
+        "Collect a gradient after the plain step"
+        self.left += sum(float((p.grad*self.mean[k]).sum()) for k,p in self.model.named_parameters())/BATCHES
+        raise CancelStepException if self.n<2*BATCHES else CancelFitException
 
     def after_step(self):
-        if self.n<BATCHES: return
-        self.after = {k: v.clone() for k,v in convolutions(self.model).items()}
-        raise CancelFitException
+        "Measure the step, and take the plain one from the same weights"
+        if self.n!=BATCHES: return
+        parameters = dict(self.model.named_parameters())
+        self.lengths = {k: length(self.before[k]) for k in convolutions(self.model)}
+        self.steps = {k: length(parameters[k].detach()-self.before[k])/v for k,v in self.lengths.items()}
+        with torch.no_grad():
+            for k,p in parameters.items(): p.copy_(self.before[k]-self.step_lr*self.mean[k])
 
     def numbers(self, bs):
         "Gather what was measured"
         big = Counter()
         for k,v in self.mean.items(): big[stage(k)] += squared(v)
         estimates = {k: gradient_and_noise(v, big[k], bs, BATCHES) for k,v in self.small.items()}
-        lengths = {k: math.sqrt(squared(v)) for k,v in self.before.items()}
-        steps = {k: math.sqrt(squared(self.after[k]-v))/lengths[k] for k,v in self.before.items()}
-        return dict(step_lr=self.step_lr, gradient={k: o[0] for k,o in estimates.items()},
-            noise={k: o[1] for k,o in estimates.items()},
-            weight_norm=by_stage(lengths), relative_step=by_stage(steps))
+        return dict(step_lr=self.step_lr, curvature=curvature(sum(big.values()), self.left, self.step_lr),
+            gradient={k: o[0] for k,o in estimates.items()}, noise={k: o[1] for k,o in estimates.items()},
+            weight_norm=by_stage(self.lengths), relative_step=by_stage(self.steps))
 
 def some_of(items): return list(items[::max(1, len(items)//IMAGES)])
 

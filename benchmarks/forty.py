@@ -1,7 +1,8 @@
 """Forty epochs on CIFAR-10, decided in three rounds on the validation split.
 
 1. Yardsticks: `layernorm-40-ws` with LayerNorm and with batch norm, each with the plateau and with one cycle of the
-   learning rate; and `layernorm-40-best`, the recipe without standardised weights. Batch norm keeps them.
+   learning rate (batch norm keeps standardised weights); and `layernorm-40-best`, the recipe without them, at three
+   rates.
 2. Single changes to `layernorm-40-ws`.
 3. All changes that gained at least 0.2 points, together. One seed can't tell such a gain from luck, so the recipe with
    and without them is trained with three seeds. Also with batch norm; and the other presets.
@@ -32,20 +33,21 @@ from advtrain.train.checkpoint import checkpoints,wait_for_checkpoints
 import apart
 
 RECIPE = EXPERIMENTS['layernorm-40-ws']
-LAYERNORM_ONLY = EXPERIMENTS['layernorm-40-best']
+
+def changed(changes, exp=RECIPE): return exp.replace(name=name_after(exp, changes), **changes)
+
 ONE_CYCLE = dict(schedule='one_cycle')
 YARDSTICKS = [{}, dict(norm='batch'), dict(norm='batch') | ONE_CYCLE, ONE_CYCLE]
 CHANGES = [dict(last_stride=1), dict(mix='cutmix'), dict(augs='trivial'), dict(wd=1e-3), dict(label_smoothing=0),
     dict(hole=8), dict(lr=.2), dict(factor=5), dict(min_delta=.02), dict(border='reflect'), dict(lr=.05),
     dict(wd=2e-4), dict(ema=.99), dict(ema=.9995), dict(bs=256)]
 GAIN = .002 # in validation accuracy, for a change to be taken into the third round
+LAYERNORM_ONLY = [changed(o, EXPERIMENTS['layernorm-40-best']) for o in ({}, dict(lr=.05), dict(lr=.01))]
 SEEDS = {},dict(seed=1),dict(seed=2)
 REFERENCES = 'layernorm-40','cutout-50','layernorm-40-8x8','resnet18-20','layernorm-40-modules'
 LIMIT = 15e6 # bytes in the archive
 SEAL = 'SHA256SUMS' # the file that a finished run has
 FAILED = 'stopped.json' # the file that a failed run has
-
-def changed(changes, exp=RECIPE): return exp.replace(name=name_after(exp, changes), **changes)
 
 def best_changes(accuracies):
     "Join the changes that beat the recipe on the validation images, the best one of each field"
@@ -61,12 +63,13 @@ def rounds(
 ): # Experiments, the most valuable first
     "List the experiments to run; the third round follows once the first two have ended"
     ended = dict(ended)
-    res = [*map(changed, YARDSTICKS), LAYERNORM_ONLY, *map(changed, CHANGES)]
+    res = [*map(changed, YARDSTICKS), *LAYERNORM_ONLY, *map(changed, CHANGES)]
     if any(o.name not in ended for o in res): return res
     best = best_changes(ended) if ended[RECIPE.name] else {}
+    layernorm_only = max(LAYERNORM_ONLY, key=lambda o: ended[o.name] or 0)
     together = [best | norm | o for norm in ({}, dict(norm='batch')) for o in SEEDS]
     res += [changed(o) for o in together + [best | dict(watch='test')]] # watching the test set leaves 50,000 images
-    res += [changed(o, exp) for exp in (RECIPE, LAYERNORM_ONLY) for o in SEEDS[1:]]
+    res += [changed(o, exp) for exp in (RECIPE, layernorm_only) for o in SEEDS[1:]]
     res += [changed(dict(watch='test'), EXPERIMENTS[o]) for o in REFERENCES]
     return list({o.name: o for o in res}.values()) # without changes that helped, the recipe is listed twice
 

@@ -136,11 +136,13 @@ def of_dynamics(r):
         def _mean(of, key): return statistics.fmean(sum(o[key].values()) for o in of)
         scales = [_mean(o, 'noise')/_mean(o, 'gradient') for o in halves]
         steps = [statistics.median(v for o in half for v in o['relative_step'].values()) for half in halves]
+        curvatures = [statistics.fmean(o['step_lr']*o['curvature'] for o in half) for half in halves]
         choices = run['choices']
         yield (f"`{name}` (width {choices['width']}, {choices['epochs']} epochs, learning rate {choices['lr']:g}), "
             'measured at its checkpoints, in the first and in the second half of the epochs',
             f"gradient noise scale {scales[0]:,.0f} and {scales[1]:,.0f} images; a step moves the weights of a "
-            f"convolution by {100*steps[0]:.2g} and {100*steps[1]:.2g} %; after {last['epoch']} epochs "
+            f"convolution by {100*steps[0]:.2g} and {100*steps[1]:.2g} %; rate times curvature {curvatures[0]:.2f} and "
+            f"{curvatures[1]:.2f}; after {last['epoch']} epochs "
             f"{percent(last['clean_train_acc'])} of the training images without augmentation and "
             f"{percent(last['valid_acc'])} of the validation images")
 
