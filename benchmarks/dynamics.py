@@ -5,16 +5,18 @@ Reads folders with the checkpoints of all epochs, which `forty.py --kept` fills.
 - accuracy on training images without augmentation, with the averaged weights, as in validation. The rest is measured
   with the weights that are trained.
 - the gradient and its noise (McCandlish et al. 2018, appendix A.1): the squared length of the gradient over all images,
-  and the variance of the gradient of one image with its augmentation. Their ratio is the gradient noise scale: in
-  batches of so many images, half the squared length is noise. Both are averaged over epochs before they're divided.
-  With batch norm, a gradient depends on the other images of its batch, so the ratio holds for batches of this size.
-- the curvature of the loss along this gradient, from the gradient of the same batches after a plain step at the run's
-  rate. Where it's above 2/lr, gradient descent goes back and forth with growing steps. With momentum, this limit is
-  2(1+mom)/lr, with Nesterov's 2(1+mom)/(1+2mom)/lr (Cohen et al. 2021, section 2 and appendix B).
+  and the variance of the gradient of one image with its augmentation. Average both over epochs before you divide them.
+  Their ratio is the gradient noise scale: a batch of so many images is half signal, half noise. It's rough above the
+  number of images measured, 32 batches. With batch norm, a gradient depends on the other images of its batch, so the
+  scale holds for batches of this size.
+- the curvature of the loss along the mean gradient of these batches, averaged over a plain step at the run's rate: the
+  gradient of the same batches is measured before and after it. Late in training, most of this direction is noise.
+- the curvature above which steps along one direction grow: 2/lr for plain gradient descent without noise, and more or
+  less with momentum (Cohen et al. 2021, appendix B).
 - for each stage, the length of a convolution's weights and how far the next step moves them, relative to this length.
   Numbers of a stage are medians over its convolutions. If a norm follows a convolution, or its weights are
   standardised, the length makes no difference to the network. The relative step, or angular update, is then the rate
-  at which it learns (Wan et al. 2021).
+  at which it learns, and it settles where steps and weight decay balance (Wan et al. 2021).
 
 The last epoch has no next step, so only accuracy is measured there.
 
@@ -39,7 +41,7 @@ from advtrain.train.checkpoint import checkpoints,read_checkpoint
 
 BATCHES = 32 # for the gradient and its noise
 IMAGES = 5000 # training images whose accuracy is measured
-CHOICES = 'norm weight_std width epochs bs lr wd mom ema schedule seed'.split()
+CHOICES = 'norm weight_std pre_act width epochs bs lr warmup wd mom nesterov ema schedule seed'.split()
 
 def squared(tensor): return float(tensor.detach().float().square().sum())
 
@@ -48,17 +50,30 @@ def length(tensor): return math.sqrt(squared(tensor))
 def stage(name): return name.split('.')[0]
 
 def gradient_and_noise(
-    small, # Squared length of the gradient of one batch, mean of `n` batches
-    big, # Squared length of the mean gradient of these batches
+    one, # Squared length of the gradient of one batch, mean of `n` batches
+    mean, # Squared length of the mean gradient of these batches
     bs, # Images in a batch
     n, # Number of batches
 ): # Squared length of the gradient over all images, and variance of one image's gradient; the first may be negative
-    "Estimate signal and noise of a gradient, without bias"
-    return (n*big-small)/(n-1),(small-big)*bs*n/(n-1)
+    "Estimate signal and noise of a gradient, without bias if all images are drawn independently"
+    return (n*mean-one)/(n-1),(one-mean)*bs*n/(n-1)
 
-def curvature(gradient, after, lr):
-    "Estimate it from the product of a gradient with itself, and with the gradient after a plain step along it"
-    return (gradient-after)/gradient/lr
+def curvature(
+    own, # Squared length of a gradient
+    after, # Product of this gradient and the one after a plain step along it
+    lr, # Learning rate of that step
+):
+    "Compute the mean curvature along a plain step"
+    return (own-after)/own/lr
+
+def curvature_limit(lr, mom, nesterov):
+    "Compute the curvature above which steps along one direction grow"
+    return 2*(1+mom)/(1+2*mom if nesterov else 1)/lr
+
+def balanced_step(lr, wd, mom, nesterov):
+    "Compute the relative step at which steps and weight decay balance, for weights whose length makes no difference"
+    more = 1+2*mom-2*mom**3 if nesterov else 1
+    return math.sqrt(2*lr*wd*more/(1+mom))
 
 def convolutions(model):
     "List the names of their weights"
@@ -77,33 +92,37 @@ class Probe(RunCallback):
     def before_fit(self):
         self.n = 0
         self.batches = []
-        self.left = 0 # product of the mean gradient and that of the same batches after the plain step
-        self.small = Counter() # stage -> squared length of a batch's gradient, mean of all
+        self.one = Counter() # stage -> squared length of a batch's gradient, mean of all
+        self.after = 0 # product of the mean gradient and that of the same batches after the plain step
         self.mean = {} # parameter -> mean gradient
 
     def before_batch(self):
         if self.n>=BATCHES: self.learn.xb,self.learn.yb = self.batches[self.n-BATCHES]
 
     def before_step(self):
+        "Stop before all steps but one: that of the last batch"
         self.n += 1
-        if self.n>BATCHES: self._again()
-        self.batches.append((self.xb, self.yb))
-        for k,p in self.model.named_parameters():
-            self.small[stage(k)] += squared(p.grad)/BATCHES
-            self.mean[k] = self.mean.get(k, 0)+p.grad.detach().float()/BATCHES
+        if self.n>BATCHES: self.after += sum(float((p.grad*self.mean[k]).sum()) for k,p in self._parameters())/BATCHES
+        if self.n==2*BATCHES: raise CancelFitException
+        if self.n>BATCHES: raise CancelStepException
+        self._collect()
         if self.n<BATCHES: raise CancelStepException
         self.step_lr = self.opt.hypers[0]['lr']
-        self.before = {k: p.detach().clone() for k,p in self.model.named_parameters()}
+        self.before = {k: p.detach().clone() for k,p in self._parameters()}
 
-    def _again(self):
-        "Collect a gradient after the plain step"
-        self.left += sum(float((p.grad*self.mean[k]).sum()) for k,p in self.model.named_parameters())/BATCHES
-        raise CancelStepException if self.n<2*BATCHES else CancelFitException
+    def _parameters(self): return self.model.named_parameters()
+
+    def _collect(self):
+        "Keep a batch, and add its gradient"
+        self.batches.append((self.xb, self.yb))
+        for k,p in self._parameters():
+            self.one[stage(k)] += squared(p.grad)/BATCHES
+            self.mean[k] = self.mean.get(k, 0)+p.grad.detach().float()/BATCHES
 
     def after_step(self):
         "Measure the step, and take the plain one from the same weights"
         if self.n!=BATCHES: return
-        parameters = dict(self.model.named_parameters())
+        parameters = dict(self._parameters())
         self.lengths = {k: length(self.before[k]) for k in convolutions(self.model)}
         self.steps = {k: length(parameters[k].detach()-self.before[k])/v for k,v in self.lengths.items()}
         with torch.no_grad():
@@ -111,12 +130,17 @@ class Probe(RunCallback):
 
     def numbers(self, bs):
         "Gather what was measured"
-        big = Counter()
-        for k,v in self.mean.items(): big[stage(k)] += squared(v)
-        estimates = {k: gradient_and_noise(v, big[k], bs, BATCHES) for k,v in self.small.items()}
-        return dict(step_lr=self.step_lr, curvature=curvature(sum(big.values()), self.left, self.step_lr),
+        mean = Counter()
+        for k,v in self.mean.items(): mean[stage(k)] += squared(v)
+        estimates = {k: gradient_and_noise(v, mean[k], bs, BATCHES) for k,v in self.one.items()}
+        return dict(step_lr=self.step_lr, curvature=curvature(sum(mean.values()), self.after, self.step_lr),
             gradient={k: o[0] for k,o in estimates.items()}, noise={k: o[1] for k,o in estimates.items()},
             weight_norm=by_stage(self.lengths), relative_step=by_stage(self.steps))
+
+def theory(exp, lr):
+    "Compute what to compare the numbers with"
+    return dict(curvature_limit=curvature_limit(lr, exp.mom, exp.nesterov),
+        balanced_step=balanced_step(lr, exp.wd, exp.mom, exp.nesterov))
 
 def some_of(items): return list(items[::max(1, len(items)//IMAGES)])
 
@@ -132,11 +156,12 @@ def at_epoch(file, exp, data):
         row['clean_train_acc'] = float((table.actual==table.predicted).mean())
         if row['epoch']==exp.epochs: return row
         learn.resume(exp.epochs, tmp, cbs=[probe := Probe()])
-    return row | probe.numbers(exp.bs)
+    return row | probe.numbers(exp.bs) | theory(exp, probe.step_lr)
 
 def of_run(folder, data, every):
     "Measure at every so many epochs of a run, the last one among them"
     exp = Experiment.from_toml(folder/'experiment.toml')
+    if exp.mix!='none': raise ValueError(f"{folder}: mix = '{exp.mix}': batches with mixed images can't be repeated")
     of_epoch = {int(o.stem.removeprefix('checkpoint-')): o for o in checkpoints(folder)}
     rows = [at_epoch(o, exp, data or fashion_sample()) for n,o in of_epoch.items() if (exp.epochs-n)%every==0]
     return dict(choices={k: getattr(exp, k) for k in CHOICES}, rows=rows)

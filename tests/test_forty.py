@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest,torch
 
+from advtrain.data.sources import fashion_sample
 from advtrain.runs.experiment import Experiment,FIELDS,differing_fields
+from advtrain.runs.make_learner import make_learner
 from advtrain.runs.presets import EXPERIMENTS
 from advtrain.train.checkpoint import read_checkpoint
 
@@ -69,6 +71,35 @@ def test_curvature_is_exact_for_a_quadratic():
     expected = (gradient@(curvatures*gradient))/(gradient@gradient)
     assert dynamics.curvature(gradient@gradient, gradient@after, lr)==pytest.approx(expected)
 
+def test_steps_grow_above_the_limit_of_curvature():
+    def _end(curvature, **kwargs):
+        "Where gradient descent on a parabola is after many steps from 1"
+        w = torch.tensor([1.], requires_grad=True)
+        opt = torch.optim.SGD([w], lr=.1, **kwargs)
+        for _ in range(2000):
+            w.grad = curvature*w.detach()
+            opt.step()
+        return abs(float(w))
+    for mom,nesterov in ((0,False),(.9,False),(.9,True)):
+        limit = dynamics.curvature_limit(.1, mom, nesterov)
+        ends = [_end(share*limit, momentum=mom, nesterov=nesterov) for share in (.98,1.02)]
+        assert ends[0]<1e-3 and not ends[1]<1e3
+
+@pytest.mark.parametrize('nesterov', (False,True))
+def test_steps_and_weight_decay_balance(nesterov):
+    lr,wd,mom = .1,.002,.9
+    rng = torch.Generator().manual_seed(0)
+    w = torch.randn(1000, generator=rng)
+    opt = torch.optim.SGD([w], lr, mom, weight_decay=wd, nesterov=nesterov)
+    steps = []
+    for _ in range(4000):
+        noise,before = torch.randn(1000, generator=rng),w.clone()
+        across = noise-w*(noise@w)/(w@w) # the length of the weights makes no difference to the loss
+        w.grad = across/w.norm() # longer weights have smaller gradients
+        opt.step()
+        steps.append(float((w-before).norm()/before.norm()))
+    assert sum(steps[2000:])/2000==pytest.approx(dynamics.balanced_step(lr, wd, mom, nesterov), rel=.02)
+
 def test_checkpoints_of_all_epochs_are_kept_and_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(dynamics, 'BATCHES', 8)
     exp = forty.scaled(forty.RECIPE, 'tiny').replace(epochs=3)
@@ -80,12 +111,26 @@ def test_checkpoints_of_all_epochs_are_kept_and_measured(tmp_path, monkeypatch):
     assert measured['choices']['norm']=='layer' and [o['epoch'] for o in measured['rows']]==[1,2,3]
     assert [o['epoch'] for o in dynamics.of_run(kept, None, 2)['rows']]==[1,3]
     *rows,last = measured['rows']
-    assert 'noise' not in last and 0<=last['clean_train_acc']<=1
+    assert 'noise' not in last and last['clean_train_acc']==accuracy_of_averaged_weights(exp, kept)
     stages = ['conv1','layer1','layer2','layer3','layer4']
     for row,following in zip(rows, measured['rows'][1:]):
-        assert 0<=row['clean_train_acc']<=1 and row['step_lr']==following['lr']
+        assert row['step_lr']==following['lr'] and row['curvature_limit']==pytest.approx(3.8/2.8/row['step_lr'])
         assert list(row['noise'])==[*stages,'norm','fc'] and all(v>0 for v in row['noise'].values())
         assert list(row['weight_norm'])==list(row['relative_step'])==stages
+
+def accuracy_of_averaged_weights(exp, folder):
+    "On training images without augmentation"
+    _,state,_ = read_checkpoint(folder, True)
+    learn = make_learner(exp, fashion_sample())
+    learn.model.load_state_dict(state['model'])
+    train = learn.dls.train.items
+    logits,labels = learn.get_preds(dl=learn.dls.test_dl(train[::max(1, len(train)//5000)], with_labels=True))
+    return float((logits.argmax(1)==labels).float().mean())
+
+def test_mixed_images_are_refused(tmp_path):
+    exp = forty.scaled(forty.RECIPE, 'tiny').replace(mix='cutmix')
+    (tmp_path/'experiment.toml').write_text(exp.to_toml())
+    with pytest.raises(ValueError, match="mix = 'cutmix'"): dynamics.of_run(tmp_path, None, 1)
 
 def test_a_step_is_measured_at_the_trained_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(dynamics, 'BATCHES', 2)
@@ -109,7 +154,7 @@ def test_a_step_is_measured_at_the_trained_weights(tmp_path, monkeypatch):
     w,grad = weights[1][:n],grads[1][:n]
     assert row['weight_norm']['conv1']==pytest.approx(float(w.norm()), rel=1e-5)
     assert row['relative_step']['conv1']==pytest.approx(float(exp.lr*grad.norm()/w.norm()), rel=1e-3)
-    assert torch.equal(images[0], images[2]) and torch.equal(images[1], images[3]) # the same batches after the plain step
+    for i in (0,1): assert torch.equal(images[i], images[i+2]) # the same batches after the plain step
     mean,after = (grads[0]+grads[1])/2,(grads[2]+grads[3])/2
     for o in weights[2:]: torch.testing.assert_close(o, weights[0]-row['step_lr']*mean)
     assert row['curvature']==pytest.approx(float((mean@mean-mean@after)/(mean@mean)/row['step_lr']), rel=1e-3)
