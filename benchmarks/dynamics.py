@@ -148,7 +148,7 @@ def at_epoch(file, exp, data):
     "Measure at one checkpoint"
     with tempfile.TemporaryDirectory() as tmp:
         shutil.copyfile(file, Path(tmp)/file.name) # `resume` takes the newest checkpoint of a folder
-        _,state,meta = read_checkpoint(tmp, False)
+        _,state,meta = read_checkpoint(tmp, previous=False)
         learn = make_learner(exp, data)
         learn.model.load_state_dict(state['model'])
         table = learn.interpret(some_of(learn.dls.train.items), labelled=True).table

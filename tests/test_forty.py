@@ -26,7 +26,7 @@ def test_the_rounds_of_the_queue():
     assert len({o.name for o in first})==len(first)
     ended = {o.name: .9 for o in first} | {'layernorm-40-ws-wd-0.001': .91, 'layernorm-40-ws-wd-0.0002': .92,
         'layernorm-40-ws-hole-8': .903, 'layernorm-40-ws-mix-cutmix': .901, 'layernorm-40-ws-lr-0.2': None,
-        'layernorm-40-best': None, 'layernorm-40-best-lr-0.05': .8}
+        'layernorm-40-best': None, 'layernorm-40-best-lr-0.05': .8, 'layernorm-40-best-lr-0.01': .7}
     unfinished = {k: v for k,v in ended.items() if 'one_cycle' not in k}
     assert forty.plan('full', unfinished)==first
     assert forty.best_changes(ended)==dict(wd=2e-4, hole=8)
@@ -120,7 +120,7 @@ def test_checkpoints_of_all_epochs_are_kept_and_measured(tmp_path, monkeypatch):
 
 def accuracy_of_averaged_weights(exp, folder):
     "On training images without augmentation"
-    _,state,_ = read_checkpoint(folder, True)
+    _,state,_ = read_checkpoint(folder, previous=False)
     learn = make_learner(exp, fashion_sample())
     learn.model.load_state_dict(state['model'])
     train = learn.dls.train.items
@@ -147,7 +147,7 @@ def test_a_step_is_measured_at_the_trained_weights(tmp_path, monkeypatch):
     row = dynamics.of_run(tmp_path/'kept'/exp.name, None, 1)['rows'][0]
     weights,grads,images = zip(*seen)
     assert len(seen)==4 and torch.equal(weights[0], weights[1]) # both batches see the same weights
-    _,state,_ = read_checkpoint(tmp_path/'kept'/exp.name, True)
+    _,state,_ = read_checkpoint(tmp_path/'kept'/exp.name, previous=True)
     averaged = state['model']['conv1.weight']
     n = averaged.numel() # it's the first parameter
     assert not torch.equal(averaged.flatten(), weights[0][:n].cpu())
