@@ -111,7 +111,9 @@ def test_checkpoints_of_all_epochs_are_kept_and_measured(tmp_path, monkeypatch):
     assert measured['choices']['norm']=='layer' and [o['epoch'] for o in measured['rows']]==[1,2,3]
     assert [o['epoch'] for o in dynamics.of_run(kept, None, 2)['rows']]==[1,3]
     *rows,last = measured['rows']
-    assert 'noise' not in last and last['clean_train_acc']==accuracy_of_averaged_weights(exp, kept)
+    assert 'noise' not in last
+    of_one = 1/360 # in bf16, an image between two classes may go either way
+    assert last['clean_train_acc']==pytest.approx(accuracy_of_averaged_weights(exp, kept), abs=1.5*of_one)
     stages = ['conv1','layer1','layer2','layer3','layer4']
     for row,following in zip(rows, measured['rows'][1:]):
         assert row['step_lr']==following['lr'] and row['curvature_limit']==pytest.approx(3.8/2.8/row['step_lr'])
