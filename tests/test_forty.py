@@ -162,6 +162,6 @@ def test_a_step_is_measured_at_the_trained_weights(tmp_path, monkeypatch):
     assert row['curvature']==pytest.approx(float((mean@mean-mean@after)/(mean@mean)/row['step_lr']), rel=1e-3)
 
 def test_a_kept_command_names_no_folder_of_the_machine(monkeypatch):
-    words = '/root/benchmarks/dynamics.py --data /data/cifar10.tgz /root/kept/full/run --out=/tmp/out --every 2 --save'
+    words = '/a/benchmarks/dynamics.py --data /a/cifar10.tgz /a/kept/full/run --out=/a/out --every 2 --save'
     monkeypatch.setattr(sys, 'argv', words.split())
     assert keep.command()=='python benchmarks/dynamics.py --data cifar10.tgz run --out=out --every 2'
