@@ -321,6 +321,7 @@ SCRIPTS = dict(
     forty_proxy=of_forty,
     dynamics=of_dynamics,
     dynamics_full=of_dynamics,
+    dynamics_half_rate=of_dynamics,
     growth=of_growth,
     order=of_order,
     verdicts=of_verdicts,
