@@ -12,8 +12,9 @@ def small(
     png:str, # Picture, base64
 )->str: # Picture in 256 colours, if that's smaller
     "Reduce a picture"
-    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert('RGB').quantize(
-        256, kmeans=10, dither=Image.Dither.NONE)
+    picture = Image.open(io.BytesIO(base64.b64decode(png)))
+    if picture.mode=='P': return png # it has been reduced before
+    picture = picture.convert('RGB').quantize(256, kmeans=10, dither=Image.Dither.NONE)
     picture.putpalette([255 if o>250 else o for o in picture.getpalette()]) # white stays white
     picture.save(buffer := io.BytesIO(), 'png', optimize=True)
     return min(png, base64.b64encode(buffer.getvalue()).decode(), key=len)
