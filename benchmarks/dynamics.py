@@ -9,14 +9,16 @@ Reads folders with the checkpoints of all epochs, which `forty.py --kept` fills.
   Their ratio is the gradient noise scale: a batch of so many images is half signal, half noise. It's rough above the
   number of images measured, 32 batches. With batch norm, a gradient depends on the other images of its batch, so the
   scale holds for batches of this size.
-- the curvature of the loss along the mean gradient of these batches, averaged over a plain step at the run's rate: the
-  gradient of the same batches is measured before and after it. Late in training, most of this direction is noise.
-- the curvature above which steps along one direction grow: 2/lr for plain gradient descent without noise, and more or
-  less with momentum (Cohen et al. 2021, appendix B).
+  Both are sums over all parameters of a stage.
+- the curvature of the loss along the mean gradient of these batches, averaged over a plain step at the run's rate
+  (without momentum and weight decay): the gradient of the same batches is measured before and after it. Late in
+  training, most of this direction is noise.
+- the curvature above which steps along one direction grow, if there's no noise: 2/lr for plain gradient descent,
+  higher with momentum, lower with Nesterov's (Cohen et al. 2021, appendix B).
 - for each stage, the length of a convolution's weights and how far the next step moves them, relative to this length.
-  Numbers of a stage are medians over its convolutions. If a norm follows a convolution, or its weights are
-  standardised, the length makes no difference to the network. The relative step, or angular update, is then the rate
-  at which it learns, and it settles where steps and weight decay balance (Wan et al. 2021).
+  Both are medians over the convolutions of a stage. If a norm follows a convolution, or its weights are standardised,
+  the length makes no difference to the network. The relative step, or angular update, is then the rate at which it
+  learns, and it settles where steps and weight decay balance (Wan et al. 2021).
 
 The last epoch has no next step, so only accuracy is measured there.
 
@@ -72,7 +74,7 @@ def curvature_limit(lr, mom, nesterov):
 
 def balanced_step(lr, wd, mom, nesterov):
     "Compute the relative step at which steps and weight decay balance, for weights whose length makes no difference"
-    more = 1+2*mom-2*mom**3 if nesterov else 1
+    more = 1+2*mom-2*mom**3 if nesterov else 1 # times the squared length of a step; gradients are independent
     return math.sqrt(2*lr*wd*more/(1+mom))
 
 def convolutions(model):
@@ -86,7 +88,7 @@ def by_stage(values):
     return {k: median(v) for k,v in stages.items()}
 
 class Probe(RunCallback):
-    "Collect the gradients of some batches, take a step, and collect them again after a plain step instead"
+    "Collect the gradients of some batches, measure a step and undo it, take a plain step, and collect them again"
     passive = True # a checkpoint doesn't know it
     order = 100 # other callbacks have prepared a batch and its gradient
     def before_fit(self):
@@ -150,7 +152,7 @@ def at_epoch(file, exp, data):
         shutil.copyfile(file, Path(tmp)/file.name) # `resume` takes the newest checkpoint of a folder
         _,state,meta = read_checkpoint(tmp, previous=False)
         learn = make_learner(exp, data)
-        learn.model.load_state_dict(state['model'])
+        learn.model.load_state_dict(state['model']) # the averaged weights; `resume` swaps them for the trained ones
         table = learn.interpret(some_of(learn.dls.train.items), labelled=True).table
         row = {k: meta['row'][k] for k in 'epoch lr train_acc valid_acc'.split()}
         row['clean_train_acc'] = float((table.actual==table.predicted).mean())

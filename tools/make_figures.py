@@ -108,7 +108,7 @@ def of_ablation(r):
     yield ('changes to `layernorm-40-ws` that cost or gained most, in points of test accuracy '
            f"(width {n['width']}, {n['epochs']} epochs, `ema` {n['ema']}, {images(n['train_images'], n['data'])}, "
            f"{seeds} seed{'s'*(seeds>1)})",
-           f'cost: {worst}; gained: {best}; [all of them](../nbs/tutorials/cifar10.ipynb)')
+           f'cost: {worst}; gained: {best}')
 
 def of_forty(r):
     "The accuracy of the runs of `forty.py` on the images that they watched, the recipe first"
