@@ -8,8 +8,7 @@ Reads folders with the checkpoints of all epochs, which `forty.py --kept` fills.
   and the variance of the gradient of one image with its augmentation. Average both over epochs before you divide them.
   Their ratio is the gradient noise scale: a batch of so many images is half signal, half noise. It's rough above the
   number of images measured, 32 batches. With batch norm, a gradient depends on the other images of its batch, so the
-  scale holds for batches of this size.
-  Both are sums over all parameters of a stage.
+  scale holds for batches of this size. Gradient and noise are sums over all parameters of a stage.
 - the curvature of the loss along the mean gradient of these batches, averaged over a plain step at the run's rate
   (without momentum and weight decay): the gradient of the same batches is measured before and after it. Late in
   training, most of this direction is noise.
