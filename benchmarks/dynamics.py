@@ -145,6 +145,14 @@ def theory(exp, lr):
 
 def some_of(items): return list(items[::max(1, len(items)//IMAGES)])
 
+def choices_of(folder):
+    "Read the choices of a run that can be measured"
+    if not (folder/'experiment.toml').is_file() or not checkpoints(folder):
+        raise ValueError(f"{folder}: no experiment.toml or no checkpoints; `forty.py --kept` makes such folders")
+    exp = Experiment.from_toml(folder/'experiment.toml')
+    if exp.mix!='none': raise ValueError(f"{folder}: mix = '{exp.mix}': batches with mixed images can't be repeated")
+    return exp
+
 def at_epoch(file, exp, data):
     "Measure at one checkpoint"
     with tempfile.TemporaryDirectory() as tmp:
@@ -156,15 +164,21 @@ def at_epoch(file, exp, data):
         row = {k: meta['row'][k] for k in 'epoch lr train_acc valid_acc'.split()}
         row['clean_train_acc'] = float((table.actual==table.predicted).mean())
         if row['epoch']==exp.epochs: return row
+        if (n := len(learn.dls.train))<2*BATCHES: raise ValueError(f'{n} batches an epoch; {2*BATCHES} are measured')
         learn.resume(exp.epochs, tmp, cbs=[probe := Probe()])
     return row | probe.numbers(exp.bs) | theory(exp, probe.step_lr)
 
 def of_run(folder, data, every):
-    "Measure at every so many epochs of a run, the last one among them"
-    exp = Experiment.from_toml(folder/'experiment.toml')
-    if exp.mix!='none': raise ValueError(f"{folder}: mix = '{exp.mix}': batches with mixed images can't be repeated")
+    "Measure at every so many epochs of a run, the last one among them, and print what was measured"
+    exp,rows = choices_of(folder),[]
     of_epoch = {int(o.stem.removeprefix('checkpoint-')): o for o in checkpoints(folder)}
-    rows = [at_epoch(o, exp, data or fashion_sample()) for n,o in of_epoch.items() if (exp.epochs-n)%every==0]
+    if missing := sorted({*range(1, exp.epochs+1)}-{*of_epoch}): print(f'{folder}: no checkpoints of epochs {missing}')
+    for n in (o for o in of_epoch if (exp.epochs-o)%every==0):
+        try: rows.append(at_epoch(of_epoch[n], exp, data or fashion_sample()))
+        except Exception as e:
+            e.add_note(f'while measuring {of_epoch[n]}')
+            raise
+        print(exp.name, rows[-1], flush=True)
     return dict(choices={k: getattr(exp, k) for k in CHOICES}, rows=rows)
 
 def main():
@@ -174,10 +188,11 @@ def main():
     p.add_argument('--every', type=int, default=2, help='measure at every so many epochs')
     p.add_argument('--name', default='dynamics', help='name of the file that --save writes')
     o = with_save(p).parse_args()
-    numbers = {}
-    for folder in o.folders:
-        numbers[folder.name] = of_run(folder, o.data, o.every)
-        for row in numbers[folder.name]['rows']: print(folder.name, row)
+    if o.every<1: p.error('--every: at least 1')
+    try: names = Counter(choices_of(f).name for f in o.folders)
+    except (OSError,ValueError) as e: p.error(str(e))
+    if len(names)<len(o.folders): p.error(f'two folders have a run of the same name: {names.most_common(1)[0][0]}')
+    numbers = dict(zip(names, (of_run(f, o.data, o.every) for f in o.folders)))
     keep(o.save, numbers, 'fastai', name=o.name)
 
 if __name__=='__main__': main()

@@ -7,10 +7,10 @@
 3. All changes that gained at least 0.2 points, together. One seed can't tell such a gain from luck, so the recipe with
    and without them is trained with three seeds. Also with batch norm; and the other presets.
 
-Each run has its own process, and starts only if it can end in time. Repeat the same call to do the others. A failed
-run isn't tried again unless you delete its folder. Finished runs are put into an archive without weights, checkpoints
-and figures, one for each scale. On a CPU, `--scale proxy` compares narrower networks after 16 epochs. `--save` keeps
-the table.
+Each run has its own process, and starts only if it can end in time. Repeat the same call to do the others. A run whose
+training failed isn't tried again unless you delete its folder. Finished runs are put into an archive without weights,
+checkpoints and figures, one for each scale. On a CPU, `--scale proxy` compares narrower networks after 16 epochs.
+`--save` keeps the table.
 
     python benchmarks/forty.py --data cifar10.tgz --out runs/forty --seconds 3600 [--jobs 2] [--scale proxy] [--save]
 """
@@ -142,7 +142,9 @@ def keep_checkpoint(folder, to):
     "Copy the newest checkpoint, which the run will delete, and the choices"
     wait_for_checkpoints()
     to.mkdir(parents=True, exist_ok=True)
-    for file in (checkpoints(folder)[-1], folder/'experiment.toml'): shutil.copyfile(file, to/file.name)
+    for file in (checkpoints(folder)[-1], folder/'experiment.toml'):
+        shutil.copyfile(file, aside := to/f'.{file.name}.tmp')
+        os.replace(aside, to/file.name)
 
 def accuracy_of(folder):
     "Get a finished run's accuracy on the images that it watched; `None` for a failed run"
@@ -201,7 +203,8 @@ class Queue:
             if self.estimate is None and self.ended[exp.name]:
                 trained = metrics_of(self.runs/exp.name)['seconds'] # longer than it took, if it was resumed
                 self.estimate = max(took, trained)/cost(exp)
-            self.say(f'{exp.name}: {call.how()}, {took:.0f} s')
+            why = '' if self.ended[exp.name] else f'; {self.log} says why'
+            self.say(f'{exp.name}: {call.how()}, {took:.0f} s{why}')
             self.done()
 
     def run(self):
@@ -260,6 +263,8 @@ def main():
     p.add_argument('--kept', type=Path, help='folder for the checkpoints of all epochs, for dynamics.py: '
         'full size takes 5 GB a run')
     o = with_save(p).parse_args()
+    if o.jobs<1: p.error('--jobs: at least 1')
+    if o.data and not Path(o.data).exists(): p.error(f'--data: no such file or folder: {o.data}')
     runs = o.out/o.scale
     runs.mkdir(parents=True, exist_ok=True)
     apart.prepare()

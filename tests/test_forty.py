@@ -101,7 +101,7 @@ def test_steps_and_weight_decay_balance(nesterov):
     assert sum(steps[2000:])/2000==pytest.approx(dynamics.balanced_step(lr, wd, mom, nesterov), rel=.02)
 
 def test_checkpoints_of_all_epochs_are_kept_and_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(dynamics, 'BATCHES', 8)
+    monkeypatch.setattr(dynamics, 'BATCHES', 5)
     exp = forty.scaled(forty.RECIPE, 'tiny').replace(epochs=3)
     forty.run_one(exp.to_toml(), None, str(tmp_path/'run'), 1, str(tmp_path/'kept'))
     kept = tmp_path/'kept'/exp.name
@@ -119,6 +119,8 @@ def test_checkpoints_of_all_epochs_are_kept_and_measured(tmp_path, monkeypatch):
         assert row['step_lr']==following['lr'] and row['curvature_limit']==pytest.approx(3.8/2.8/row['step_lr'])
         assert list(row['noise'])==[*stages,'norm','fc'] and all(v>0 for v in row['noise'].values())
         assert list(row['weight_norm'])==list(row['relative_step'])==stages
+    monkeypatch.setattr(dynamics, 'BATCHES', 100)
+    with pytest.raises(ValueError, match='batches an epoch; 200 are measured'): dynamics.of_run(kept, None, 1)
 
 def accuracy_of_averaged_weights(exp, folder):
     "On training images without augmentation"
@@ -129,10 +131,40 @@ def accuracy_of_averaged_weights(exp, folder):
     logits,labels = learn.get_preds(dl=learn.dls.test_dl(train[::max(1, len(train)//5000)], with_labels=True))
     return float((logits.argmax(1)==labels).float().mean())
 
-def test_mixed_images_are_refused(tmp_path):
-    exp = forty.scaled(forty.RECIPE, 'tiny').replace(mix='cutmix')
-    (tmp_path/'experiment.toml').write_text(exp.to_toml())
-    with pytest.raises(ValueError, match="mix = 'cutmix'"): dynamics.of_run(tmp_path, None, 1)
+def made_up(folder, **changes):
+    "A folder with choices and an empty checkpoint"
+    folder.mkdir(parents=True)
+    (folder/'experiment.toml').write_text(forty.scaled(forty.RECIPE, 'tiny').replace(**changes).to_toml())
+    (folder/'checkpoint-0001.safetensors').touch()
+    return folder
+
+def error_of(monkeypatch, capsys, script, *words):
+    "The last line of a script that refuses its options"
+    monkeypatch.setattr(sys, 'argv', [script.__name__, *map(str, words)])
+    with pytest.raises(SystemExit, match='2'): script.main()
+    return capsys.readouterr().err.splitlines()[-1]
+
+def test_dynamics_refuses_what_it_cannot_measure(tmp_path, monkeypatch, capsys):
+    def _error(*words): return error_of(monkeypatch, capsys, dynamics, *words)
+    run,twin,mixed,bare = (made_up(tmp_path/o, **c) for o,c in
+        (('a/run',{}), ('b/run',{}), ('mixed',dict(mix='cutmix')), ('bare',{})))
+    (bare/'checkpoint-0001.safetensors').unlink()
+    assert "mix = 'cutmix'" in _error(run, mixed)
+    for o in (bare, tmp_path/'missing', tmp_path): assert f'{o}: no experiment.toml or no checkpoints' in _error(run, o)
+    assert 'two folders have a run of the same name: layernorm-40-ws' in _error(run, twin)
+    assert '--every: at least 1' in _error(run, '--every', 0)
+
+def test_dynamics_names_a_damaged_checkpoint_and_missing_epochs(tmp_path, capsys):
+    run = made_up(tmp_path/'run')
+    with pytest.raises(Exception) as e: dynamics.of_run(run, None, 1)
+    assert e.value.__notes__==[f'while measuring {run/"checkpoint-0001.safetensors"}']
+    assert capsys.readouterr().out==f'{run}: no checkpoints of epochs [2]\n'
+
+def test_forty_refuses_data_that_do_not_exist(tmp_path, monkeypatch, capsys):
+    def _error(*words): return error_of(monkeypatch, capsys, forty, '--out', tmp_path/'out', *words)
+    assert f'no such file or folder: {tmp_path/"missing"}' in _error('--data', tmp_path/'missing')
+    assert '--jobs: at least 1' in _error('--jobs', 0)
+    assert not (tmp_path/'out').exists()
 
 def test_a_step_is_measured_at_the_trained_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(dynamics, 'BATCHES', 2)
