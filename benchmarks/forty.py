@@ -23,6 +23,7 @@ import pandas as pd
 
 from keep import keep,with_save
 
+from advtrain.files.atomic import atomic_write
 from advtrain.launch.runner import Runner
 from advtrain.runs.presets import EXPERIMENTS
 from advtrain.runs.experiment import Experiment
@@ -143,8 +144,7 @@ def keep_checkpoint(folder, to):
     wait_for_checkpoints()
     to.mkdir(parents=True, exist_ok=True)
     for file in (checkpoints(folder)[-1], folder/'experiment.toml'):
-        shutil.copyfile(file, aside := to/f'.{file.name}.tmp')
-        os.replace(aside, to/file.name)
+        with atomic_write(to/file.name, to/f'.{file.name}.tmp') as aside: shutil.copyfile(file, aside)
 
 def accuracy_of(folder):
     "Get a finished run's accuracy on the images that it watched; `None` for a failed run"
@@ -203,7 +203,7 @@ class Queue:
             if self.estimate is None and self.ended[exp.name]:
                 trained = metrics_of(self.runs/exp.name)['seconds'] # longer than it took, if it was resumed
                 self.estimate = max(took, trained)/cost(exp)
-            why = '' if self.ended[exp.name] else f'; {self.log} says why'
+            why = '' if self.ended[exp.name] else f'; {self.log.name} says why'
             self.say(f'{exp.name}: {call.how()}, {took:.0f} s{why}')
             self.done()
 

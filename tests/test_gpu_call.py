@@ -193,7 +193,9 @@ def queue(tmp_path, *names, n=None, **kwargs):
 def test_a_run_that_crashes_or_hangs_does_not_stop_the_queue(tmp_path):
     lines = queue(tmp_path, 'hanging', 'crashing', 'a', 'b', n=3, seconds=ENOUGH, jobs=2, estimate=.1)
     assert [o.name for o in sorted((tmp_path/'runs').iterdir()) if forty.is_over(o)]==['a','b']
-    assert any(o.startswith('crashing: ended by SIGABRT') for o in lines) and 'hanging: stopped, unfinished' in lines
+    crashed, = (o for o in lines if o.startswith('crashing: ended by SIGABRT'))
+    assert crashed.endswith(' s; log.txt says why') and 'hanging: stopped, unfinished' in lines
+    assert all(o.endswith(' s') for o in lines if ': ok' in o)
 
 def test_the_queue_begins_what_can_end_in_time(tmp_path):
     run(tmp_path/'runs', 'done')
