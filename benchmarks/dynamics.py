@@ -189,10 +189,13 @@ def main():
     p.add_argument('--name', default='dynamics', help='name of the file that --save writes')
     o = with_save(p).parse_args()
     if o.every<1: p.error('--every: at least 1')
-    try: names = Counter(choices_of(f).name for f in o.folders)
-    except (OSError,ValueError) as e: p.error(str(e))
-    if len(names)<len(o.folders): p.error(f'two folders have a run of the same name: {names.most_common(1)[0][0]}')
-    numbers = dict(zip(names, (of_run(f, o.data, o.every) for f in o.folders)))
+    folders = {}
+    for f in o.folders:
+        try: name = choices_of(f).name
+        except (OSError,ValueError) as e: p.error(str(e))
+        if name in folders: p.error(f'two folders have a run of the same name: {name}')
+        folders[name] = f
+    numbers = {name: of_run(f, o.data, o.every) for name,f in folders.items()}
     keep(o.save, numbers, 'fastai', name=o.name)
 
 if __name__=='__main__': main()
