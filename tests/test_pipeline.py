@@ -4,6 +4,7 @@ import contextlib,io,os,shutil
 from functools import partial
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -74,6 +75,17 @@ def test_tutorial_transform_replays(repeated, workers, expected):
         splitter=GrandparentSplitter(), item_tfms=TutorialTransform(AUG))
     assert different_batches(
         block.dataloaders(repeated, bs=128, num_workers=workers, device='cpu').train)==(12,expected)
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='there is no fork')
+def test_opencv_has_no_threads_in_a_forked_process():
+    "They don't survive the fork, so waiting for them may never end"
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        if not (pid := os.fork()): os._exit(cv2.getNumThreads())
+        _,status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status)==1 and cv2.getNumThreads()==2
+    finally: cv2.setNumThreads(before)
 
 @pytest.mark.parametrize('fast', [True,False])
 def test_right_file_and_right_pixels(sample, fast):

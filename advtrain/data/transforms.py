@@ -6,7 +6,7 @@
 __all__ = ['AlbumentationsTransform', 'augmented_pixels', 'augment_batch', 'batch_lacks', 'BatchAlbumentations']
 
 # %% ../../nbs/data/transforms.ipynb #8f76e4f9
-import copy,random
+import copy,os,random
 from functools import partial
 
 import cv2
@@ -84,6 +84,9 @@ def _check_image(out, image):
     if not out.size or out.ndim!=image.ndim or out.shape[2:]!=image.shape[2:]:
         raise ValueError(f'the augmentation made an image of shape {out.shape} from one of shape {image.shape}: keep '
                          'the number of channels, for ToGray with num_output_channels=3')
+
+# %% ../../nbs/data/transforms.ipynb #c5f0f0c2
+if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=partial(cv2.setNumThreads, 0))
 
 # %% ../../nbs/data/transforms.ipynb #ffb5d5a4
 def _draw_globally(
